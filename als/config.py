@@ -1,0 +1,185 @@
+"""Every option and its default, written once.
+
+The dataclasses are frozen; jsonargparse fills them from `configs/*.yaml` and the command line and
+rejects unknown keys. A checkpoint carries its `ModelConfig`, so that it rebuilds the same network.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from als.errors import InputError
+
+Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network (paper, sections 2.1 to 2.3).
+
+    The defaults are the paper's: ResNet-101, both parts on, attention layers of 2,048 channels.
+    `configs/compact.yaml` holds the differences of the model that trains on two cores.
+
+    Args:
+        backbone: torchvision network that gives the trunk (conv1 to conv4) and conv5.
+        weights: "imagenet" (torchvision's, downloaded once), a .safetensors or .pth file with
+            torchvision's keys, or None for random weights.
+        attention: the attention network part (section 2.1).
+        separation: the layer separation part (section 2.2). Off: one conv5 serves both tasks.
+        attention_width: channels of the two hidden 1x1 convolutions.
+        attention_bias: start value of the map's logit; sigmoid(3) = 0.95, a map near one.
+        attention_form: "product" multiplies the feature by A (paper); "residual" by 1 + A.
+        attention_source: what A_cls is multiplied on: "F" (the paper's wording, 'the last block
+            of conv4') or "F_loc", the object area-aware feature.
+        frozen_blocks: leading blocks of the trunk that do not train. ResNet: stem, layer1,
+            layer2, layer3; MobileNetV2: features 0 to 13.
+        fold_batch_norm: fold every frozen BN into the convolution before it (same function,
+            faster; the scale then trains along with the weight).
+        pool: RoIAlign (aligned, 2 x 2 samples a bin) or RoIPool.
+        pool_size: side of the RoI feature; 14 in the paper's family.
+        min_size, max_size: shorter side in test, longest side, in pixels.
+        anchor_sizes, anchor_ratios: sides in pixels and height / width ratios of RPN anchors.
+        rpn_*: proposals before and after NMS in training and test, NMS threshold, anchors
+            sampled an image. rois_per_image, roi_positive_fraction: RoIs sampled an image.
+        score_threshold, nms_threshold, detections_per_image: final detections.
+        lambda_cls, lambda_loc, lambda_att: weights of equation 1 (lambda 1 to 3).
+    """
+
+    classes: tuple[str, ...] = ()
+    backbone: Backbone = "resnet101"
+    weights: str | None = "imagenet"
+    attention: bool = True
+    separation: bool = True
+    attention_width: int = 2048
+    attention_bias: float = 3.0
+    attention_form: Literal["product", "residual"] = "product"
+    attention_source: Literal["F", "F_loc"] = "F"
+    frozen_blocks: int = 2
+    fold_batch_norm: bool = False
+    pool: Literal["align", "max"] = "align"
+    pool_size: int = 14
+    min_size: int = 600
+    max_size: int = 1000
+    anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rpn_pre_nms_train: int = 12000
+    rpn_post_nms_train: int = 2000
+    rpn_pre_nms_test: int = 6000
+    rpn_post_nms_test: int = 300
+    rpn_nms_threshold: float = 0.7
+    rpn_anchors_per_image: int = 256
+    rois_per_image: int = 128
+    roi_positive_fraction: float = 0.25
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    detections_per_image: int = 100
+    lambda_cls: float = 1.0
+    lambda_loc: float = 1.0
+    lambda_att: float = 1.0
+
+    def __post_init__(self):
+        for name in ("classes", "anchor_sizes", "anchor_ratios"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(set(self.classes)) != len(self.classes):
+            raise InputError(f"classes: {self.classes} holds a class twice; name each once.")
+        if self.min_size > self.max_size:
+            raise InputError(
+                f"min_size {self.min_size} is over max_size {self.max_size}; raise max_size."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """The config of a checkpoint. Raises InputError for a key this version does not know."""
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise InputError(
+                f"model config: unknown keys {sorted(unknown)}; the file is from another version."
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained and validated on.
+
+    Args:
+        root: folder that holds the data folders named in `train` and `val`.
+        train, val: unions of VOC-layout folders and splits, "VOC2007:trainval + VOC2012:trainval".
+            `val` chooses the best checkpoint; None keeps the last.
+        batch_size: images a step and process.
+        min_sizes: shorter sides in pixels, one drawn for each training image.
+        max_size: longest side in pixels of a training image.
+        jitter: photometric distortion (brightness, contrast, saturation, hue) in training.
+        workers: processes that load images.
+        skip_broken: leave broken files out, counted, instead of stopping at the first.
+    """
+
+    root: str = "."
+    train: str = "VOC2007:trainval + VOC2012:trainval"
+    val: str | None = None
+    batch_size: int = 1
+    min_sizes: tuple[int, ...] = (600,)
+    max_size: int = 1000
+    jitter: bool = False
+    workers: int = 2
+    skip_broken: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "min_sizes", tuple(self.min_sizes))
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimiser and its schedule.
+
+    Args:
+        name: "sgd", the detectors' custom, or "adamw", whose steps do not shrink with the small
+            gradient that reaches a map near one.
+        lr: learning rate of a step, for `batch_size` images.
+        attention_lr_factor: the attention layers learn at `lr` times this.
+        momentum: of SGD.
+        weight_decay: of all parameters, biases too.
+        warmup_steps: steps over which the rate rises linearly from a thousandth of `lr`.
+        schedule: "cosine" to zero, or "step": a tenth at each of `milestones`.
+        milestones: shares of all steps at which a step schedule drops.
+        gradient_clip: largest norm of all gradients together; 0 is off.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 1e-3
+    attention_lr_factor: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_steps: int = 100
+    schedule: Literal["cosine", "step"] = "step"
+    milestones: tuple[float, ...] = (0.73,)
+    gradient_clip: float = 10.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run: `als train CONFIG`.
+
+    Args:
+        out: folder of the run (checkpoints, logs, resolved config).
+        start_from: inference checkpoint (.safetensors) whose tensors the run starts from, as
+            stage 2 starts from stage 1 (section 3.2); only attention layers may be new.
+        seed: of weights, order, augmentation and sampling.
+        epochs: passes over the training images.
+        channels_last: memory layout of the convolutions.
+    """
+
+    out: str = "runs/als"
+    start_from: str | None = None
+    seed: int = 0
+    epochs: int = 1
+    channels_last: bool = True
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

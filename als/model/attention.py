@@ -1,0 +1,81 @@
+"""The attention network part (paper, section 2.1)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+VOID = 255
+
+
+class AttentionNetwork(nn.Sequential):
+    """Feature [B, C, h, w] -> logits [B, 1, h, w] of an attention map; sigmoid is applied outside.
+
+    Three 1x1 convolutions, ReLU between: 'two are 2,048 channel layers and the last one is 1
+    channel layer'. The last one starts near zero with bias `bias`, so that the map starts as a
+    constant sigmoid(bias), near one, and a detector that gains attention starts where it was.
+    """
+
+    def __init__(self, in_channels: int, width: int, bias: float):
+        super().__init__(
+            nn.Conv2d(in_channels, width, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, 1, 1),
+        )
+        for layer in (self[0], self[2]):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self[4].weight, std=1e-3)
+        nn.init.constant_(self[4].bias, bias)
+
+
+def object_map_targets(
+    object_maps: list[torch.Tensor | None],
+    image_sizes: list[tuple[int, int]],
+    padded_size: tuple[int, int],
+    grid_size: tuple[int, int],
+) -> torch.Tensor:
+    """Binary object maps at feature resolution: the target of A_loc.
+
+    Args:
+        object_maps: for each image uint8 [H, W] (1 object, 0 background, 255 void), or None.
+        image_sizes: (height, width) of each image inside the padded batch.
+        padded_size: (height, width) of the batch.
+        grid_size: (height, width) of the feature.
+
+    Returns:
+        float [B, 1, h, w] on the maps' device (CPU if there is none): 1 where at least half of
+        the cell's known pixels are object, 0 where less, NaN where more than half of the cell is
+        void or padding, and everywhere in an image without a mask.
+    """
+    device = next((m.device for m in object_maps if m is not None), None)
+    targets = torch.full((len(object_maps), 1, *grid_size), float("nan"), device=device)
+    for target, object_map, (height, width) in zip(targets, object_maps, image_sizes, strict=True):
+        if object_map is None:
+            continue
+        resized = F.interpolate(object_map[None, None].float(), (height, width))
+        padding = (0, padded_size[1] - width, 0, padded_size[0] - height)
+        padded = F.pad(resized, padding, value=VOID)
+        known = (padded != VOID).float()
+        share_known = F.adaptive_avg_pool2d(known, grid_size)
+        share_object = F.adaptive_avg_pool2d(padded * known, grid_size)
+        target.copy_((share_object >= 0.5 * share_known).float()[0])
+        target[share_known[0] < 0.5] = float("nan")
+    return targets
+
+
+def attention_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """L_att-loc of equation 1: sigmoid cross-entropy of A_loc, mean over the known cells.
+
+    Args:
+        logits: [B, 1, h, w] of the localization attention.
+        targets: [B, 1, h, w] as `object_map_targets` gives them; NaN cells do not count.
+
+    Returns:
+        Scalar; 0 (with a zero gradient) where no cell is known.
+    """
+    known = ~targets.isnan()
+    if not known.any():
+        return logits.sum() * 0.0
+    return F.binary_cross_entropy_with_logits(logits[known], targets[known])

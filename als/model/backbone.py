@@ -1,0 +1,147 @@
+"""Trunk (conv1 to conv4, shared) and semantic layers (conv5, one a task) of torchvision networks.
+
+Paper, section 2: 'the conv1~conv4 and conv5 of ResNet-101 are used as less semantics layers and
+semantics layers'. In MobileNetV2 features 0 to 13 (stride 16) are the trunk, 14 to 17 are conv5.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torchvision import models
+from torchvision.ops import FrozenBatchNorm2d
+
+from als.config import ModelConfig
+from als.errors import InputError
+
+STRIDE = 16  # pixels of the input a cell of the conv4 feature, for every backbone here
+MOBILENET_TRUNK_BLOCKS = 14
+
+
+@dataclass
+class Backbone:
+    """The parts of a classification network that the detector is assembled from.
+
+    trunk: image [B, 3, H, W] -> feature F [B, trunk_channels, H / 16, W / 16].
+    semantic: RoI feature [R, trunk_channels, P, P] -> vector [R, semantic_channels]; copy it for
+    each task.
+    """
+
+    trunk: nn.Sequential
+    semantic: nn.Sequential
+    trunk_channels: int
+    semantic_channels: int
+
+
+def build_backbone(config: ModelConfig, pretrained: bool = True) -> Backbone:
+    """Cut the network of `config.backbone` into trunk and conv5, frozen and folded as configured.
+
+    Args:
+        pretrained: load `config.weights`; False where a checkpoint replaces every tensor anyway.
+
+    Raises:
+        InputError: the weights' file is missing, unreadable or of another network.
+    """
+    network = getattr(models, config.backbone)(weights=None, norm_layer=FrozenBatchNorm2d)
+    if pretrained and config.weights is not None:
+        _load_classifier_weights(network, config)
+    cut = _cut_mobilenet if config.backbone == "mobilenet_v2" else _cut_resnet
+    backbone = cut(network)
+    if not 0 <= config.frozen_blocks <= len(backbone.trunk):
+        raise InputError(
+            f"frozen_blocks {config.frozen_blocks}: the trunk of {config.backbone} has "
+            f"{len(backbone.trunk)} blocks; choose 0 to {len(backbone.trunk)}."
+        )
+    if config.fold_batch_norm:
+        fold_batch_norm(backbone.trunk)
+        fold_batch_norm(backbone.semantic)
+    backbone.trunk[: config.frozen_blocks].requires_grad_(False)
+    return backbone
+
+
+def _cut_resnet(network: models.ResNet) -> Backbone:
+    stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+    trunk = nn.Sequential(stem, network.layer1, network.layer2, network.layer3)
+    semantic = nn.Sequential(network.layer4, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Backbone(trunk, semantic, network.fc.in_features // 2, network.fc.in_features)
+
+
+def _cut_mobilenet(network: models.MobileNetV2) -> Backbone:
+    trunk = network.features[:MOBILENET_TRUNK_BLOCKS]
+    layers = network.features[MOBILENET_TRUNK_BLOCKS:18]
+    semantic = nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Backbone(trunk, semantic, trunk[-1].out_channels, layers[-1].out_channels)
+
+
+def _load_classifier_weights(network: nn.Module, config: ModelConfig) -> None:
+    """Fill the network from torchvision's ImageNet weights or a local file with the same keys."""
+    if config.weights == "imagenet":
+        state = models.get_model_weights(config.backbone).DEFAULT.get_state_dict(
+            progress=True, check_hash=True
+        )
+    else:
+        state = _read_tensors(Path(config.weights))
+    # The classifier is never used; the batch counters do not exist in a frozen BN.
+    wanted = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not name.startswith(("fc.", "classifier.", "features.18."))
+    }
+    missing = sorted(wanted.keys() - state.keys())
+    if missing:
+        raise InputError(
+            f"{config.weights}: {len(missing)} tensors of {config.backbone} are not in the file, "
+            f"the first is {missing[0]}; give a file with torchvision's keys."
+        )
+    wrong = [name for name, tensor in wanted.items() if tensor.shape != state[name].shape]
+    if wrong:
+        raise InputError(
+            f"{config.weights}: tensor {wrong[0]} has shape {tuple(state[wrong[0]].shape)}, "
+            f"{config.backbone} needs {tuple(wanted[wrong[0]].shape)}."
+        )
+    network.load_state_dict({name: state[name] for name in wanted}, strict=False)
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; `weights` is 'imagenet', a .safetensors or .pth file, or null."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # either library raises its own types for a broken file
+        raise InputError(f"{path}: cannot be read as weights ({error}).") from error
+
+
+def fold_batch_norm(module: nn.Module) -> None:
+    """Fold every frozen BN below `module` into the convolution right before it, in place.
+
+    BN(conv(x)) and the folded convolution are the same function of x (up to rounding).
+    torchvision defines each BN directly after its convolution, so neighbours are pairs.
+    """
+    previous_name, previous = None, None
+    for name, child in list(module.named_children()):
+        if isinstance(child, FrozenBatchNorm2d) and isinstance(previous, nn.Conv2d):
+            weight, bias = fuse_conv_bn_weights(
+                previous.weight,
+                previous.bias,
+                child.running_mean,
+                child.running_var,
+                child.eps,
+                child.weight,
+                child.bias,
+            )
+            previous.weight, previous.bias = nn.Parameter(weight), nn.Parameter(bias)
+            setattr(module, previous_name, previous)
+            setattr(module, name, nn.Identity())
+        else:
+            fold_batch_norm(child)
+        previous_name, previous = name, child
+
+

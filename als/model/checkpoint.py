@@ -1,0 +1,106 @@
+"""The one builder of the network, and its checkpoints: .safetensors with the config inside."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from als.config import ModelConfig
+from als.errors import InputError
+from als.model.backbone import build_backbone
+from als.model.detector import Detector
+
+FORMAT = "als-detector-1"
+ATTENTION_PREFIXES = ("attention_loc.", "attention_cls.")
+
+
+def build_detector(config: ModelConfig, pretrained: bool = True) -> Detector:
+    """A detector as configured; `pretrained=False` skips the ImageNet weights.
+
+    Raises:
+        InputError: no classes, or weights that cannot be used.
+    """
+    if not config.classes:
+        raise InputError("model.classes is empty; name the classes to detect.")
+    return Detector(config, build_backbone(config, pretrained))
+
+
+def save_checkpoint(
+    detector: Detector, path: Path, info: dict | None = None, half: bool = False
+) -> None:
+    """Write tensors, config and `info` (data, figures, revision) as one .safetensors file.
+
+    The file appears whole or not at all. `half` stores float16 (loading gives float32 back).
+    """
+    tensors = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in detector.state_dict().items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(detector.config.to_dict()),
+        "info": json.dumps(info or {}),
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    save_file(tensors, aside, metadata)
+    aside.replace(path)
+
+
+def read_checkpoint(path: Path) -> tuple[ModelConfig, dict, dict[str, torch.Tensor]]:
+    """(config, info, float32 tensors) of a checkpoint; nothing is unpickled.
+
+    Raises:
+        InputError: missing, truncated, or not a checkpoint of this project.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; give an ALS .safetensors file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise InputError(
+                    f"{path}: not an ALS checkpoint; give a file written by `als train`."
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole .safetensors file ({error}).") from error
+    tensors = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
+    config = ModelConfig.from_dict(json.loads(metadata["config"]))
+    return config, json.loads(metadata["info"]), tensors
+
+
+def load_checkpoint(path: Path) -> tuple[Detector, dict]:
+    """(detector in evaluation mode on the CPU, info), rebuilt from the file alone."""
+    config, info, tensors = read_checkpoint(path)
+    detector = build_detector(config, pretrained=False)
+    detector.load_state_dict(tensors, strict=True)
+    return detector.eval(), info
+
+
+def load_weights(detector: Detector, path: Path) -> list[str]:
+    """Start `detector` from a checkpoint of stage 1; only attention layers may be new.
+
+    Returns:
+        Names of the tensors that the file does not have and that keep their start values.
+
+    Raises:
+        InputError: any other tensor is missing, left over or of another shape.
+    """
+    _, _, tensors = read_checkpoint(path)
+    own = detector.state_dict()
+    new = sorted(own.keys() - tensors.keys())
+    odd = [name for name in new if not name.startswith(ATTENTION_PREFIXES)]
+    odd += sorted(tensors.keys() - own.keys())
+    odd += [n for n, t in tensors.items() if n in own and own[n].shape != t.shape]
+    if odd:
+        raise InputError(
+            f"{path}: {len(odd)} tensors do not fit this network, the first is {odd[0]}; "
+            "use the same backbone, separation, fold_batch_norm and classes as stage 1."
+        )
+    detector.load_state_dict(tensors, strict=False)
+    return new
