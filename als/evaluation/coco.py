@@ -1,0 +1,160 @@
+"""COCO's measures, computed by pycocotools itself.
+
+Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and its evaluation
+code: AP is the mean over IoU 0.5:0.05:0.95, classes and 101 recall levels, for at most 100
+detections per image and class. All values are fractions in 0..1.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from als.errors import InputError
+from als.evaluation import Detections, GroundTruth, flatten
+
+# Where COCOeval.summarize() puts them in `stats`.
+_MEASURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def coco_metrics(
+    detections: Sequence[Detections], coco_gt: COCO, image_ids: Sequence[int | str]
+) -> dict[str, float | dict[str, float]]:
+    """AP, AP50, AP75, APs, APm, APl and per_class {class name: AP}, over `image_ids` only.
+
+    detections[i] belongs to image_ids[i]; an image of `coco_gt` not named there is not judged.
+    Label k is the k-th category of `coco_gt` by rising id (COCO's own ids have gaps). A measure
+    without ground truth, -1 in pycocotools, is NaN. Raises InputError on lists of different length,
+    on ids that `coco_gt` lacks or that come twice, and on labels without a category.
+    """
+    _check_image_ids(image_ids, coco_gt, len(detections))
+    categories = sorted(coco_gt.getCatIds())
+    results = _results(detections, coco_gt, image_ids, categories)
+    with _quiet():
+        evaluator = COCOeval(coco_gt, results, iouType="bbox")
+        evaluator.params.imgIds = list(image_ids)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+
+    metrics: dict[str, float | dict[str, float]] = {
+        name: _nan_if_absent(value) for name, value in zip(_MEASURES, evaluator.stats, strict=False)
+    }
+    # [threshold, recall level, class, area range, cap]: all areas, the cap of 100.
+    precision = evaluator.eval["precision"][:, :, :, 0, -1]
+    metrics["per_class"] = {
+        coco_gt.cats[category]["name"]: _nan_if_absent(precision[:, :, k].mean())
+        for k, category in enumerate(categories)
+    }
+    return metrics
+
+
+def as_coco(
+    ground_truths: Sequence[GroundTruth],
+    sizes: Sequence[tuple[int, int]],
+    classes: Sequence[str],
+) -> COCO:
+    """Plain arrays as a COCO data set: image ids 1..I in the given order, category id = label.
+
+    sizes[i] is (height, width) of image i. Areas are those of boxes, whereas COCO's are those of
+    masks, so APs, APm and APl do not compare with published ones.
+
+    Difficult objects become crowds (iscrowd = 1), the only mark by which pycocotools ignores an
+    object (it overwrites `ignore` with `iscrowd`), and like VOC's difficult objects a crowd takes
+    any number of detections. Two things differ from VOC: a crowd's overlap is intersection over
+    the *detection's* area, so a detection of a mere part of a difficult object is forgiven too;
+    and an ordinary object that reaches the threshold goes before a crowd that overlaps more.
+    Raises InputError on lists of different length and on labels outside 1..C.
+    """
+    if len(ground_truths) != len(sizes):
+        raise InputError(
+            f"{len(ground_truths)} images have ground truth but {len(sizes)} have a size; give one"
+            " of each per image."
+        )
+    images = [
+        {"id": i, "height": int(height), "width": int(width)}
+        for i, (height, width) in enumerate(sizes, start=1)
+    ]
+    categories = [{"id": k, "name": name} for k, name in enumerate(classes, start=1)]
+    return _indexed(images, categories, _annotations(ground_truths, len(classes)))
+
+
+def _annotations(ground_truths: Sequence[GroundTruth], n_classes: int) -> list[dict]:
+    boxes, labels, difficult, index = flatten(ground_truths, "difficult", n_classes)
+    boxes = _xywh(boxes)
+    rows = zip(
+        index.tolist(),
+        labels.tolist(),
+        boxes.tolist(),
+        boxes[:, 2:].prod(axis=1).tolist(),
+        difficult.astype(int).tolist(),
+        strict=True,
+    )
+    return [
+        # Ids count from 1: pycocotools reads a match to object 0 as no match.
+        {"id": n, "image_id": i + 1, "category_id": k, "bbox": box, "area": area, "iscrowd": crowd}
+        for n, (i, k, box, area, crowd) in enumerate(rows, start=1)
+    ]
+
+
+def _results(
+    detections: Sequence[Detections],
+    coco_gt: COCO,
+    image_ids: Sequence[int | str],
+    categories: list[int],
+) -> COCO:
+    boxes, labels, scores, index = flatten(detections, "scores", len(categories))
+    results = [
+        {"image_id": image_ids[i], "category_id": categories[k - 1], "bbox": box, "score": score}
+        for i, k, box, score in zip(
+            index.tolist(), labels.tolist(), _xywh(boxes).tolist(), scores.tolist(), strict=True
+        )
+    ]
+    if not results:  # loadRes fails on an empty list, yet finding nothing is a result: AP 0.
+        return _indexed(coco_gt.dataset["images"], coco_gt.dataset["categories"], [])
+    with _quiet():
+        return coco_gt.loadRes(results)
+
+
+def _indexed(images: list[dict], categories: list[dict], annotations: list[dict]) -> COCO:
+    coco = COCO()
+    coco.dataset = {
+        "info": {},
+        "images": images,
+        "categories": categories,
+        "annotations": annotations,
+    }
+    with _quiet():
+        coco.createIndex()
+    return coco
+
+
+def _check_image_ids(image_ids: Sequence[int | str], coco_gt: COCO, n_images: int) -> None:
+    if len(image_ids) != n_images:
+        raise InputError(
+            f"{n_images} images have detections but {len(image_ids)} ids were given; give one of"
+            " each per image, in the same order."
+        )
+    unknown = [i for i in image_ids if i not in coco_gt.imgs]
+    if unknown:
+        raise InputError(f"The COCO ground truth has no image {unknown[0]!r}; check the image ids.")
+    if len(set(image_ids)) != len(image_ids):
+        raise InputError("An image id is given twice; COCO's evaluation counts each image once.")
+
+
+def _xywh(boxes: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _nan_if_absent(value: float) -> float:
+    return float(value) if value > -1 else float("nan")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Swallow what pycocotools prints on stdout; stderr and exceptions pass."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -1,0 +1,134 @@
+"""Model + data -> detections -> metrics and a record."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from als.data.dataset import DetectionDataset, collate
+from als.data.masks import read_object_map
+from als.data.sampler import AspectBatchSampler
+from als.data.transforms import evaluation_transforms
+from als.data.voc import Record, fingerprint
+from als.evaluation import Detections, GroundTruth
+from als.evaluation.coco import as_coco, coco_metrics
+from als.evaluation.maps import correlation, object_iou, spread
+from als.evaluation.voc import voc_ap
+from als.model import Detector
+from als.model.grid import map_to_image
+from als.records import machine, revision
+
+BATCH_SIZE = 8
+
+
+def evaluate(
+    detector: Detector, records: Sequence[Record], workers: int = 1, progress: bool = True
+) -> dict:
+    """Detect on all records and judge detections and maps.
+
+    Returns:
+        A record: metrics (AP50_11point, AP50_area, AP75, AP of VOC and COCO's AP, AP50, AP75,
+        each a fraction), per_class, maps (None without attention), data, machine, seconds.
+    """
+    started = time.perf_counter()
+    detections, maps = detect_all(detector, records, workers, progress)
+    seconds = time.perf_counter() - started
+    classes = detector.config.classes
+    metrics, per_class = judge(detections, records, classes)
+    return {
+        "metrics": metrics,
+        "per_class": per_class,
+        "maps": _mean_maps(maps),
+        "config": detector.config.to_dict(),
+        "data": {"images": len(records), "fingerprint": fingerprint(records)},
+        "revision": revision(),
+        "machine": machine(),
+        "seconds": {"detection": seconds, "images_per_second": len(records) / seconds},
+    }
+
+
+@torch.no_grad()
+def detect_all(
+    detector: Detector, records: Sequence[Record], workers: int = 1, progress: bool = True
+) -> tuple[list[Detections], list[dict[str, float]]]:
+    """Detections of every record, in the records' order, and figures of each image's maps.
+
+    The figures are the keys that `_map_figures` names; an empty list without attention.
+    """
+    classes = detector.config.classes
+    device = next(detector.parameters()).device
+    detector = detector.eval().to(memory_format=torch.channels_last)
+    dataset = DetectionDataset(records, classes, evaluation_transforms())
+    sampler = AspectBatchSampler(records, BATCH_SIZE, seed=0, shuffle=False, drop_last=False)
+    loader = DataLoader(
+        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers
+    )
+    by_id: dict[str, Detections] = {}
+    maps: list[dict[str, float]] = []
+    record_of = {record.image_id: record for record in records}
+    for images, targets in tqdm(loader, desc="detecting", disable=not progress):
+        encoding = detector.encode([image.to(device) for image in images])
+        for index, (found, target) in enumerate(
+            zip(detector.detect(encoding), targets, strict=True)
+        ):
+            found = {key: value.cpu().numpy() for key, value in found.items()}
+            by_id[target["image_id"]] = Detections(**found)
+            if encoding.a_loc is not None:
+                record = record_of[target["image_id"]]
+                maps.append(_map_figures(encoding, index, record, classes))
+    return [by_id[record.image_id] for record in records], maps
+
+
+def judge(
+    detections: Sequence[Detections], records: Sequence[Record], classes: Sequence[str]
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """(mean metrics, metrics per class) of detections, by VOC's and COCO's definitions."""
+    truths = [GroundTruth(r.boxes, r.labels, r.difficult) for r in records]
+    voc = voc_ap(detections, truths, classes)
+    coco = coco_metrics(
+        detections, as_coco(truths, [r.size for r in records], classes), range(1, len(records) + 1)
+    )
+    coco.pop("per_class")
+    metrics = dict(voc.mean) | {f"COCO_{name}": value for name, value in coco.items()}
+    per_class = {
+        name: {measure: float(values[k]) for measure, values in voc.per_class.items()}
+        | {"objects": int(voc.objects[k])}
+        for k, name in enumerate(classes)
+    }
+    return metrics, per_class
+
+
+def _map_figures(encoding, index: int, record: Record, classes) -> dict[str, float]:
+    a_loc = map_to_image(encoding.a_loc, encoding, index)
+    a_cls = map_to_image(encoding.a_cls, encoding, index)
+    object_map = read_object_map(record, classes)
+    return {
+        "loc_iou_with_mask": np.nan if object_map is None else object_iou(a_loc, object_map),
+        "loc_mean": float(a_loc.mean()),
+        "loc_spread": spread(a_loc),
+        "cls_mean": float(a_cls.mean()),
+        "cls_spread": spread(a_cls),
+        "correlation": correlation(a_loc, a_cls),
+    }
+
+
+def _mean_maps(maps: list[dict[str, float]]) -> dict[str, float] | None:
+    if not maps:
+        return None
+    return {key: float(np.nanmean([figures[key] for figures in maps])) for key in maps[0]}
+
+
+def table(record: dict, title: str | Path) -> str:
+    """The per-class table of a record as text, in percent."""
+    rows = {**record["per_class"], "mean": record["metrics"]}
+    columns = ["AP50_11point", "AP50_area", "AP75", "AP"]
+    width = max(map(len, rows))
+    lines = [str(title), " " * width + "".join(f"{name:>14}" for name in columns)]
+    for name, values in rows.items():
+        cells = (100 * values[c] if values[c] is not None else np.nan for c in columns)
+        lines.append(f"{name:<{width}}" + "".join(f"{cell:14.1f}" for cell in cells))
+    return "\n".join(lines)
