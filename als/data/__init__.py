@@ -1,0 +1,1 @@
+"""Records, masks, augmentation and batches. Knows no model and no training."""

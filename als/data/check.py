@@ -1,0 +1,154 @@
+"""Says what is wrong with a data set, file by file, before hours of training find out."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from als.data.dataset import read_image
+from als.data.masks import find_masks, read_class_map
+from als.data.voc import (
+    Annotation,
+    Problem,
+    Record,
+    box_problem,
+    class_names,
+    read_annotation,
+    read_split,
+)
+from als.errors import InputError
+
+
+def check_folder(folder: Path, classes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read every file of a data set in the VOC layout and tell which are broken.
+
+    folder: a folder with JPEGImages/, or one that holds such folders (VOC2007/, VOC2012/, ...).
+    classes: the class names that may occur; by default those of classes.txt, else VOC's.
+
+    Returns a table with the columns file and problem, a row for each problem; it is empty when
+    all is well. Problems are: a file that a split lists is missing, an image that does not decode
+    to its end, XML that does not parse, an unknown class, a box outside the image or of no area,
+    an image size unlike the XML's, a mask that cannot be read or is of another size.
+
+    Raises InputError when the folder holds no such data set.
+    """
+    folder = Path(folder)
+    sets = [part for part in (folder, *sorted(folder.glob("*"))) if (part / "JPEGImages").is_dir()]
+    if not sets:
+        raise InputError(f"{folder}: there is no JPEGImages/ in it or one level below to check.")
+    rows = []
+    for part in sets:
+        known = class_names(part) if classes is None else tuple(classes)
+        rows += [(str(found.file), found.problem) for found in _check_set(part, known)]
+    return pd.DataFrame(rows, columns=["file", "problem"], dtype="str")
+
+
+def readable(
+    records: Iterable[Record], classes: Sequence[str], on_error: Callable[[Problem], None]
+) -> list[Record]:
+    """The records whose image and mask decode and have the size of the annotation.
+
+    Decodes every file, which takes about as long as an epoch of loading; `on_error` is told each
+    broken file. For a training that is to leave broken files out.
+    """
+    kept = []
+    for record in tqdm(list(records), desc="decoding", disable=None):
+        problems = [*_image_problems(record.path, record.size)]
+        if record.mask is not None:
+            problems += _mask_problems(record, classes)
+        for problem in problems:
+            on_error(problem)
+        if not problems:
+            kept.append(record)
+    return kept
+
+
+def _check_set(folder: Path, known: tuple[str, ...]) -> Iterator[Problem]:
+    """All problems of one folder with JPEGImages/."""
+    listed: dict[str, list[str]] = {}
+    for file in sorted((folder / "ImageSets" / "Main").glob("*.txt")):
+        try:
+            for image_id in read_split(folder, file.stem):
+                listed.setdefault(image_id, []).append(file.name)
+        except InputError as error:
+            yield _problem(file, error)
+    images = {file.stem for file in (folder / "JPEGImages").glob("*.jpg")}
+    annotated = {file.stem for file in (folder / "Annotations").glob("*.xml")}
+    for image_id in tqdm(sorted(images | annotated | set(listed)), desc=folder.name, disable=None):
+        image = folder / "JPEGImages" / f"{image_id}.jpg"
+        xml = folder / "Annotations" / f"{image_id}.xml"
+        for file, there in ((image, image_id in images), (xml, image_id in annotated)):
+            if image_id in listed and not there:
+                lists = ", ".join(dict.fromkeys(listed[image_id]))
+                yield Problem(file, f"it is missing but listed in {lists}")
+        if image_id not in listed and image_id not in images:
+            yield Problem(xml, f"its image {image_id}.jpg is missing")
+        yield from _check_image(folder, image_id, image_id in images, image_id in annotated, known)
+
+
+def _check_image(
+    folder: Path, image_id: str, has_image: bool, has_xml: bool, known: tuple[str, ...]
+) -> Iterator[Problem]:
+    """The problems in the files of one image, of those files that are there."""
+    annotation, size = None, None
+    image = folder / "JPEGImages" / f"{image_id}.jpg"
+    if has_xml:
+        try:
+            annotation = read_annotation(folder / "Annotations" / f"{image_id}.xml")
+            size = annotation.size
+        except Problem as error:
+            yield error
+    if has_image:
+        found = list(_image_problems(image, size))
+        yield from found
+        if size is None and not found:
+            size = read_image(image).size[::-1]
+    if annotation is None or size is None:
+        return  # without a size neither boxes nor masks can be judged
+    yield from _annotation_problems(folder, image_id, annotation, size, known)
+    record = Record(image_id, image, size, annotation.boxes, np.zeros(0), np.zeros(0), None)
+    for mask in find_masks(folder, image_id, class_names(folder), annotation.names):
+        yield from _mask_problems(replace(record, mask=mask), known)
+
+
+def _annotation_problems(
+    folder: Path,
+    image_id: str,
+    annotation: Annotation,
+    size: tuple[int, int],
+    known: tuple[str, ...],
+) -> Iterator[Problem]:
+    xml = folder / "Annotations" / f"{image_id}.xml"
+    for name in sorted(set(annotation.names) - set(known)):
+        yield Problem(xml, f"class '{name}' is not known")
+    for box in annotation.boxes:
+        if problem := box_problem(box, size):
+            yield Problem(xml, problem)
+
+
+def _image_problems(path: Path, size: tuple[int, int] | None) -> Iterator[Problem]:
+    """Whether the image decodes, and to (height, width) `size` if that is known."""
+    try:
+        width, height = read_image(path).size
+    except InputError as error:
+        yield _problem(path, error)
+        return
+    if size is not None and (height, width) != size:
+        yield Problem(
+            path, f"it has {width}x{height} pixels but its annotation says {size[1]}x{size[0]}"
+        )
+
+
+def _mask_problems(record: Record, classes: Sequence[str]) -> Iterator[Problem]:
+    try:
+        read_class_map(record, classes)
+    except InputError as error:
+        yield _problem(record.mask.path, error)
+
+
+def _problem(path: Path, error: InputError) -> Problem:
+    """A sentence about a file, taken apart again."""
+    return Problem(path, str(error).removeprefix(f"{path}: ").rstrip("."))

@@ -1,0 +1,116 @@
+"""Records as a torch data set of (image, target), reproducible sample by sample."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional
+
+from als.data.masks import read_object_map
+from als.data.voc import Record
+from als.errors import InputError
+
+Target = dict[str, Any]
+
+
+class DetectionDataset(Dataset):
+    """Images and training targets of records.
+
+    An item is (image, target). Without a transform the image is uint8, else what it makes of it:
+    [3, H, W] float32 in 0..1. The target is a dict of
+        boxes: tv_tensors.BoundingBoxes float32 [N, 4], x1 y1 x2 y2 in pixels of the image given,
+        labels: int64 [N], 1 to C,
+        object_map: tv_tensors.Mask uint8 [H, W], 1 object, 0 background, 255 void; the key is
+            absent when the image has no mask,
+        image_id: str.
+    Difficult objects are not in it.
+
+    Args:
+        records: see `als.data.voc.load_records`.
+        classes: the classes that the records were loaded with; the object map shows these.
+        transform: one of `als.data.transforms`.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        classes: Sequence[str],
+        transform: Callable[[Tensor, Target], tuple[Tensor, Target]] | None = None,
+    ) -> None:
+        self.records = list(records)
+        self.classes = tuple(classes)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
+        """The sample of an index, or of (index, seed).
+
+        With a seed the augmentation draws from it alone and the surrounding random state is left
+        as it was: order, number of workers and resumption then do not change a sample.
+
+        Raises InputError when the image or its mask cannot be read, or has another size than the
+        annotation says.
+        """
+        if isinstance(item, int):
+            return self._sample(item)
+        index, seed = item
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed: it would also set the accelerators, which are not restored.
+            torch.default_generator.manual_seed(seed)
+            return self._sample(index)
+
+    def _sample(self, index: int) -> tuple[Tensor, Target]:
+        record = self.records[index]
+        image = tv_tensors.Image(functional.pil_to_tensor(read_image(record.path)))
+        if tuple(image.shape[-2:]) != record.size:
+            raise InputError(
+                f"{record.path}: the image is {image.shape[2]}x{image.shape[1]} pixels but its "
+                f"annotation says {record.size[1]}x{record.size[0]}; correct one of them."
+            )
+        target = self._target(record)
+        if self.transform is not None:
+            image, target = self.transform(image, target)
+        return image.as_subclass(Tensor), target
+
+    def _target(self, record: Record) -> Target:
+        easy = ~record.difficult
+        target: Target = {
+            "boxes": tv_tensors.BoundingBoxes(
+                torch.from_numpy(record.boxes[easy]), format="XYXY", canvas_size=record.size
+            ),
+            "labels": torch.from_numpy(record.labels[easy]),
+            "image_id": record.image_id,
+        }
+        object_map = read_object_map(record, self.classes)
+        if object_map is not None:
+            target["object_map"] = tv_tensors.Mask(torch.from_numpy(object_map))
+        return target
+
+
+def read_image(path: Path) -> Image.Image:
+    """Decode an image file completely, as RGB. Raises InputError naming the file if it cannot.
+
+    The pixels come as they are stored, since annotations count in these: EXIF is not applied.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such image.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: the image cannot be decoded ({error}); replace it or remove it."
+        ) from error
+
+
+def collate(batch: Sequence[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:
+    """A batch for the detector: images of different sizes stay a list."""
+    images, targets = zip(*batch, strict=True)
+    return list(images), list(targets)

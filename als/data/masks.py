@@ -1,0 +1,147 @@
+"""Segmentation masks of an image, whatever file they come from, as one label per pixel.
+
+The localization attention map is trained on a binary map, "1 for pixels of objects and 0 otherwise"
+(paper, section 2.1). An image without a mask has no such target: the functions here return None
+for it, never an empty map, because an empty map would teach that nothing is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.io
+from PIL import Image
+
+from als.errors import InputError
+
+if TYPE_CHECKING:  # voc.py imports this module to find the masks
+    from als.data.voc import Record
+
+VOID = 255
+"""Pixel value of borders and of regions that nobody labelled; no loss and no measure counts it."""
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """Where the mask of an image lies and what its pixel values mean.
+
+    kind: "png", or "sbd-class" or "sbd-instance" for the .mat files of the Semantic Boundaries
+        Dataset (Hariharan et al. 2011).
+    path: the file.
+    names: `names[value - 1]` is the class of a pixel of that value. For a class map these are the
+        data set's classes, for an object map the classes of the objects in the order of the XML.
+    """
+
+    kind: str
+    path: Path
+    names: tuple[str, ...]
+
+
+def find_masks(
+    folder: Path, image_id: str, class_names: Sequence[str], object_names: Sequence[str]
+) -> list[MaskSource]:
+    """All masks of an image in a folder of the VOC layout, the one to use first.
+
+    The order is SegmentationClass/ID.png, SegmentationObject/ID.png, SBD/cls/ID.mat,
+    SBD/inst/ID.mat.
+
+    class_names: the data set's classes; pixel value k of a class map is `class_names[k - 1]`.
+    object_names: classes of all objects in the image's XML, in its order.
+    """
+    classes, objects = tuple(class_names), tuple(object_names)
+    candidates = (
+        MaskSource("png", folder / "SegmentationClass" / f"{image_id}.png", classes),
+        MaskSource("png", folder / "SegmentationObject" / f"{image_id}.png", objects),
+        MaskSource("sbd-class", folder / "SBD" / "cls" / f"{image_id}.mat", classes),
+        MaskSource("sbd-instance", folder / "SBD" / "inst" / f"{image_id}.mat", classes),
+    )
+    return [source for source in candidates if source.path.is_file()]
+
+
+def find_mask(
+    folder: Path, image_id: str, class_names: Sequence[str], object_names: Sequence[str]
+) -> MaskSource | None:
+    """The mask to use of those that `find_masks` finds, or None when there is none."""
+    return next(iter(find_masks(folder, image_id, class_names, object_names)), None)
+
+
+def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
+    """The label of every pixel: uint8 [H, W], or None when the image has no mask.
+
+    k is `classes[k - 1]`, as in `record.labels`; 0 is the background and every class outside
+    `classes`; 255 is void.
+
+    Raises InputError when the mask cannot be read, has values without a meaning, or has not the
+    size of the image.
+    """
+    source = record.mask
+    if source is None:
+        return None
+    values = _read_values(source)
+    if values.shape != record.size:
+        raise InputError(
+            f"{source.path}: the mask is {values.shape[1]}x{values.shape[0]} pixels but the image "
+            f"is {record.size[1]}x{record.size[0]}; replace the mask or remove it."
+        )
+    highest = np.bincount(values.ravel(), minlength=256)[:VOID].nonzero()[0].max(initial=0)
+    if highest > len(source.names):
+        raise InputError(
+            f"{source.path}: pixel value {highest} has no meaning, the highest that has one is "
+            f"{len(source.names)}; replace the mask or remove it."
+        )
+    return _label_table(source.names, classes)[values]
+
+
+def read_object_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
+    """The target of the localization attention map (paper, section 2.1), or None without a mask.
+
+    uint8 [H, W] at the size of the image: 1 for pixels of an object of `classes`, 0 otherwise,
+    255 void. Raises InputError as `read_class_map` does.
+    """
+    labels = read_class_map(record, classes)
+    if labels is None:
+        return None
+    return np.where(labels == VOID, VOID, labels > 0).astype(np.uint8)
+
+
+def _label_table(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """uint8 [256]: the label of each pixel value."""
+    table = np.zeros(256, dtype=np.uint8)
+    table[VOID] = VOID
+    for value, name in enumerate(names, start=1):
+        if name in classes:
+            table[value] = list(classes).index(name) + 1
+    return table
+
+
+def _read_values(source: MaskSource) -> np.ndarray:
+    """The pixel values as stored: uint8 [H, W]. SBD's instances become the class of each."""
+    try:
+        if source.kind == "png":
+            return _read_png(source.path)
+        mat = scipy.io.loadmat(source.path)
+        if source.kind == "sbd-class":
+            return mat["GTcls"]["Segmentation"][0, 0].astype(np.uint8)
+        instances = mat["GTinst"]["Segmentation"][0, 0]
+        categories = mat["GTinst"]["Categories"][0, 0].ravel()
+        return np.concatenate([[0], categories])[instances].astype(np.uint8)
+    except InputError:
+        raise
+    except Exception as error:  # scipy and PIL raise many kinds for a broken file
+        raise InputError(
+            f"{source.path}: the mask cannot be read ({error}); replace it or remove it."
+        ) from error
+
+
+def _read_png(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        if image.mode not in ("P", "L"):
+            raise InputError(
+                f"{path}: the mask holds colours (mode {image.mode}) where one index per pixel is "
+                "needed; save it as a palette PNG."
+            )
+        return np.array(image)

@@ -1,0 +1,96 @@
+"""Batches of one shape, in an order that can be resumed in the middle of an epoch."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from als.data.voc import Record
+from als.errors import InputError
+
+Batch = list[tuple[int, int]]
+
+
+class AspectBatchSampler(Sampler[Batch]):
+    """Yields batches of (index, seed) for `DetectionDataset`, landscape and portrait apart.
+
+    Images of one orientation need little padding in a batch. What is left over of the two groups
+    makes at most one mixed batch (and without `drop_last` a smaller one). The images of a batch
+    share one seed, so that they draw the same size and need no padding to the largest of several.
+    Everything that an epoch yields is a pure function of (seed, epoch), and its length is the
+    same in every epoch.
+
+    Args:
+        records: the images, by their size.
+        batch_size: images in a batch of one process.
+        seed: of the order and of every sample's augmentation.
+        shuffle: draw the order anew each epoch; without it batches come in the order of records.
+        num_replicas, rank: how many processes share the epoch and which one this is. All get
+            equally many batches; without `drop_last` the first batches are repeated to that end.
+        drop_last: leave out an incomplete batch.
+
+    Attributes:
+        skip_batches: how many batches the next iteration leaves out at its start, and only that
+            one; `len()` does not count them off. Set it to resume within an epoch.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        num_replicas: int = 1,
+        rank: int = 0,
+        drop_last: bool = True,
+    ) -> None:
+        self.portrait = np.array([record.size[0] > record.size[1] for record in records], bool)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.drop_last = drop_last
+        self.epoch = 0
+        self.skip_batches = 0
+        if len(self) == 0:
+            raise InputError(
+                f"{len(self.portrait)} images do not fill a batch of {batch_size} on each of "
+                f"{num_replicas} process(es); lower the batch size."
+            )
+
+    def __len__(self) -> int:
+        if self.drop_last:
+            return len(self.portrait) // self.batch_size // self.num_replicas
+        return -(-len(self.portrait) // (self.batch_size * self.num_replicas))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0, that the next iteration yields."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        skipped, self.skip_batches = self.skip_batches, 0
+        rng = np.random.default_rng([self.seed, self.epoch])
+        batches = self._batches(rng)
+        seeds = rng.integers(2**63, size=len(batches))
+        mine = range(self.rank, len(self) * self.num_replicas, self.num_replicas)[skipped:]
+        turns = [turn % len(batches) for turn in mine]
+        return iter([[(int(i), int(seeds[turn])) for i in batches[turn]] for turn in turns])
+
+    def _batches(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """All batches of the epoch, for all processes, each an array of indices."""
+        order = np.arange(len(self.portrait))
+        if self.shuffle:
+            order = rng.permutation(order)
+        batches, left_over = [], []
+        for group in (order[~self.portrait[order]], order[self.portrait[order]]):
+            full = len(group) - len(group) % self.batch_size
+            batches.extend(group[:full].reshape(-1, self.batch_size))
+            left_over.append(group[full:])
+        rest = np.concatenate(left_over)
+        batches.extend(rest[i : i + self.batch_size] for i in range(0, len(rest), self.batch_size))
+        if self.drop_last and len(batches[-1]) < self.batch_size:
+            batches.pop()
+        if self.shuffle:
+            return [batches[i] for i in rng.permutation(len(batches))]
+        return sorted(batches, key=lambda batch: batch[0])

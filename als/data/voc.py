@@ -1,0 +1,285 @@
+"""Reads data sets in the PASCAL VOC layout (Everingham et al. 2010) into plain records."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from als.data.masks import MaskSource, find_mask
+from als.errors import InputError
+
+__all__ = [
+    "VOC_CLASSES",
+    "Annotation",
+    "Problem",
+    "MaskSource",
+    "Record",
+    "box_problem",
+    "class_names",
+    "fingerprint",
+    "image_size",
+    "load_records",
+    "read_annotation",
+    "read_split",
+    "with_objects",
+]
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+"""The 20 classes in VOC's order, which is also the order of the values in its class masks."""
+
+TOLERANCE = 1.0
+"""Pixels by which a box may leave its image (rounding); it is clipped. More is an error."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """An image and what is known about it.
+
+    image_id: file name without its ending, unique in a list of records.
+    path: the image file.
+    size: (height, width) in pixels.
+    boxes: float32 [N, 4], x1 y1 x2 y2 in pixels, 0-based and half-open (x2 - x1 is the width).
+    labels: int64 [N], 1 to C: the place in `classes`, plus one.
+    difficult: bool [N], marked as hard to recognise; neither trained on nor counted.
+    mask: where the segmentation is, None when there is none.
+    """
+
+    image_id: str
+    path: Path
+    size: tuple[int, int]
+    boxes: np.ndarray
+    labels: np.ndarray
+    difficult: np.ndarray
+    mask: MaskSource | None
+
+
+class Problem(InputError):
+    """One file of a data set cannot be used: `file` is which, `problem` what is wrong with it.
+
+    `str()` of it is a sentence, as of every InputError.
+    """
+
+    def __init__(self, file: Path, problem: str) -> None:
+        super().__init__(f"{file}: {problem}.")
+        self.file = file
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What an XML file says, of all classes. Boxes as in `Record`, not yet held to the image.
+
+    size is None when the file gives none.
+    """
+
+    size: tuple[int, int] | None
+    names: tuple[str, ...]
+    boxes: np.ndarray
+    difficult: np.ndarray
+
+
+def load_records(
+    spec: str,
+    root: Path,
+    classes: Sequence[str],
+    on_error: Callable[[Problem], None] | None = None,
+) -> list[Record]:
+    """Read the images and annotations of one or several splits, in the order of the split files.
+
+    spec: splits joined by "+", each FOLDER:SPLIT, as "VOC2007:trainval + VOC2012:trainval".
+    root: the folder that holds those folders. Each needs Annotations/, JPEGImages/ and
+        ImageSets/Main/SPLIT.txt; SegmentationClass/, SegmentationObject/ and SBD/ are used for
+        masks where they are. A file classes.txt (a name a line) says what the values in the class
+        masks mean; without it they are VOC's.
+    classes: what to detect; objects of other classes are left out. Images without any object of
+        `classes` are kept, since an evaluation counts false detections on them too.
+    on_error: called with every broken file (no such image, XML that does not parse, box
+        outside the image or of no area, ...), and the image is left out. Without it all files are
+        read and then one InputError tells how many are broken and what is wrong with the first.
+
+    Raises InputError also for a malformed spec, a missing folder or split, and when no image has
+    an object of `classes`.
+    """
+    classes = _checked_classes(classes)
+    problems: list[Problem] = []
+    report = on_error or problems.append
+    records: dict[str, Record] = {}
+    seen: set[str] = set()
+    for folder, split in _parse_spec(spec, Path(root)):
+        table = class_names(folder)
+        for image_id in read_split(folder, split):
+            try:
+                if image_id in records:
+                    listing = folder / "ImageSets" / "Main" / f"{split}.txt"
+                    raise Problem(listing, f"lists {image_id}, which '{spec}' already holds")
+                records[image_id], names = _read_record(folder, image_id, classes, table)
+                seen.update(names)
+            except Problem as error:
+                report(error)
+    if problems:
+        raise InputError(
+            f"{problems[0]} It is one of {len(problems)} broken files in '{spec}'; "
+            "`als data check` lists them all."
+        )
+    if not any(len(record.labels) for record in records.values()):
+        raise InputError(
+            f"'{spec}' below {root} holds no object of {', '.join(classes)}; "
+            f"its classes are {', '.join(sorted(seen)) or 'none'}."
+        )
+    return list(records.values())
+
+
+def with_objects(records: Iterable[Record]) -> list[Record]:
+    """The records that can be trained on: those with an object that is not difficult."""
+    return [record for record in records if not record.difficult.all()]
+
+
+def fingerprint(records: Iterable[Record]) -> str:
+    """16 hex digits that name this ground truth: ids, sizes, boxes, labels, difficult marks.
+
+    The same on every machine, below every root and in every order of the records.
+    """
+    digest = hashlib.sha256()
+    for record in sorted(records, key=lambda record: record.image_id):
+        digest.update(f"{record.image_id} {record.size} {len(record.labels)}\n".encode())
+        digest.update(record.boxes.astype("<f4").tobytes())
+        digest.update(record.labels.astype("<i8").tobytes())
+        digest.update(record.difficult.astype("u1").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """The classes of a data set: those in its classes.txt, or VOC's when it has none."""
+    path = folder / "classes.txt"
+    return tuple(path.read_text().split()) if path.is_file() else VOC_CLASSES
+
+
+def read_split(folder: Path, split: str) -> list[str]:
+    """The image ids in FOLDER/ImageSets/Main/SPLIT.txt (the first column of it).
+
+    Raises InputError when the folder or the file is missing, or the file is empty.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; is the data root right?")
+    path = folder / "ImageSets" / "Main" / f"{split}.txt"
+    if not path.is_file():
+        splits = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
+        raise InputError(f"{path}: there is no such split file; the splits here are: {splits}.")
+    ids = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    if not ids:
+        raise InputError(f"{path}: the split lists no image.")
+    return ids
+
+
+def read_annotation(path: Path) -> Annotation:
+    """Read one VOC XML file. VOC's 1-based inclusive corners become 0-based half-open ones.
+
+    Raises Problem when the file is missing, does not parse or lacks a needed element.
+    """
+    try:
+        tree = ET.parse(path).getroot()
+        size = tree.find("size")
+        objects = [_read_object(element) for element in tree.iterfind("object")]
+        height, width = (0, 0) if size is None else (int(size.find(k).text) for k in _SIZE_KEYS)
+    except FileNotFoundError as error:
+        raise Problem(path, "there is no such annotation") from error
+    except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
+        raise Problem(path, f"the XML cannot be read ({error})") from error
+    return Annotation(
+        size=(height, width) if height > 0 and width > 0 else None,
+        names=tuple(name for name, _, _ in objects),
+        boxes=np.array([box for _, box, _ in objects], dtype=np.float32).reshape(-1, 4),
+        difficult=np.array([difficult for _, _, difficult in objects], dtype=np.bool_),
+    )
+
+
+def box_problem(box: np.ndarray, size: tuple[int, int]) -> str | None:
+    """What is wrong with a box in an image of `size` (height, width), or None."""
+    x1, y1, x2, y2 = box.tolist()
+    height, width = size
+    # Corners are told as the XML has them: 1-based and inclusive.
+    told = f"box {x1 + 1:g} {y1 + 1:g} {x2:g} {y2:g}"
+    if not (x2 > x1 and y2 > y1):
+        return f"{told} has no area"
+    if min(x1, y1) < -TOLERANCE or x2 > width + TOLERANCE or y2 > height + TOLERANCE:
+        return f"{told} lies outside the image of {width}x{height} pixels"
+    return None
+
+
+_SIZE_KEYS = ("height", "width")
+
+
+def _read_object(element: ET.Element) -> tuple[str, list[float], bool]:
+    name = element.findtext("name")
+    corners = element.find("bndbox")  # of the object itself; VOC's body parts have boxes below it
+    if not name or corners is None:
+        raise ValueError("an object without a name or a bndbox")
+    x1, y1, x2, y2 = (float(corners.find(key).text) for key in ("xmin", "ymin", "xmax", "ymax"))
+    return name.strip(), [x1 - 1, y1 - 1, x2, y2], int(element.findtext("difficult") or 0) == 1
+
+
+def _read_record(
+    folder: Path, image_id: str, classes: tuple[str, ...], table: tuple[str, ...]
+) -> tuple[Record, tuple[str, ...]]:
+    """The record of one image and the names of all objects in its XML."""
+    path = folder / "JPEGImages" / f"{image_id}.jpg"
+    xml = folder / "Annotations" / f"{image_id}.xml"
+    if not path.is_file():
+        raise Problem(path, "there is no such image")
+    annotation = read_annotation(xml)
+    size = annotation.size or image_size(path)
+    kept = [index for index, name in enumerate(annotation.names) if name in classes]
+    boxes = annotation.boxes[kept]
+    for box in boxes:
+        if problem := box_problem(box, size):
+            raise Problem(xml, problem)
+    height, width = size
+    record = Record(
+        image_id=image_id,
+        path=path,
+        size=size,
+        boxes=boxes.clip(0, np.array([width, height, width, height], dtype=np.float32)),
+        labels=np.array([classes.index(annotation.names[i]) + 1 for i in kept], dtype=np.int64),
+        difficult=annotation.difficult[kept],
+        mask=find_mask(folder, image_id, table, annotation.names),
+    )
+    return record, annotation.names
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) from the head of an image file. Raises Problem when it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except OSError as error:
+        raise Problem(path, f"the image cannot be opened ({error})") from error
+
+
+def _parse_spec(spec: str, root: Path) -> list[tuple[Path, str]]:
+    pairs = [re.fullmatch(r"([\w.-]+):([\w.-]+)", part.strip()) for part in spec.split("+")]
+    if not all(pairs):
+        raise InputError(
+            f"'{spec}' names no data; write FOLDER:SPLIT, joined by + where there are several, "
+            "as in 'VOC2007:trainval + VOC2012:trainval'."
+        )
+    return [(root / pair[1], pair[2]) for pair in pairs]
+
+
+def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(classes)
+    if isinstance(classes, str) or not names or len(set(names)) < len(names) or len(names) > 254:
+        raise InputError(
+            f"classes {classes!r}: give 1 to 254 different class names as a list; 255 is void."
+        )
+    return names
