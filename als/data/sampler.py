@@ -69,13 +69,16 @@ class AspectBatchSampler(Sampler[Batch]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
+        # A generator, so that whoever takes the first batch spends `skip_batches`: a DataLoader
+        # with workers asks for two iterators and throws the first away untouched.
         skipped, self.skip_batches = self.skip_batches, 0
         rng = np.random.default_rng([self.seed, self.epoch])
         batches = self._batches(rng)
         seeds = rng.integers(2**63, size=len(batches))
         mine = range(self.rank, len(self) * self.num_replicas, self.num_replicas)[skipped:]
-        turns = [turn % len(batches) for turn in mine]
-        return iter([[(int(i), int(seeds[turn])) for i in batches[turn]] for turn in turns])
+        for turn in mine:
+            seed = int(seeds[turn % len(batches)])
+            yield [(int(i), seed) for i in batches[turn % len(batches)]]
 
     def _batches(self, rng: np.random.Generator) -> list[np.ndarray]:
         """All batches of the epoch, for all processes, each an array of indices."""

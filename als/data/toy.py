@@ -23,6 +23,8 @@ TOY_CLASSES = ("circle", "square", "triangle")
 _SCALE = 4  # drawn larger by this and shrunk, which smooths the edges
 _COLOURS = ((214, 90, 70), (80, 150, 215), (110, 185, 90))
 _CORNERS = {"circle": 72, "square": 4, "triangle": 3}
+_MASK_FOLDERS = ("SegmentationClass", "SegmentationObject")
+_SPLITS = (("train", "trainval"), ("train", "trainval"), ("val", "trainval"), ("test",))
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,10 @@ def write_toy(
     """Write a toy data set of TOY_CLASSES as FOLDER/VOC2012, complete or not at all.
 
     Half of the images are in train, a quarter each in val and test. Every fifth image stands
-    upright, every fifth has a faint object marked difficult (void in the masks, as in VOC), and
-    every eighth has no mask. Keypoints/animal_keypoints.json holds head ("nose") and tail
-    ("tailbase") of every other object, in 0-based pixels.
+    upright, about every fifth has a faint object marked difficult (void in the masks, as in VOC),
+    and every eighth has no mask. classes.txt says what the mask values mean.
+    Keypoints/animal_keypoints.json holds head ("nose") and tail ("tailbase") of the objects that
+    are not difficult, in 0-based pixels.
 
     size: (height, width) of an image that lies. The same arguments draw the same images.
 
@@ -85,10 +88,8 @@ def write_toy(
 
 
 def _write_all(root: Path, images: int, seed: int, size: tuple[int, int]) -> None:
-    for name in ("Annotations", "JPEGImages", "ImageSets/Main", "Keypoints"):
+    for name in ("Annotations", "ImageSets/Main", "JPEGImages", "Keypoints", *_MASK_FOLDERS):
         (root / name).mkdir(parents=True)
-    for name in ("SegmentationClass", "SegmentationObject"):
-        (root / name).mkdir()
     (root / "classes.txt").write_text("\n".join(TOY_CLASSES) + "\n")
     splits: dict[str, list[str]] = {"train": [], "val": [], "trainval": [], "test": []}
     keypoints = {}
@@ -104,9 +105,7 @@ def _write_all(root: Path, images: int, seed: int, size: tuple[int, int]) -> Non
         if index % 8 != 4:
             _write_masks(root, image_id, shapes)
         keypoints[image_id] = [_keypoints(shape) for shape in shapes if not shape.difficult]
-        for split in (("train", "trainval"), ("train", "trainval"), ("val", "trainval"), ("test",))[
-            index % 4
-        ]:
+        for split in _SPLITS[index % 4]:
             splits[split].append(image_id)
     for split, ids in splits.items():
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(ids) + "\n")
@@ -114,7 +113,7 @@ def _write_all(root: Path, images: int, seed: int, size: tuple[int, int]) -> Non
 
 
 def _ground(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A cloudy, grainy grey-brown ground: float [H, W, 3] in 0..255."""
+    """Coloured clouds with grain: float [H, W, 3] in 0..255."""
     clouds = rng.normal(size=(*size, 3))
     clouds = ndimage.gaussian_filter(clouds, (8, 8, 0))
     clouds *= 18 / clouds.std()
@@ -189,7 +188,7 @@ def _write_masks(root: Path, image_id: str, shapes: list[Shape]) -> None:
         object_map[inside] = VOID if shape.difficult else number
         for values in (class_map, object_map):
             values[border] = VOID
-    for name, values in (("SegmentationClass", class_map), ("SegmentationObject", object_map)):
+    for name, values in zip(_MASK_FOLDERS, (class_map, object_map), strict=True):
         image = Image.fromarray(values)
         image.putpalette(_palette())
         image.save(root / name / f"{image_id}.png")

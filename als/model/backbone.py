@@ -113,10 +113,19 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         )
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # either library raises its own types for a broken file
-        raise InputError(f"{path}: cannot be read as weights ({error}).") from error
+        state, reason = None, type(error).__name__
+    else:
+        reason = type(state).__name__
+    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
+        raise InputError(
+            f"{path}: cannot be read as weights ({reason}); give a .safetensors file, or a .pth "
+            "file that holds a state dict of tensors."
+        )
+    return state
 
 
 def fold_batch_norm(module: nn.Module) -> None:

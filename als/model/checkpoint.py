@@ -46,8 +46,11 @@ def save_checkpoint(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
-    save_file(tensors, aside, metadata)
-    aside.replace(path)
+    try:
+        save_file(tensors, aside, metadata)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> tuple[ModelConfig, dict, dict[str, torch.Tensor]]:
@@ -78,7 +81,13 @@ def load_checkpoint(path: Path) -> tuple[Detector, dict]:
     """(detector in evaluation mode on the CPU, info), rebuilt from the file alone."""
     config, info, tensors = read_checkpoint(path)
     detector = build_detector(config, pretrained=False)
-    detector.load_state_dict(tensors, strict=True)
+    try:
+        detector.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:  # torch lists every tensor, a line each
+        raise InputError(
+            f"{path}: its tensors are not those of its own config; the file was altered, copy it "
+            "again or use another version of ALS."
+        ) from error
     return detector.eval(), info
 
 
@@ -89,9 +98,14 @@ def load_weights(detector: Detector, path: Path) -> list[str]:
         Names of the tensors that the file does not have and that keep their start values.
 
     Raises:
-        InputError: any other tensor is missing, left over or of another shape.
+        InputError: other classes, or any other tensor is missing, left over or of another shape.
     """
-    _, _, tensors = read_checkpoint(path)
+    config, _, tensors = read_checkpoint(path)
+    if config.classes != detector.config.classes:
+        raise InputError(
+            f"{path}: was trained on classes {', '.join(config.classes)}; use the same classes in "
+            "the same order."
+        )
     own = detector.state_dict()
     new = sorted(own.keys() - tensors.keys())
     odd = [name for name in new if not name.startswith(ATTENTION_PREFIXES)]

@@ -1,0 +1,52 @@
+# `make` lists the targets. The first one that needs Python makes a virtual environment and installs.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+NOTEBOOKS = $(wildcard notebooks/*.ipynb)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv install app test lint format lab notebooks bench
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo "Variables: PYTHON (3.11 or newer), VENV, ARGS (options for app, test and bench)"
+
+# A stamp for each set of packages, so that pip runs again only after pyproject.toml has changed.
+venv: $(BIN)/python ## make the virtual environment
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+install: $(VENV)/.installed ## install the package and what it needs
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --editable .
+	@touch $@
+
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --editable ".[$*]"
+	@touch $@
+
+app: install ## the app in the browser, with the checkpoint that ships
+	$(BIN)/als app $(ARGS)
+
+test: $(VENV)/.installed-test ## the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-test ## style and format, changing nothing
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: $(VENV)/.installed-test ## mend what ruff can mend
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+lab: $(VENV)/.installed-lab ## JupyterLab on the notebooks
+	$(BIN)/python -m jupyter lab --notebook-dir=.
+
+notebooks: $(VENV)/.installed-lab ## execute every notebook in place
+	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
+
+bench: install ## the benchmarks: a table, a figure and a record
+	$(BIN)/python -m benchmarks $(ARGS)

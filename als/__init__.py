@@ -1,0 +1,51 @@
+"""Attentive layer separation: object detection that shows where it looks.
+
+    import als
+    detector = als.load()                      # the checkpoint that ships with the package
+    prediction = detector.predict("photo.jpg")  # boxes, names, scores and both maps
+
+`import als` is quick: what a name needs (torch, torchvision) is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from als.config import ModelConfig, TrainConfig
+    from als.errors import InputError
+    from als.model import Detector
+    from als.predictor import Analysis, Prediction, Predictor, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Analysis",
+    "Detector",
+    "InputError",
+    "ModelConfig",
+    "Prediction",
+    "Predictor",
+    "TrainConfig",
+    "load",
+]
+
+_HOMES = {
+    "Analysis": "als.predictor",
+    "Detector": "als.model",
+    "InputError": "als.errors",
+    "ModelConfig": "als.config",
+    "Prediction": "als.predictor",
+    "Predictor": "als.predictor",
+    "TrainConfig": "als.config",
+    "load": "als.predictor",
+}
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'als' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,192 @@
+"""Grad-CAM of one proposal's scalar, with captum, on features that are already there.
+
+The trunk does not run again: its feature F, kept in the encoding, enters a small module that holds
+the rest of the way, F -> attention -> RoIAlign -> branch -> scalar. Captum hooks its layers.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from captum.attr import LayerGradCam, LayerGradientXActivation
+from torch import Tensor, nn
+
+from als.errors import InputError
+from als.explain.targets import Target, boxes_to_original
+from als.model import Detector, Encoding
+from als.model.grid import grids_to_image
+
+LAYERS = ("F", "F_loc", "F_cls", "conv5")
+METHODS = ("gradcam", "gradient_x_activation")
+TARGETS_AT_ONCE = 16  # each has its own copy of the feature
+
+
+def grad_cam(
+    detector: Detector,
+    encoding: Encoding,
+    target: Target,
+    layer: str | None = None,
+    method: str = "gradcam",
+) -> np.ndarray:
+    """The map of one target, float32 [H, W]: see `grad_cams`."""
+    return grad_cams(detector, encoding, [target], layer, method)[0]
+
+
+def grad_cams(
+    detector: Detector,
+    encoding: Encoding,
+    targets: list[Target],
+    layer: str | None = None,
+    method: str = "gradcam",
+) -> np.ndarray:
+    """What raises each target's scalar: raw maps, not below 0, at the original image's size.
+
+    Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) weighs each channel with its gradient's mean over
+    the whole grid, which also lights up other instances. Gradient x activation multiplies cell by
+    cell (as ODAM does, Zhao and Chan 2023), so that only cells that this RoI read can light up.
+    Both then sum over channels and keep the positive part.
+
+    Args:
+        encoding: of one image, also with replaced maps, which then stay as they were replaced.
+        targets: scalars to explain; each one's map is independent of the others.
+        layer: "F" (gradients also flow through both attention networks), "F_loc" or "F_cls" (the
+            multiplied feature that the target's own branch reads), or "conv5" (the branch's last
+            feature, pasted back into the RoI). None is F_cls for class targets, F_loc for boxes.
+        method: "gradcam" or "gradient_x_activation".
+
+    Returns:
+        float32 [K, H, W]; a map is all zeros where nothing is positive (`is_empty`).
+
+    Raises:
+        InputError: unknown layer or method, or a layer that the target's branch does not read.
+    """
+    if method not in METHODS:
+        raise InputError(f"method '{method}' is unknown; choose one of {', '.join(METHODS)}.")
+    maps = np.zeros((len(targets), *encoding.original_sizes[0]), dtype=np.float32)
+    for of_box in (False, True):
+        chosen = [i for i, target in enumerate(targets) if target.of_box == of_box]
+        for start in range(0, len(chosen), TARGETS_AT_ONCE):
+            some = chosen[start : start + TARGETS_AT_ONCE]
+            maps[some] = _explain(detector, encoding, [targets[i] for i in some], layer, method)
+    return maps
+
+
+def is_empty(map: np.ndarray) -> bool:
+    """Whether a map says nothing: not a value over 0, or one that is not finite.
+
+    Such a map is to be shown as empty, never scaled up.
+    """
+    return not np.isfinite(map).all() or map.size == 0 or bool(map.max() <= 0)
+
+
+class RoIScore(nn.Module):
+    """The way from a feature to the scalar of each of K targets, one batch entry a target.
+
+    `start` is the feature that the way starts from: F with the attention networks behind it for
+    layer "F", else the multiplied feature of the targets' branch.
+
+    Args:
+        targets: all of the class branch, or all of the box branch.
+
+    Raises:
+        InputError: unknown layer, or one that this branch does not read.
+    """
+
+    def __init__(
+        self, detector: Detector, encoding: Encoding, targets: list[Target], layer: str | None
+    ):
+        super().__init__()
+        self.F, self.F_loc, self.F_cls = nn.Identity(), nn.Identity(), nn.Identity()
+        self.detector, self.encoding, self.targets = detector, encoding, targets
+        self.of_box = targets[0].of_box
+        own = "F_loc" if self.of_box else "F_cls"
+        self.layer = own if layer is None else layer
+        readable = (*LAYERS[:1], own, "conv5") if detector.config.attention else LAYERS
+        if self.layer not in LAYERS:
+            raise InputError(f"layer '{layer}' is unknown; choose one of {', '.join(LAYERS)}.")
+        if self.layer not in readable:
+            raise InputError(
+                f"layer {layer} does not feed the {'box' if self.of_box else 'class'} branch of "
+                f"this model; choose one of {', '.join(readable)}."
+            )
+
+    def start(self) -> Tensor:
+        """The detached feature [K, C, h, w] to call this module with."""
+        encoding = self.encoding
+        own = encoding.f_loc if self.of_box else encoding.f_cls
+        feature = encoding.f if self.layer == "F" else own
+        return feature.detach().repeat(len(self.targets), 1, 1, 1)
+
+    def hooked(self) -> nn.Module:
+        """The module whose output is explained."""
+        if self.layer == "conv5":
+            heads = self.detector.roi_heads
+            separate = self.of_box and heads.conv5_loc is not None
+            conv5 = heads.conv5_loc if separate else heads.conv5_cls
+            return conv5[0]  # then come only pooling and flattening
+        return getattr(self, self.layer)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Feature [K, C, h, w] -> scalar of each target [K]."""
+        if self.layer == "F":
+            f = self.F(feature)
+            encoding = replace(self.encoding, f=f, f_loc=f, f_cls=f)
+            if self.detector.config.attention:
+                self.detector.attend(encoding)
+            feature = encoding.f_loc if self.of_box else encoding.f_cls
+        elif self.layer != "conv5":
+            feature = getattr(self, self.layer)(feature)
+        rois = [target.roi.to(feature) for target in self.targets]
+        heads = self.detector.roi_heads
+        outputs = heads.localize(feature, rois) if self.of_box else heads.classify(feature, rois)[0]
+        values = [target.value(row) for target, row in zip(self.targets, outputs, strict=True)]
+        return torch.stack(values)
+
+    def to_image(self, grids: Tensor) -> np.ndarray:
+        """Maps [K, 1, h, w] at the size of the hooked layer -> float32 [K, H, W] at image size."""
+        if self.layer != "conv5":
+            return grids_to_image(grids, self.encoding)
+        rois = torch.cat([target.roi for target in self.targets]).to(grids)
+        boxes = boxes_to_original(rois, self.encoding)
+        size = self.encoding.original_sizes[0]
+        return np.stack([paste(g, b, size) for g, b in zip(grids, boxes, strict=True)])
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _explain(
+    detector: Detector,
+    encoding: Encoding,
+    targets: list[Target],
+    layer: str | None,
+    method: str,
+) -> np.ndarray:
+    """Maps [K, H, W] of targets of one branch. Captum removes its hook, also after an error."""
+    score = RoIScore(detector, encoding, targets, layer)
+    if method == "gradcam":
+        attribution = LayerGradCam(score, score.hooked())
+        grids = attribution.attribute(score.start(), relu_attributions=True)
+    else:
+        attribution = LayerGradientXActivation(score, score.hooked())
+        grids = attribution.attribute(score.start()).sum(1, keepdim=True).relu()
+    return score.to_image(grids.detach())
+
+
+def paste(grid: Tensor, box: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """A map over a box [1, p, p] -> float32 [H, W] at image size, bilinear, 0 outside the box.
+
+    Args:
+        box: [4] xyxy, pixels. size: (height, width).
+    """
+    height, width = size
+    x1, y1, x2, y2 = box.tolist()
+    # Pixel centres in units of the box, -1 at its left or upper edge and 1 at the other one.
+    x = (torch.arange(width, device=grid.device) + 0.5 - x1) / max(x2 - x1, 1e-6) * 2 - 1
+    y = (torch.arange(height, device=grid.device) + 0.5 - y1) / max(y2 - y1, 1e-6) * 2 - 1
+    places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    values = F.grid_sample(
+        grid[None].float(), places[None], padding_mode="border", align_corners=False
+    )
+    inside = (places.abs() <= 1).all(-1)
+    return (values[0, 0] * inside).cpu().numpy()

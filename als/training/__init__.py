@@ -1,0 +1,1 @@
+"""Training with lightning: the module holds loss and schedule, `run` starts and resumes."""

@@ -1,0 +1,124 @@
+"""What lightning's Trainer trains: loss terms, optimiser, schedule, and what is logged."""
+
+import warnings
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, SequentialLR
+
+from als.config import TrainConfig
+from als.errors import InputError
+from als.model import Detector
+from als.model.checkpoint import ATTENTION_PREFIXES
+
+FLAT_SPREAD = 0.05  # a map whose spread stays below this is a constant to every reader
+MAP_LOG_STEPS = 50  # maps change slowly; their statistics need not be taken at every step
+
+
+class DetectorModule(L.LightningModule):
+    """Trains a `Detector` on equation 1.
+
+    Args:
+        detector: the network, already started from stage 1 where there is one.
+        config: the run.
+        total_steps: optimiser steps of the whole run, for the schedule.
+    """
+
+    def __init__(self, detector: Detector, config: TrainConfig, total_steps: int):
+        super().__init__()
+        self.detector = detector
+        self.run_config = config
+        self.total_steps = total_steps
+
+    def on_train_epoch_start(self) -> None:
+        # Lightning tells the epoch to samplers of images only, not to one that makes batches.
+        self.trainer.train_dataloader.batch_sampler.set_epoch(self.current_epoch)
+
+    def on_train_batch_start(self, batch, batch_idx: int) -> None:
+        # Sampling of anchors and RoIs depends on (seed, step, rank) alone: a resumed run draws
+        # what the uninterrupted one would have drawn.
+        draw = (self.run_config.seed * 1_000_003 + self.global_step) * 4096 + self.global_rank
+        torch.manual_seed(draw)
+
+    def training_step(self, batch, batch_idx: int) -> Tensor:
+        images, targets = batch
+        encoding = self.detector.encode(images)
+        losses = self.detector.losses(encoding, targets)
+        total = self.detector.total_loss(losses)
+        if not torch.isfinite(total):
+            terms = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
+            names = ", ".join(target["image_id"] for target in targets)
+            raise InputError(
+                f"step {self.global_step}: the loss is not finite ({terms}) on images {names}; "
+                "lower optimizer.lr or look at these images."
+            )
+        self.log("loss", total, prog_bar=True, batch_size=len(images))
+        self.log_dict(losses, batch_size=len(images))
+        if encoding.a_loc is not None and self.global_step % MAP_LOG_STEPS == 0:
+            self._log_maps(encoding.a_loc.detach(), encoding.a_cls.detach(), len(images))
+        return total
+
+    def _log_maps(self, a_loc: Tensor, a_cls: Tensor, batch_size: int) -> None:
+        statistics = map_statistics(a_loc, a_cls)
+        self.log_dict(statistics, batch_size=batch_size)
+        if self.global_step < 2 * self.run_config.optimizer.warmup_steps:
+            return
+        for name in ("loc", "cls"):
+            spread = statistics[f"map_{name}_spread"]
+            if spread < FLAT_SPREAD:
+                warnings.warn(
+                    f"step {self.global_step}: the {name} map is flat (spread {spread:.3f} within "
+                    "an image); it shows nothing. Raise optimizer.attention_lr_factor or lower "
+                    "model.attention_bias.",
+                    stacklevel=2,
+                )
+
+    def configure_optimizers(self):
+        options = self.run_config.optimizer
+        attention, others = [], []
+        for name, parameter in self.detector.named_parameters():
+            if parameter.requires_grad:
+                (attention if name.startswith(ATTENTION_PREFIXES) else others).append(parameter)
+        groups = [{"params": others, "lr": options.lr}]
+        if attention:
+            groups.append({"params": attention, "lr": options.lr * options.attention_lr_factor})
+        decay = options.weight_decay
+        if options.name == "adamw":
+            optimizer = torch.optim.AdamW(groups, weight_decay=decay)
+        else:
+            optimizer = torch.optim.SGD(groups, momentum=options.momentum, weight_decay=decay)
+        scheduler = {"scheduler": self._schedule(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def _schedule(self, optimizer):
+        options = self.run_config.optimizer
+        warmup = max(1, min(options.warmup_steps, self.total_steps // 2))
+        rest = max(1, self.total_steps - warmup)
+        if options.schedule == "cosine":
+            after = CosineAnnealingLR(optimizer, rest)
+        else:
+            drops = [int(share * self.total_steps) - warmup for share in options.milestones]
+            after = MultiStepLR(optimizer, drops)
+        start = LinearLR(optimizer, 1e-3, 1.0, warmup)
+        return SequentialLR(optimizer, [start, after], [warmup])
+
+
+def map_statistics(a_loc: Tensor, a_cls: Tensor) -> dict[str, Tensor]:
+    """Mean, spread within an image and correlation of two maps [B, 1, h, w].
+
+    The spread is the 95th minus the 5th percentile over an image's cells; a constant map has 0.
+    The correlation is Pearson's within an image (0 for a constant map). All are means over the
+    batch, each a scalar.
+    """
+    statistics = {}
+    flat = {"loc": a_loc.flatten(1).float(), "cls": a_cls.flatten(1).float()}
+    for name, values in flat.items():
+        low, high = values.quantile(torch.tensor([0.05, 0.95], device=values.device), dim=1)
+        statistics[f"map_{name}_mean"] = values.mean()
+        statistics[f"map_{name}_spread"] = (high - low).mean()
+    centred = [values - values.mean(1, keepdim=True) for values in flat.values()]
+    norms = centred[0].norm(dim=1) * centred[1].norm(dim=1)
+    covariance = (centred[0] * centred[1]).sum(1)
+    statistics["map_correlation"] = (covariance / norms.clamp(min=1e-12)).mean()
+    return statistics

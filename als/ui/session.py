@@ -1,0 +1,167 @@
+"""What the page remembers between two clicks: analysed photos, one set for each browser tab.
+
+Gradio's own state copies its value on every event; here the values stay where they are, in a store
+of bounded size that forgets the session that was used longest ago.
+"""
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+
+from als.errors import InputError
+from als.predictor import Analysis, Explanation, Prediction, Predictor
+
+MAX_BYTES = 1_000_000_000
+MAX_EXPLANATIONS = 12
+BOX_KINDS = {
+    "its class score": "class",
+    "its box: horizontal place": "dx",
+    "its box: vertical place": "dy",
+    "its box: width": "dw",
+    "its box: height": "dh",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is explained: a detection (row of the prediction), or else the best RoI of a class."""
+
+    detection: int | None = None
+    label: int | None = None
+
+
+@dataclass
+class Study:
+    """One photo as one model sees it, with the explanations asked for so far.
+
+    Nothing here runs the network's trunk again; an explanation is a backward pass from one RoI.
+    """
+
+    predictor: Predictor
+    analysis: Analysis
+    name: str
+    choice: Choice = Choice()
+    explained: OrderedDict = field(default_factory=OrderedDict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def prediction(self) -> Prediction:
+        return self.analysis.prediction
+
+    def class_map(self) -> Explanation:
+        """Grad-CAM of the chosen proposal's class score."""
+        return self._explain("Grad-CAM", "class", "gradcam")
+
+    def proposal_map(self, kind: str) -> Explanation:
+        """Gradient x activation of the chosen proposal's class score or box (see BOX_KINDS)."""
+        return self._explain("gradient x activation", kind, "gradient_x_activation")
+
+    def _explain(self, step: str, kind: str, method: str) -> Explanation:
+        key = (self.choice, kind, method)
+        if key not in self.explained:
+            started = time.perf_counter()
+            self.explained[key] = self.predictor.explain(
+                self.analysis, self.choice.detection, self.choice.label, kind, method=method
+            )
+            self.seconds[step] = time.perf_counter() - started
+            if len(self.explained) > MAX_EXPLANATIONS:
+                self.explained.popitem(last=False)
+        self.explained.move_to_end(key)
+        return self.explained[key]
+
+    def steps(self) -> dict[str, float]:
+        """Seconds of every step so far, by name."""
+        return {**self.prediction.seconds, **self.seconds}
+
+    def bytes(self) -> int:
+        """About what the photo and its maps take in memory."""
+        height, width = self.prediction.size
+        maps = 2 + len(self.explained)
+        return height * width * (3 + 4 * maps)
+
+
+@dataclass
+class Session:
+    """One browser tab: the photo, the second model and its view of the photo, the last 'what if'.
+
+    `lock` holds while one event changes this session, so that two never mix.
+    """
+
+    photo: Study | None = None
+    second: Predictor | None = None
+    compared: Study | None = None
+    changed: Study | None = None
+    error: str = ""
+    lock: Lock = field(default_factory=Lock)
+
+    def open(self, study: Study | None) -> None:
+        """Take a new photo (or none) and forget what was made of the last one."""
+        self.photo, self.compared, self.changed = study, None, None
+
+    def bytes(self) -> int:
+        return sum(s.bytes() for s in (self.photo, self.compared, self.changed) if s is not None)
+
+
+class SessionStore:
+    """Sessions by Gradio's session hash, least recently used first out."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES, max_sessions: int = 64):
+        self.max_bytes, self.max_sessions = max_bytes, max_sessions
+        self.sessions: OrderedDict[str, Session] = OrderedDict()
+        self.lock = Lock()
+
+    def get(self, key: str | None) -> Session:
+        """The session of a tab, a new one where there is none; makes room for it."""
+        with self.lock:
+            session = self.sessions.setdefault(key or "", Session())
+            self.sessions.move_to_end(key or "")
+            while len(self.sessions) > 1 and self._too_much():
+                self.sessions.popitem(last=False)
+            return session
+
+    def drop(self, key: str | None) -> None:
+        """Forget a tab that was closed."""
+        with self.lock:
+            self.sessions.pop(key or "", None)
+
+    def _too_much(self) -> bool:
+        total = sum(session.bytes() for session in self.sessions.values())
+        return total > self.max_bytes or len(self.sessions) > self.max_sessions
+
+
+def study_photo(predictor: Predictor, path: str, name: str) -> Study:
+    """Run the network on a photo once and choose its first detection.
+
+    Raises:
+        InputError: the photo cannot be read.
+    """
+    study = Study(predictor, predictor.analyse(path), name)
+    study.choice = first_choice(study)
+    return study
+
+
+def first_choice(study: Study) -> Choice:
+    """The best detection; where nothing was found, the class that comes closest to one."""
+    if len(study.prediction.boxes):
+        return Choice(detection=0)
+    logits = study.analysis.logits
+    if len(logits) == 0:
+        raise InputError(f"{study.name}: the model proposes no region in this photo.")
+    return Choice(label=int(logits.softmax(-1)[:, 1:].amax(0).argmax()) + 1)
+
+
+def detection_at(study: Study, x: float, y: float, threshold: float) -> int | None:
+    """Row of the smallest shown detection whose box holds a point of the photo.
+
+    x, y: 0 to 1, from the photo's left and upper edge.
+    """
+    found = study.prediction
+    height, width = found.size
+    left, top, right, bottom = found.boxes.T if len(found.boxes) else np.zeros((4, 0))
+    holds = (left <= x * width) & (x * width < right) & (top <= y * height) & (y * height < bottom)
+    holds &= found.scores >= threshold
+    areas = np.where(holds, (right - left) * (bottom - top), np.inf)
+    return int(areas.argmin()) if holds.any() else None

@@ -1,0 +1,25 @@
+"""Data that several tests share."""
+
+from pathlib import Path
+
+import pytest
+
+from als.data.toy import write_toy
+
+SHARED_VOC = Path(__file__).parents[2] / "shared" / "data" / "voc-animals"
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy data set (24 images), written once. Read only: copy it to change it."""
+    root = tmp_path_factory.mktemp("data") / "toy"
+    write_toy(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def shared_voc() -> Path:
+    """The root of the VOC animal photographs, which are not a part of the repository."""
+    if not SHARED_VOC.is_dir():
+        pytest.skip("needs the photographs in ../shared/data/voc-animals, which are not here")
+    return SHARED_VOC

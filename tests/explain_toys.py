@@ -1,0 +1,48 @@
+"""A tiny detector with random weights whose maps and gradients are not all near zero."""
+
+import torch
+from torch import nn
+
+from als.config import ModelConfig
+from als.explain import Target
+from als.model import Detector, Encoding, build_detector
+
+TINY = dict(
+    classes=("cat", "dog"),
+    backbone="mobilenet_v2",
+    weights=None,
+    attention_width=8,
+    frozen_blocks=0,
+    pool_size=7,
+    min_size=96,
+    max_size=160,
+    anchor_sizes=(32, 64),
+    rpn_post_nms_test=20,
+    score_threshold=0.0,
+)
+
+
+def tiny_detector(**options) -> Detector:
+    torch.manual_seed(0)
+    detector = build_detector(ModelConfig(**{**TINY, **options})).eval()
+    for module in detector.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return detector
+
+
+@torch.no_grad()
+def encoded(detector: Detector, **overrides) -> tuple[Encoding, torch.Tensor, torch.Tensor]:
+    """(encoding, proposals, logits) of an image of 70 x 90 pixels that is resized and padded."""
+    image = torch.rand(3, 70, 90, generator=torch.Generator().manual_seed(1))
+    encoding = detector.encode([image], **overrides)
+    proposals = detector.propose(encoding)
+    logits, _ = detector.roi_heads.classify(encoding.f_cls, proposals)
+    return encoding, proposals[0], logits
+
+
+def some_targets(kind: str, proposals: torch.Tensor | None = None) -> list[Target]:
+    """Three different RoIs, or the first three proposals."""
+    if proposals is None:
+        proposals = torch.tensor([[5.0, 5, 60, 70], [40, 20, 110, 90], [10, 30, 120, 60]])
+    return [Target(proposals[i : i + 1], label=1 + i % 2, kind=kind) for i in range(3)]

@@ -1,0 +1,105 @@
+"""The command line from toy data to a picture, and what it says of bad input."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from als.cli import main
+
+TINY = [
+    "--model.classes=[circle,square,triangle]",
+    "--model.backbone=mobilenet_v2",
+    "--model.weights=null",
+    "--model.attention_width=8",
+    "--model.pool_size=3",
+    "--model.min_size=96",
+    "--model.max_size=128",
+    "--model.rois_per_image=8",
+    "--model.rpn_post_nms_train=20",
+    "--model.rpn_post_nms_test=20",
+    "--model.score_threshold=0.0",
+    "--data.batch_size=4",
+    "--data.min_sizes=[96]",
+    "--data.max_size=128",
+    "--data.workers=0",
+    "--data.train=VOC2012:train",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(toy_root, tmp_path_factory):
+    """A checkpoint that `als train` wrote after one epoch on the toy data."""
+    out = tmp_path_factory.mktemp("run")
+    main(["train", f"--out={out}", f"--data.root={toy_root}", *TINY])
+    return out / "model.safetensors"
+
+
+def test_evaluate_writes_a_whole_record(trained, toy_root, tmp_path, capsys):
+    out = tmp_path / "record.json"
+    main(
+        ["evaluate", str(trained), "--data", "VOC2012:test", "--root", str(toy_root)]
+        + ["--out", str(out), "--workers", "0"]
+    )
+    record = json.loads(out.read_text())
+    assert set(record["per_class"]) == {"circle", "square", "triangle"}
+    assert record["config"]["attention_width"] == 8
+    assert record["data"]["split"] == "VOC2012:test"
+    assert 0 <= record["metrics"]["AP50_area"] <= 1
+    assert record["maps"]["cls_mean"] == pytest.approx(0.95, abs=0.05)
+    printed = capsys.readouterr().out
+    assert "circle" in printed and "AP50_11point" in printed
+
+
+def test_predict_writes_picture_and_json(trained, toy_root, tmp_path):
+    image = next((toy_root / "VOC2012" / "JPEGImages").glob("*.jpg"))
+    main(
+        ["predict", str(trained), str(image), "--out", str(tmp_path)]
+        + ["--score-threshold", "0.05"]
+    )
+    written = json.loads((tmp_path / f"{image.stem}.json").read_text())
+    with Image.open(image) as original, Image.open(tmp_path / f"{image.stem}.png") as picture:
+        assert written["size"] == [original.height, original.width]
+        assert picture.width > original.width
+    for found in written["detections"]:
+        assert found["score"] > 0.05 and len(found["box"]) == 4
+
+
+def test_data_check_names_a_broken_file(tmp_path, capsys):
+    folder = tmp_path / "toy"
+    main(["data", "toy", str(folder), "--images", "8"])
+    main(["data", "check", str(folder / "VOC2012")])
+    broken = sorted((folder / "VOC2012" / "JPEGImages").glob("*.jpg"))[0]
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "check", str(folder / "VOC2012")])
+    assert stop.value.code == 2
+    assert broken.name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fly"], "'fly' is no command"),
+        (["evaluate", "nowhere.safetensors", "--data", "VOC2012:test"], "nowhere.safetensors"),
+        (["predict", "nowhere.safetensors", "a.jpg"], "nowhere.safetensors"),
+        (["train", "--model.classes=[cat]", "--data.root=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_a_misspelt_option_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--model.atention=true"])
+    assert stop.value.code == 2
+    assert "atention" in capsys.readouterr().err

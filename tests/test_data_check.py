@@ -1,0 +1,97 @@
+"""Every kind of broken file is found, told by its name, and nothing else is."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from als.data.check import check_folder, readable
+from als.data.toy import TOY_CLASSES
+from als.data.voc import load_records
+from als.errors import InputError
+
+
+@pytest.fixture
+def toy(toy_root, tmp_path) -> Path:
+    """A copy that may be broken."""
+    return shutil.copytree(toy_root, tmp_path / "toy") / "VOC2012"
+
+
+def problems(folder: Path, **more) -> dict[str, str]:
+    """File name -> problems of it."""
+    table = check_folder(folder, **more)
+    assert list(table.columns) == ["file", "problem"]
+    return {Path(file).name: "; ".join(rows["problem"]) for file, rows in table.groupby("file")}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_sound_folder_gives_an_empty_table(toy_root):
+    assert problems(toy_root) == {}
+    assert problems(toy_root / "VOC2012") == {}
+
+
+def test_each_kind_of_broken_file_is_found(toy):
+    xml, jpg, png = toy / "Annotations", toy / "JPEGImages", toy / "SegmentationClass"
+    cut = jpg / "toy_000000.jpg"
+    cut.write_bytes(cut.read_bytes()[:3000])
+    (jpg / "toy_000001.jpg").write_bytes(b"no image")
+    edit(xml / "toy_000002.xml", "</annotation>", "")
+    edit(xml / "toy_000003.xml", "<name>circle</name>", "<name>hexagon</name>")
+    edit(xml / "toy_000005.xml", "<xmax>", "<xmax>9")
+    edit(xml / "toy_000006.xml", "<xmin>", "<xmin>9")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(png / "toy_000007.png")
+    (png / "toy_000008.png").write_bytes(b"no mask")
+    edit(xml / "toy_000009.xml", "<width>160</width>", "<width>161</width>")
+    (jpg / "toy_000010.jpg").unlink()
+    (xml / "toy_000011.xml").unlink()
+    (jpg / "toy_000012.jpg").unlink()
+    for split in (toy / "ImageSets" / "Main").glob("*.txt"):
+        split.write_text(split.read_text().replace("toy_000012\n", ""))
+    found = problems(toy)
+    for name, words in {
+        "toy_000000.jpg": "cannot be decoded",
+        "toy_000001.jpg": "cannot be decoded",
+        "toy_000002.xml": "XML cannot be read",
+        "toy_000003.xml": "class 'hexagon' is not known",
+        "toy_000005.xml": "outside the image",
+        "toy_000006.xml": "no area",
+        "toy_000007.png": "9x9 pixels but the image is 160x120",
+        "toy_000008.png": "mask cannot be read",
+        "toy_000009.jpg": "160x120 pixels but its annotation says 161x120",
+        "toy_000009.png": "160x120 pixels but the image is 161x120",
+        "toy_000010.jpg": "missing but listed in train",
+        "toy_000011.xml": "missing but listed in test.txt",
+        "toy_000012.xml": "its image toy_000012.jpg is missing",
+    }.items():
+        assert words in found.pop(name)
+    assert found == {}
+
+
+def test_classes_may_be_given(toy_root):
+    found = problems(toy_root, classes=("circle", "square"))
+    assert found and set(found.values()) == {"class 'triangle' is not known"}
+
+
+def test_an_empty_split_is_told_and_a_folder_of_another_kind_refused(toy, tmp_path):
+    (toy / "ImageSets" / "Main" / "extra.txt").write_text("")
+    assert problems(toy) == {"extra.txt": "the split lists no image"}
+    with pytest.raises(InputError, match="JPEGImages"):
+        check_folder(tmp_path)
+
+
+def test_readable_leaves_out_what_would_stop_a_training(toy):
+    records = load_records("VOC2012:train", toy.parent, TOY_CLASSES)
+    image, mask = records[0].path, records[1].mask.path
+    image.write_bytes(image.read_bytes()[:3000])
+    mask.write_bytes(b"no mask")
+    found = []
+    kept = readable(records, TOY_CLASSES, found.append)
+    assert [record.image_id for record in kept] == [r.image_id for r in records[2:]]
+    assert [problem.file for problem in found] == [image, mask]

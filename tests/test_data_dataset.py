@@ -1,0 +1,175 @@
+"""Samples: boxes and maps follow the image, and a seed fixes a sample."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from als.data.dataset import DetectionDataset, collate, read_image
+from als.data.masks import read_object_map
+from als.data.sampler import AspectBatchSampler
+from als.data.toy import TOY_CLASSES
+from als.data.transforms import evaluation_transforms, training_transforms
+from als.data.voc import Record, load_records
+from als.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def records(toy_root) -> list[Record]:
+    return load_records("VOC2012:trainval", toy_root, TOY_CLASSES)
+
+
+def dataset(records, transform=None) -> DetectionDataset:
+    return DetectionDataset(records, TOY_CLASSES, transform)
+
+
+def test_evaluation_sample_is_the_stored_image_and_ground_truth(records):
+    image, target = dataset(records, evaluation_transforms())[0]
+    with Image.open(records[0].path) as stored:
+        expected = np.asarray(stored.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+    assert type(image) is torch.Tensor and image.dtype == torch.float32
+    np.testing.assert_allclose(image.numpy(), expected, atol=1e-6)
+    assert isinstance(target["boxes"], tv_tensors.BoundingBoxes)
+    np.testing.assert_array_equal(target["boxes"].numpy(), records[0].boxes)
+    np.testing.assert_array_equal(target["labels"].numpy(), records[0].labels)
+    expected_map = read_object_map(records[0], TOY_CLASSES)
+    np.testing.assert_array_equal(target["object_map"].numpy(), expected_map)
+    assert target["image_id"] == records[0].image_id
+
+
+def test_difficult_objects_and_absent_masks_are_absent_from_targets(records):
+    data = dataset(records, evaluation_transforms())
+    assert any(record.difficult.any() for record in records)
+    assert {record.mask is None for record in records} == {True, False}
+    for index, record in enumerate(records):
+        target = data[index][1]
+        np.testing.assert_array_equal(target["boxes"].numpy(), record.boxes[~record.difficult])
+        assert target["labels"].tolist() == record.labels[~record.difficult].tolist()
+        assert ("object_map" in target) == (record.mask is not None)
+
+
+def test_boxes_and_object_map_follow_flip_and_resize(records):
+    """After any draw every box still encloses its object in the resized map."""
+    data = dataset(records, training_transforms([90, 150], 230, jitter=True))
+    shapes = set()
+    for index in range(len(records)):
+        for seed in range(3):
+            image, target = data[index, 100 * index + seed]
+            shapes.add((tuple(image.shape[1:]), records[index].size))
+            assert image.min() >= 0 and image.max() <= 1
+            assert len(target["labels"]) == (~records[index].difficult).sum()
+            object_map = target.get("object_map")
+            if object_map is None:
+                continue
+            assert object_map.shape == image.shape[1:]
+            assert set(object_map.unique().tolist()) <= {0, 1, 255}
+            outside = object_map == 1
+            for x1, y1, x2, y2 in target["boxes"].round().int().tolist():
+                assert (object_map[y1:y2, x1:x2] == 1).float().mean() > 0.3
+                outside[max(y1 - 1, 0) : y2 + 1, max(x1 - 1, 0) : x2 + 1] = False
+            assert not outside.any()
+    assert {shape for shape, size in shapes if size == (120, 160)} == {(90, 120), (150, 200)}
+
+
+def test_flip_mirrors_the_boxes(records):
+    data = dataset(records[:1], training_transforms([120], 160, jitter=False))
+    seen = {tuple(data[0, seed][1]["boxes"][0].tolist()) for seed in range(12)}
+    x1, y1, x2, y2 = records[0].boxes[0].tolist()
+    assert seen == {(x1, y1, x2, y2), (160 - x2, y1, 160 - x1, y2)}
+
+
+def test_a_box_that_fills_its_image_survives_every_size(tmp_path):
+    """Resizing rounds: 333x500 at a short side of 240 makes a box of 240.0001 pixels or so."""
+    path = tmp_path / "a.jpg"
+    for size in ((333, 500), (375, 500), (401, 267)):
+        Image.new("RGB", size[::-1]).save(path)
+        box = np.array([[0, 0, size[1], size[0]]], np.float32)
+        record = Record("a", path, size, box, np.array([1]), np.array([False]), None)
+        for side in range(200, 260, 11):
+            transform = training_transforms([side], 1000, jitter=False)
+            image, target = dataset([record], transform)[0, 0]
+            height, width = image.shape[1:]
+            assert target["labels"].tolist() == [1]
+            assert (target["boxes"][0, 2:] <= torch.tensor([width, height])).all()
+            torch.testing.assert_close(
+                target["boxes"][0, 2:].as_subclass(torch.Tensor),
+                torch.tensor([width, height], dtype=torch.float32),
+                atol=1.0,
+                rtol=0,
+            )
+
+
+def test_as_many_boxes_as_rows_do_not_touch_the_object_map(tmp_path):
+    """v2.SanitizeBoundingBoxes would take the rows of such a map for masks of the boxes."""
+    size = (3, 40)
+    Image.new("RGB", size[::-1]).save(tmp_path / "a.jpg")
+    boxes = tv_tensors.BoundingBoxes(
+        [[0, 0, 5, 3], [4, 0, 4.5, 3], [9, 0, 20, 3]], format="XYXY", canvas_size=size
+    ).float()
+    boxes = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
+    target = {
+        "boxes": boxes,
+        "labels": torch.tensor([1, 2, 3]),
+        "object_map": tv_tensors.Mask(torch.ones(size, dtype=torch.uint8)),
+    }
+    image = tv_tensors.Image(torch.zeros(3, *size, dtype=torch.uint8))
+    _, tidy = evaluation_transforms()(image, target)
+    assert tidy["labels"].tolist() == [1, 3]
+    assert tidy["boxes"].tolist() == [[0, 0, 5, 3], [9, 0, 20, 3]]
+    assert tidy["object_map"].shape == size
+    _, mangled = v2.SanitizeBoundingBoxes()(image, target)
+    assert mangled["object_map"].shape != size, "v2 is mended: TidyBoxes may go"
+
+
+def test_a_seed_fixes_a_sample_and_leaves_the_random_state(records):
+    data = dataset(records, training_transforms([100, 120, 140], 200, jitter=True))
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first, _ = data[0, 123]
+    assert torch.equal(torch.rand(3), expected)
+    again, target = data[0, 123]
+    assert torch.equal(first, again)
+    others = [data[0, seed][0] for seed in range(5)]
+    assert not all(other.shape == first.shape and torch.equal(other, first) for other in others)
+
+
+def test_samples_do_not_depend_on_workers_or_on_where_an_epoch_resumes(records):
+    data = dataset(records, training_transforms([100, 140], 200, jitter=True))
+
+    def epoch(workers: int, skip: int) -> list[torch.Tensor]:
+        sampler = AspectBatchSampler(records, 4, seed=3)
+        sampler.skip_batches = skip
+        loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
+        return [image for images, _ in loader for image in images]
+
+    whole, resumed = epoch(workers=0, skip=0), epoch(workers=1, skip=2)
+    assert len(whole) == 16 and len(resumed) == 8
+    assert all(torch.equal(a, b) for a, b in zip(whole[8:], resumed, strict=True))
+
+
+def test_a_broken_or_swapped_image_is_named(records, tmp_path):
+    whole = records[0].path.read_bytes()
+    path = tmp_path / "cut.jpg"
+    for content in (whole[: len(whole) // 2], b"", b"text"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"cut\.jpg: the image cannot be decoded"):
+            read_image(path)
+    with pytest.raises(InputError, match="no such image"):
+        read_image(tmp_path / "none.jpg")
+    Image.new("RGB", (70, 90)).save(path)
+    swapped = Record("cut", Path(path), (70, 90), *[np.zeros((0, 4), np.float32)] * 3, None)
+    with pytest.raises(InputError, match=r"cut\.jpg: the image is 70x90 .* says 90x70"):
+        dataset([swapped])[0]
+
+
+def test_grey_and_palette_images_become_rgb(tmp_path):
+    for mode in ("L", "P", "CMYK"):
+        path = tmp_path / f"{mode}.{'png' if mode == 'P' else 'jpg'}"
+        Image.new(mode, (5, 4)).save(path)
+        assert read_image(path).mode == "RGB" and read_image(path).size == (5, 4)

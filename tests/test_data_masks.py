@@ -1,0 +1,126 @@
+"""Masks from every source, by hand-made arrays."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from als.data.masks import MaskSource, find_mask, find_masks, read_class_map, read_object_map
+from als.data.voc import VOC_CLASSES, Record, load_records
+from als.errors import InputError
+
+CLASSES = ("dog", "cat")
+DOG, CAT, SOFA = (VOC_CLASSES.index(name) + 1 for name in ("dog", "cat", "sofa"))
+
+
+def a_record(mask: MaskSource | None, size=(2, 3)) -> Record:
+    nothing = np.zeros((0, 4), np.float32)
+    return Record("a", Path("a.jpg"), size, nothing, np.zeros(0, int), np.zeros(0, bool), mask)
+
+
+def save_png(path: Path, values, mode="P") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.array(values, np.uint8))
+    if mode == "P":
+        image.putpalette([value for value in range(256) for _ in "rgb"])
+    image.convert(mode).save(path)
+
+
+def save_mat(path: Path, **arrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scipy.io.savemat(path, arrays)
+
+
+def maps(folder: Path, object_names=()) -> tuple[list, list]:
+    record = a_record(find_mask(folder, "a", VOC_CLASSES, object_names))
+    return (
+        read_class_map(record, CLASSES).tolist(),
+        read_object_map(record, CLASSES).tolist(),
+    )
+
+
+def test_class_map_gives_labels_objects_and_void(tmp_path):
+    save_png(tmp_path / "SegmentationClass" / "a.png", [[0, DOG, 255], [CAT, SOFA, DOG]])
+    labels, objects = maps(tmp_path)
+    assert labels == [[0, 1, 255], [2, 0, 1]]
+    assert objects == [[0, 1, 255], [1, 0, 1]]
+
+
+def test_object_map_alone_is_read_by_the_order_of_the_xml(tmp_path):
+    save_png(tmp_path / "SegmentationObject" / "a.png", [[1, 2, 255], [3, 0, 0]])
+    labels, objects = maps(tmp_path, object_names=("sofa", "cat", "dog"))
+    assert labels == [[0, 2, 255], [1, 0, 0]]
+    assert objects == [[0, 1, 255], [1, 0, 0]]
+
+
+def test_sbd_class_and_instance_files(tmp_path):
+    wanted = ([[0, 1, 1], [2, 0, 0]], [[0, 1, 1], [1, 0, 0]])
+    classes = np.array([[0, DOG, DOG], [CAT, SOFA, 0]], np.uint8)
+    instances = np.array([[0, 1, 1], [3, 2, 0]], np.uint8)
+    categories = np.array([[DOG], [SOFA], [CAT]], np.uint8)
+    save_mat(tmp_path / "one/SBD/cls/a.mat", GTcls={"Segmentation": classes})
+    save_mat(
+        tmp_path / "two/SBD/inst/a.mat",
+        GTinst={"Segmentation": instances, "Categories": categories},
+    )
+    assert maps(tmp_path / "one") == wanted
+    assert maps(tmp_path / "two") == wanted
+
+
+def test_the_first_of_several_masks_is_used(tmp_path):
+    save_mat(tmp_path / "SBD/inst/a.mat", GTinst={})
+    save_mat(tmp_path / "SBD/cls/a.mat", GTcls={})
+    save_png(tmp_path / "SegmentationObject" / "a.png", [[0]])
+    save_png(tmp_path / "SegmentationClass" / "a.png", [[0]])
+    order = [source.path for source in find_masks(tmp_path, "a", VOC_CLASSES, ())]
+    assert [path.parent.name for path in order] == [
+        *("SegmentationClass", "SegmentationObject", "cls", "inst")
+    ]
+    assert find_mask(tmp_path, "a", VOC_CLASSES, ()).path == order[0]
+
+
+def test_no_mask_gives_none_and_never_an_empty_target(tmp_path):
+    record = a_record(find_mask(tmp_path, "a", VOC_CLASSES, ()))
+    assert record.mask is None
+    assert read_class_map(record, CLASSES) is None
+    assert read_object_map(record, CLASSES) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "problem"),
+    [
+        ([[0, 1, 0]], "P", "3x1 pixels but the image is 3x2"),
+        ([[0, 1, 0], [0, 21, 0]], "P", "value 21 has no meaning"),
+        ([[0, 1, 0], [0, 1, 0]], "RGB", "holds colours"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_refused(tmp_path, values, mode, problem):
+    save_png(tmp_path / "SegmentationClass" / "a.png", values, mode)
+    with pytest.raises(InputError, match=rf"a\.png: .*{problem}"):
+        maps(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["SegmentationClass/a.png", "SBD/cls/a.mat", "SBD/inst/a.mat"])
+def test_a_mask_that_is_no_such_file_is_named(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not a mask at all")
+    with pytest.raises(InputError, match=rf"{path.name}: the mask cannot be read"):
+        maps(tmp_path)
+
+
+def test_real_masks_agree_with_the_boxes(shared_voc):
+    classes = ("cat", "cow", "dog", "horse", "person", "sheep")
+    records = [r for r in load_records("VOC2012:val", shared_voc, classes) if r.mask][:40]
+    inside, total = 0, 0
+    for record in records:
+        objects = read_object_map(record, classes) == 1
+        boxed = np.zeros(record.size, bool)
+        for x1, y1, x2, y2 in record.boxes.astype(int):
+            boxed[y1:y2, x1:x2] = True
+        inside, total = inside + (objects & boxed).sum(), total + objects.sum()
+    assert inside / total > 0.95
+    assert read_object_map(replace(records[0], mask=None), classes) is None

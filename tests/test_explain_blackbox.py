@@ -1,0 +1,204 @@
+"""D-RISE, insertion and deletion, on detectors whose answer is known, and on the real one."""
+
+import numpy as np
+import pytest
+import torch
+from explain_toys import tiny_detector
+
+from als.explain.blackbox import black_box, detection_score
+from als.explain.drise import GRID, drise, estimate_seconds, random_masks
+from als.explain.faithfulness import blurred, change_curve, deletion, insertion, pixel_ranks, plain
+
+BOX = np.array([4.0, 4, 12, 12])
+
+
+def found(boxes, labels, scores):
+    return {
+        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+        "scores": torch.tensor(scores, dtype=torch.float32),
+    }
+
+
+def brightness_of(region):
+    """A detector of BOX, class 1, whose score is the mean brightness of a region."""
+
+    def detect(images):
+        return [found([BOX.tolist()], [1], [float(i[:, region].mean())]) for i in images]
+
+    return detect
+
+
+@pytest.fixture
+def corner():
+    region = torch.zeros(32, 32, dtype=torch.bool)
+    region[2:8, 20:28] = True
+    return region
+
+
+def test_detection_score_by_hand():
+    boxes = [[4, 4, 12, 12], [4, 4, 12, 8], [4, 4, 12, 12]]
+    detections = found(boxes, [2, 1, 1], [0.9, 0.8, 0.3])
+    assert detection_score(detections, BOX, 1) == pytest.approx(0.4)  # 0.5 x 0.8 over 1 x 0.3
+    assert detection_score(detections, BOX, 2) == pytest.approx(0.9)
+    assert detection_score(detections, BOX, 3) == 0
+    assert detection_score(found([], [], []), BOX, 1) == 0
+    assert detection_score(detections, BOX + 100, 1) == 0
+
+
+def test_drise_finds_what_the_detector_looks_at():
+    spot = torch.zeros(32, 32, dtype=torch.bool)
+    spot[4:6, 22:24] = True  # the size of a cell of the masks
+    map, other = drise(
+        brightness_of(spot), torch.ones(3, 32, 32), [(BOX, 1), (BOX, 2)], masks=300, progress=False
+    )
+    assert map.shape == (32, 32) and map.dtype == np.float32
+    assert map[spot.numpy()].mean() > 1.15 * map[~spot.numpy()].mean()
+    peak = np.unravel_index(map.argmax(), map.shape)
+    assert 3 <= peak[0] < 7 and 21 <= peak[1] < 25
+    assert other.max() == 0  # nothing of class 2 is ever found
+
+
+def test_drise_does_not_depend_on_the_batch_size(corner):
+    image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    maps = [
+        drise(brightness_of(corner), image, [(BOX, 1)], masks=21, batch_size=size, progress=False)
+        for size in (1, 8, 21)
+    ]
+    np.testing.assert_allclose(maps[0], maps[1], rtol=1e-5)
+    np.testing.assert_allclose(maps[0], maps[2], rtol=1e-5)
+    other = drise(brightness_of(corner), image, [(BOX, 1)], masks=21, seed=1, progress=False)
+    assert np.abs(other - maps[0]).max() > 0.01
+
+
+def test_a_score_that_never_changes_gives_a_flat_map():
+    """The expectation of sum M / (n p) is 1 everywhere."""
+    map = drise(
+        lambda images: [found([BOX.tolist()], [1], [1.0])] * len(images),
+        torch.ones(3, 40, 33),
+        [(BOX, 1)],
+        masks=400,
+        progress=False,
+    )[0]
+    assert map.mean() == pytest.approx(1, abs=0.02) and map.std() < 0.1
+
+
+def test_masks_are_half_visible_and_smooth():
+    batches = list(random_masks((50, 70), masks=10, batch_size=4, seed=0))
+    assert [len(b) for b in batches] == [4, 4, 2]
+    masks = torch.cat(batches)
+    assert masks.shape == (10, 50, 70) and masks.min() >= 0 and masks.max() <= 1
+    assert masks.mean().item() == pytest.approx(0.5, abs=0.05)
+    cell = -(-70 // GRID)
+    assert masks.diff(dim=2).abs().max() <= 1.01 / cell * (GRID / (GRID + 1)) + 0.05
+
+
+def test_progress_and_estimate(corner, capsys):
+    calls = []
+
+    def detect(images):
+        calls.append(len(images))
+        return brightness_of(corner)(images)
+
+    image = torch.ones(3, 32, 32)
+    assert estimate_seconds(detect, image, masks=100, batch_size=4) > 0
+    assert calls == [4, 4]
+    drise(detect, image, [(BOX, 1)], masks=10, batch_size=4)
+    assert calls[2:] == [4, 4, 2]
+    assert "10/10" in capsys.readouterr().err
+
+
+def test_insertion_and_deletion_by_hand():
+    """Four pixels that the score is the mean of, inserted in the order of the map."""
+    start, end = torch.zeros(3, 2, 2), torch.ones(3, 2, 2)
+    image = end.clone()
+    image[:, 1] = 0  # the score is the brightness of the first row
+
+    def detect(images):
+        return [found([[0, 0, 2, 2]], [1], [float(i[:, 0].mean())]) for i in images]
+
+    box = [0, 0, 2, 2]
+    first_row = np.array([[4.0, 3], [2, 1]])
+    curve = change_curve(detect, start, end, first_row, box, 1, steps=4)
+    np.testing.assert_allclose(curve.shares, [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(curve.scores, [0, 0.5, 1, 1, 1])
+    assert curve.auc == pytest.approx(0.75)  # (0.25 + 0.75 + 1 + 1) / 4
+    last_row = change_curve(detect, start, end, first_row[::-1].copy(), box, 1, steps=4)
+    np.testing.assert_allclose(last_row.scores, [0, 0, 0, 0.5, 1])
+    assert last_row.auc == pytest.approx(0.25)
+    for size in (1, 3):
+        again = change_curve(detect, start, end, first_row, box, 1, steps=4, batch_size=size)
+        np.testing.assert_allclose(again.scores, curve.scores)
+
+
+def test_a_true_map_beats_a_false_one(corner):
+    image = torch.where(corner, 1.0, 0.2).repeat(3, 1, 1)
+    detect = brightness_of(corner)
+    true, false = corner.numpy().astype(float), 1.0 - corner.numpy()
+    args = {"box": BOX, "label": 1, "steps": 10}
+    assert insertion(detect, image, true, **args).auc > insertion(detect, image, false, **args).auc
+    assert deletion(detect, image, true, **args).auc < deletion(detect, image, false, **args).auc
+    start, end = insertion(detect, image, true, **args).scores[[0, -1]]
+    assert end == pytest.approx(1) and start < 0.5  # from the blurred image to the whole one
+
+
+def test_equal_values_change_in_random_order():
+    ranks = pixel_ranks(np.array([[1.0, 5.0], [1.0, 1.0]]), seed=0)
+    assert ranks[0, 1] == 0 and sorted(ranks.ravel()) == [0, 1, 2, 3]
+    flat = pixel_ranks(np.zeros((20, 20)), seed=0)
+    assert abs(np.corrcoef(flat.ravel(), np.arange(400))[0, 1]) < 0.2
+    np.testing.assert_array_equal(flat, pixel_ranks(np.zeros((20, 20)), seed=0))
+
+
+def test_the_base_images():
+    image = torch.rand(3, 30, 44, generator=torch.Generator().manual_seed(0))
+    soft = blurred(image)
+    assert soft.shape == image.shape and soft.std() < 0.1 * image.std()
+    torch.testing.assert_close(soft.mean((1, 2)), image.mean((1, 2)), atol=0.05, rtol=0)
+    assert plain(image).shape == image.shape
+    np.testing.assert_allclose(plain(image)[:, 3, 4], [0.485, 0.456, 0.406])
+
+
+def test_the_detector_as_a_black_box():
+    """Images in a batch are detected as each alone, without gradients."""
+    detector = tiny_detector(detections_per_image=3)
+    images = torch.rand(2, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    detect = black_box(detector)
+    together = detect(images)
+    alone = detect(images[1:])[0]
+    assert len(together) == 2 and not together[0]["scores"].requires_grad
+    torch.testing.assert_close(together[1]["boxes"], alone["boxes"], atol=0.05, rtol=0)
+    target = (alone["boxes"][0].numpy(), int(alone["labels"][0]))
+    score = detection_score(alone, *target)
+    assert score == pytest.approx(float(alone["scores"][0]), rel=1e-4)
+    curve = deletion(detect, images[1], np.ones((70, 90)), *target, steps=2)
+    assert curve.scores[0] == pytest.approx(score, rel=1e-3)
+    assert drise(detect, images[1], [target], masks=2, progress=False).shape == (1, 70, 90)
+
+
+def test_deletion_agrees_with_quantus():
+    """Its pixel flipping is the same curve, without the untouched image, on a classifier."""
+    quantus = pytest.importorskip("quantus", reason="needs the package quantus")
+    rng = np.random.default_rng(0)
+    image = rng.random((1, 4, 5)).astype(np.float32)
+    map = rng.permutation(20).reshape(4, 5) / 20.0
+    classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 3)).eval()
+    flipping = quantus.PixelFlipping(
+        features_in_step=4, normalise=False, perturb_baseline="black", disable_warnings=True
+    )
+    theirs = flipping(
+        model=classifier,
+        x_batch=image[None],
+        y_batch=np.array([1]),
+        a_batch=map[None, None],
+        softmax=True,
+    )[0]
+
+    def detect(images):
+        with torch.no_grad():
+            scores = classifier(images).softmax(-1)[:, 1]
+        return [found([[0, 0, 5, 4]], [1], [score]) for score in scores.tolist()]
+
+    start = torch.from_numpy(image)
+    ours = change_curve(detect, start, torch.zeros_like(start), map, [0, 0, 5, 4], 1, steps=5)
+    np.testing.assert_allclose(ours.scores[1:], theirs, rtol=1e-5)

@@ -1,0 +1,99 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+from explain_toys import encoded, some_targets, tiny_detector
+from test_explain_gradcam import hooks
+
+from als.errors import InputError
+from als.explain import grad_cams
+from als.explain.cam_library import library_cams
+
+
+@pytest.fixture(scope="module")
+def detector():
+    pytest.importorskip("pytorch_grad_cam", reason="needs the package grad-cam")
+    return tiny_detector()
+
+
+@pytest.fixture(scope="module")
+def encoding(detector):
+    return encoded(detector)[0]
+
+
+@pytest.mark.parametrize(
+    "kind, layer",
+    [("class", "F"), ("margin", "F_cls"), ("logit", "conv5"), ("dx", "F_loc"), ("dh", "F")],
+)
+def test_grad_cam_agrees_with_the_library(detector, encoding, kind, layer):
+    targets = some_targets(kind)
+    ours = grad_cams(detector, encoding, targets, layer)
+    theirs = library_cams(detector, encoding, targets, "gradcam", layer)
+    compared = 0
+    for our, their in zip(ours, theirs, strict=True):
+        assert (our.max() > 0) == (their.max() > 0)
+        if our.max() > 0:
+            assert np.corrcoef(our.ravel(), their.ravel())[0, 1] > 0.999
+            np.testing.assert_allclose(our, their, rtol=1e-3, atol=1e-4 * our.max())
+            compared += 1
+    assert compared > 0
+
+
+@pytest.mark.parametrize("method", ["gradcam++", "eigencam"])
+@pytest.mark.parametrize("layer", ["F_cls", "conv5"])
+def test_library_maps_are_raw_maps_of_the_image(detector, encoding, method, layer):
+    targets = some_targets("logit")
+    maps = library_cams(detector, encoding, targets, method, layer)
+    assert maps.shape == (3, 70, 90) and maps.dtype == np.float32
+    assert maps.min() >= 0 and maps.max() > 0
+    alone = library_cams(detector, encoding, targets[1:2], method, layer)
+    np.testing.assert_allclose(maps[1], alone[0], rtol=1e-3, atol=1e-4 * alone.max())
+    scaled = tiny_detector()
+    with torch.no_grad():
+        scaled.roi_heads.cls_score.weight *= 3
+    if method == "eigencam":  # takes no gradient, so the score's scale does not matter
+        again = library_cams(scaled, encoding, targets, method, layer)
+        np.testing.assert_allclose(again, maps, rtol=1e-4, atol=1e-5 * maps.max())
+
+
+def test_eigencam_is_the_first_principal_component(detector, encoding):
+    made = library_cams(detector, encoding, some_targets("class")[:1], "eigencam", "F_cls")[0]
+    from als.model.grid import map_to_image
+
+    feature = encoding.f_cls[0].flatten(1).T
+    centred = feature - feature.mean(0)
+    grid = (centred @ torch.linalg.svd(centred, full_matrices=False).Vh[0]).reshape(
+        encoding.f_cls.shape[-2:]
+    )
+    grid = grid if grid.max() >= -grid.min() else -grid
+    expected = map_to_image(grid.relu()[None, None], encoding)
+    np.testing.assert_allclose(made, expected, rtol=1e-3, atol=1e-4 * expected.max())
+
+
+def test_everything_is_left_as_it_was(encoding):
+    detector = tiny_detector().train()
+    parameters = list(detector.parameters())
+    parameters[0].requires_grad_(False)
+    parameters[-1].grad = torch.ones_like(parameters[-1])
+    flags = [p.requires_grad for p in parameters]
+    targets = some_targets("logit")
+    for method in ("gradcam++", "eigencam"):
+        library_cams(detector, encoding, targets, method, "conv5")
+        object.__setattr__(targets[2], "label", 99)  # no such class: an error on the way
+        with pytest.raises(IndexError):
+            library_cams(detector, encoding, targets, method, "conv5")
+        object.__setattr__(targets[2], "label", 1)
+    assert hooks(detector) == 0 and all(m.training for m in detector.modules())
+    assert [p.requires_grad for p in parameters] == flags
+    assert all(p.grad is None for p in parameters[:-1]) and parameters[-1].grad.sum() > 0
+
+
+def test_what_cannot_be_done_is_said(detector, encoding, monkeypatch):
+    with pytest.raises(InputError, match="'scorecam' is unknown"):
+        library_cams(detector, encoding, some_targets("class"), "scorecam")
+    with pytest.raises(InputError, match="two calls"):
+        library_cams(detector, encoding, some_targets("class") + some_targets("dx"), "gradcam++")
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
+    with pytest.raises(InputError, match="pip install grad-cam"):
+        library_cams(detector, encoding, some_targets("class"), "eigencam")

@@ -1,0 +1,129 @@
+"""What the files around the code promise: set-up, README, configs, public names, imports."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+import als
+from als.cli import COMMANDS
+from als.config import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+# Each part of the package imports only from those before it.
+IMPORT_ORDER = "errors config images records data model evaluation explain training predictor"
+IMPORT_ORDER = [*IMPORT_ORDER.split(), "report", "ui", "cli"]
+
+
+def _read_config(text: str) -> TrainConfig:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TrainConfig)
+    return TrainConfig(**parser.instantiate(parser.parse_string(text)).as_dict())
+
+
+def test_conda_installs_what_pip_installs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert conda == [f"python{project['requires-python']}", "pip"]
+    assert pip["pip"] == [*project["dependencies"], "--editable ."]
+
+
+def test_commands_of_the_readme_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))
+    assert {"app", "test"} <= shown <= targets
+    commands = set(re.findall(r"(?:^|`)als ([a-z]+)", README, re.MULTILINE))
+    assert {"train", "evaluate", "predict"} <= commands <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/model.md"])
+def test_files_named_in_a_page_exist(page):
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    linked = {(ROOT / page).parent / link for link in links}
+    named = {ROOT / path for path in re.findall(r"configs/[\w/-]+\.yaml", text)}
+    missing = [str(path.relative_to(ROOT)) for path in linked | named if not path.exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_is_whole_and_takes_no_misspelt_key(path):
+    text = path.read_text()
+    config = _read_config(text)
+    assert config.model.classes, "the classes to detect are not named"
+    for section in (None, "model", "data", "optimizer"):
+        values = yaml.safe_load(text)
+        part = values if section is None else values.setdefault(section, {})
+        part["epohcs"] = 1
+        with pytest.raises(ArgumentError, match="epohcs"):
+            _read_config(yaml.safe_dump(values))
+
+
+def test_second_stages_start_from_a_first_stage():
+    configs = [_read_config(path.read_text()) for path in CONFIGS]
+    written = {f"{config.out}/model.safetensors" for config in configs}
+    assert len(written) == len(configs), "two configs write to one folder"
+    for config in configs:
+        start = config.start_from
+        assert start is None or start in written or (ROOT / start).is_file()
+
+
+def test_import_als_is_light_and_its_names_resolve():
+    heavy = "{'torch', 'lightning', 'gradio', 'matplotlib'}"
+    script = f"import als, sys; print(sorted({heavy} & set(sys.modules)))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "[]"
+    for name in als.__all__:
+        assert getattr(als, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        als.laod  # noqa: B018
+
+
+def test_imports_point_one_way():
+    for module, imported in _imports_of_package():
+        part, source = module.split(".")[1], imported.split(".")[1]
+        assert part in IMPORT_ORDER, f"{module}: give it a place in IMPORT_ORDER"
+        assert part == source or IMPORT_ORDER.index(source) < IMPORT_ORDER.index(part), (
+            f"{module} imports {imported}"
+        )
+
+
+def test_metrics_and_model_stay_apart_from_each_other_and_from_data():
+    plain = {"als.evaluation", "als.evaluation.voc", "als.evaluation.coco"}
+    for module, imported in _imports_of_package():
+        source = imported.split(".")[1]
+        if module in plain:
+            assert source in ("errors", "evaluation"), f"{module} imports {imported}"
+        if module.startswith("als.model"):
+            assert source in ("errors", "config", "model"), f"{module} imports {imported}"
+
+
+def _imports_of_package() -> list[tuple[str, str]]:
+    """(module, module of als that it imports), also where a function does; without als/__init__,
+    which imports by name."""
+    pairs = []
+    for path in sorted((ROOT / "als").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if module == "als":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                # `from als import data` imports a module that only its alias names
+                whole = node.module == "als"
+                names = [f"als.{a.name}" for a in node.names] if whole else [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            pairs += [(module, name) for name in names if name.startswith("als.")]
+    return pairs

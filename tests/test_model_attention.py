@@ -1,0 +1,115 @@
+"""Targets and loss of the localization attention, by hand; how the maps start."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import binary_cross_entropy
+
+from als.model.attention import AttentionNetwork, attention_loss, object_map_targets
+
+NAN = float("nan")
+
+# 4 x 5 pixels in a padded batch of 4 x 6: six cells of 2 x 2.
+OBJECT_MAP = torch.tensor(
+    [
+        [1, 1, 0, 0, 1],
+        [1, 0, 0, 255, 0],
+        [255, 255, 1, 0, 255],
+        [255, 0, 0, 1, 1],
+    ],
+    dtype=torch.uint8,
+)
+# 3 of 4 object; 0 of 3; 1 of 2 beside padding; 3 of 4 void; 2 of 4 object; 3 of 4 void or padding.
+EXPECTED = torch.tensor([[1.0, 0.0, 1.0], [NAN, 1.0, NAN]])
+
+
+def same(one: torch.Tensor, two: torch.Tensor) -> bool:
+    return torch.allclose(one, two, equal_nan=True)
+
+
+def test_targets_by_hand():
+    targets = object_map_targets([OBJECT_MAP], [(4, 5)], (4, 6), (2, 3))
+    assert targets.shape == (1, 1, 2, 3)
+    assert same(targets[0, 0], EXPECTED)
+
+
+def test_targets_do_not_depend_on_the_stored_size():
+    stored = torch.from_numpy(np.kron(OBJECT_MAP.numpy(), np.ones((3, 3), np.uint8)))
+    targets = object_map_targets([stored], [(4, 5)], (4, 6), (2, 3))
+    assert same(targets[0, 0], EXPECTED)
+
+
+def test_a_batch_keeps_its_images_apart():
+    full = torch.ones(2, 2, dtype=torch.uint8)
+    targets = object_map_targets(
+        [OBJECT_MAP, None, full, torch.full((4, 6), 255, dtype=torch.uint8)],
+        [(4, 5), (4, 6), (2, 2), (4, 6)],
+        (4, 6),
+        (2, 3),
+    )
+    assert same(targets[0, 0], EXPECTED)
+    assert targets[1].isnan().all(), "an image without a mask has no target, not an empty one"
+    assert same(targets[2, 0], torch.tensor([[1.0, NAN, NAN], [NAN, NAN, NAN]]))
+    assert targets[3].isnan().all(), "void is not background"
+
+
+def test_background_is_a_target_too():
+    targets = object_map_targets([torch.zeros(4, 6, dtype=torch.uint8)], [(4, 6)], (4, 6), (2, 3))
+    assert torch.equal(targets, torch.zeros(1, 1, 2, 3))
+
+
+def test_loss_by_hand():
+    logits = torch.tensor([[[[0.0, 2.0], [-1.0, 3.0]]]], requires_grad=True)
+    targets = torch.tensor([[[[1.0, NAN], [0.0, 1.0]]]])
+    loss = attention_loss(logits, targets)
+    expected = (math.log(2) + math.log(1 + math.exp(-1)) + math.log(1 + math.exp(-3))) / 3
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    loss.backward()
+    sigmoid = torch.tensor([0.0, -1.0, 3.0]).sigmoid()
+    expected = torch.tensor([[sigmoid[0] - 1, 0.0], [sigmoid[1], sigmoid[2] - 1]]) / 3
+    torch.testing.assert_close(logits.grad[0, 0], expected)
+
+
+def test_loss_is_the_mean_over_all_known_cells_of_the_batch():
+    logits = torch.randn(2, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+    targets = torch.zeros(2, 1, 3, 4)
+    targets[0, 0, 1] = 1
+    targets[1, 0, :2] = NAN  # 12 known cells in one image, 4 in the other
+    known = ~targets.isnan()
+    expected = binary_cross_entropy(logits[known].sigmoid(), targets[known], reduction="sum") / 16
+    assert attention_loss(logits, targets).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_without_a_known_cell_the_loss_teaches_nothing():
+    network = AttentionNetwork(4, 8, bias=3.0)
+    logits = network(torch.randn(2, 4, 3, 3))
+    loss = attention_loss(logits, torch.full((2, 1, 3, 3), NAN))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert all((p.grad == 0).all() for p in network.parameters())
+
+
+def test_structure_is_the_papers():
+    network = AttentionNetwork(96, 2048, bias=3.0)
+    shapes = [tuple(p.shape) for p in network.parameters() if p.dim() == 4]
+    assert shapes == [(2048, 96, 1, 1), (2048, 2048, 1, 1), (1, 2048, 1, 1)]
+
+
+@pytest.mark.parametrize("bias", [3.0, 0.0, 6.0])
+def test_maps_start_near_a_constant(bias):
+    torch.manual_seed(0)
+    network = AttentionNetwork(96, 64, bias)
+    maps = network(torch.randn(2, 96, 8, 8).relu()).sigmoid()
+    assert maps.shape == (2, 1, 8, 8)
+    start = 1 / (1 + math.exp(-bias))
+    assert (maps - start).abs().max() < 0.02
+
+
+def test_every_layer_learns_from_the_first_step():
+    torch.manual_seed(0)
+    network = AttentionNetwork(6, 8, bias=3.0)
+    loss = attention_loss(network(torch.randn(1, 6, 4, 4)), torch.zeros(1, 1, 4, 4))
+    loss.backward()
+    assert all(p.grad.abs().max() > 0 for p in network.parameters())

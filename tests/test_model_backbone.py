@@ -1,0 +1,209 @@
+"""Trunk and conv5: the cut, the freezing, BN folding, and where weights come from."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import tiny_config
+from torch import nn
+from torchvision import models
+from torchvision.ops import FrozenBatchNorm2d
+
+from als.errors import InputError
+from als.model.backbone import build_backbone, fold_batch_norm
+
+IMAGENET = Path(__file__).parents[2] / "shared" / "weights" / "mobilenet_v2_imagenet.safetensors"
+
+
+def randomize_batch_norm(module: nn.Module, seed: int = 0) -> None:
+    """Statistics as of a trained network, so that folding has something to fold."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, FrozenBatchNorm2d):
+            size = layer.weight.shape
+            layer.running_mean.copy_(0.2 * torch.randn(size, generator=generator))
+            layer.running_var.copy_(0.5 + torch.rand(size, generator=generator))
+            layer.weight.copy_(0.5 + torch.rand(size, generator=generator))
+            layer.bias.copy_(0.2 * torch.randn(size, generator=generator))
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A torchvision MobileNetV2 with random weights and statistics, and its file (.pth)."""
+    torch.manual_seed(1)
+    network = models.mobilenet_v2(weights=None, norm_layer=FrozenBatchNorm2d).eval()
+    randomize_batch_norm(network)
+    path = tmp_path_factory.mktemp("weights") / "network.pth"
+    torch.save(network.state_dict(), path)
+    return network, path
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "vector"), [("resnet18", 256, 512), ("mobilenet_v2", 96, 320)]
+)
+def test_shapes(name, channels, vector):
+    backbone = build_backbone(tiny_config(backbone=name))
+    feature = backbone.trunk(torch.rand(1, 3, 64, 96))
+    assert feature.shape == (1, channels, 4, 6)
+    assert backbone.trunk_channels == channels
+    assert backbone.semantic(torch.rand(5, channels, 7, 7)).shape == (5, vector)
+    assert backbone.semantic_channels == vector
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "vector"),
+    [("resnet34", 256, 512), ("resnet50", 1024, 2048), ("resnet101", 1024, 2048)],
+)
+def test_shapes_of_the_larger_networks(name, channels, vector):
+    with torch.device("meta"):  # shapes only
+        backbone = build_backbone(tiny_config(backbone=name))
+        assert backbone.trunk(torch.rand(1, 3, 64, 96)).shape == (1, channels, 4, 6)
+        assert backbone.semantic(torch.rand(5, channels, 7, 7)).shape == (5, vector)
+    assert (backbone.trunk_channels, backbone.semantic_channels) == (channels, vector)
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_weights_of_a_file_give_torchvisions_function(classifier, fold):
+    network, path = classifier
+    backbone = build_backbone(tiny_config(weights=str(path), fold_batch_norm=fold))
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        feature = network.features[:14](image)
+        vector = network.features[14:18](feature).mean((2, 3))
+        assert feature.std() > 0.05
+        torch.testing.assert_close(backbone.trunk(image), feature, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(backbone.semantic(feature), vector, rtol=1e-4, atol=1e-4)
+
+
+def test_resnet_is_torchvisions_function():
+    torch.manual_seed(0)
+    backbone = build_backbone(tiny_config(backbone="resnet18", weights=None))
+    torch.manual_seed(0)
+    network = models.resnet18(weights=None, norm_layer=FrozenBatchNorm2d).eval()
+    network.fc = nn.Identity()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        vector = backbone.semantic(backbone.trunk(image))
+        torch.testing.assert_close(vector, network(image), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not IMAGENET.is_file(), reason=f"needs the ImageNet weights {IMAGENET.name}")
+def test_imagenet_weights_are_really_loaded():
+    state = load_file(IMAGENET)
+    network = models.mobilenet_v2(weights=None)
+    loaded = network.load_state_dict(state, strict=False)
+    assert not [name for name in loaded.missing_keys if name.startswith("features.")]
+    network.eval()  # BatchNorm with the statistics of ImageNet
+    image = torch.rand(2, 3, 96, 64)
+    for fold in (False, True):
+        backbone = build_backbone(tiny_config(weights=str(IMAGENET), fold_batch_norm=fold))
+        with torch.no_grad():
+            torch.testing.assert_close(
+                backbone.trunk(image), network.features[:14](image), rtol=1e-3, atol=1e-3
+            )
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_folded_batch_norm_is_the_same_function(name):
+    torch.manual_seed(0)
+    backbone = build_backbone(tiny_config(backbone=name))
+    for part, inputs in (
+        (backbone.trunk, torch.rand(1, 3, 64, 64)),
+        (backbone.semantic, torch.rand(2, backbone.trunk_channels, 4, 4)),
+    ):
+        randomize_batch_norm(part)
+        folded = deepcopy(part)
+        fold_batch_norm(folded)
+        assert not any(isinstance(layer, FrozenBatchNorm2d) for layer in folded.modules())
+        with torch.no_grad():
+            expected = part(inputs)
+            found = folded(inputs)
+            scale = expected.abs().max()
+            torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=1e-4)
+
+
+def test_folded_network_round_trips_through_its_state():
+    config = tiny_config(fold_batch_norm=True)
+    one, two = build_backbone(config), build_backbone(config)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert not torch.equal(one.trunk(image), two.trunk(image))
+        two.trunk.load_state_dict(one.trunk.state_dict(), strict=True)
+        assert torch.equal(one.trunk(image), two.trunk(image))
+
+
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize(("name", "blocks"), [("resnet18", 4), ("mobilenet_v2", 14)])
+def test_frozen_blocks_are_the_leading_ones(name, blocks, fold):
+    for depth in (0, 2, blocks):
+        config = tiny_config(backbone=name, frozen_blocks=depth, fold_batch_norm=fold)
+        backbone = build_backbone(config)
+        trains = [
+            {parameter.requires_grad for parameter in block.parameters()}
+            for block in backbone.trunk
+        ]
+        assert trains == [{False}] * depth + [{True}] * (blocks - depth)
+        assert all(parameter.requires_grad for parameter in backbone.semantic.parameters())
+
+
+@pytest.mark.parametrize(("name", "depth"), [("resnet18", 5), ("mobilenet_v2", 15)])
+def test_more_frozen_blocks_than_there_are(name, depth):
+    with pytest.raises(InputError, match=f"frozen_blocks {depth}.*choose 0 to {depth - 1}"):
+        build_backbone(tiny_config(backbone=name, frozen_blocks=depth))
+
+
+def broken_weights(kind: str, folder: Path, classifier) -> tuple[Path, str]:
+    """A file that cannot be used, and what the message must say besides its name."""
+    network, path = classifier
+    if kind == "missing":
+        return folder / "nothing.pth", "no such file"
+    if kind == "text.pth" or kind == "text.safetensors":
+        path = folder / kind
+        path.write_text("weights, honestly")
+        return path, "cannot be read"
+    if kind == "list":
+        torch.save([torch.zeros(2)], folder / "list.pth")
+        return folder / "list.pth", "cannot be read"
+    if kind == "pickled module":
+        torch.save(nn.Linear(2, 2), folder / "module.pth")
+        return folder / "module.pth", "cannot be read"
+    if kind == "truncated":
+        (folder / "half.pth").write_bytes(path.read_bytes()[:100_000])
+        return folder / "half.pth", "cannot be read"
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    if kind == "shape":
+        state["features.3.conv.0.0.weight"] = torch.zeros(3, 3)
+        said = "features.3.conv.0.0.weight"
+    else:
+        del state["features.3.conv.0.0.weight"]
+        said = "features.3.conv.0.0.weight"
+    save_file(state, folder / "odd.safetensors")
+    return folder / "odd.safetensors", said
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("missing", "text.pth", "text.safetensors", "list", "pickled module", "truncated"),
+        *("shape", "lacks a tensor"),
+    ],
+)
+def test_weights_that_cannot_be_used(kind, tmp_path, classifier):
+    path, said = broken_weights(kind, tmp_path, classifier)
+    with pytest.raises(InputError) as caught:
+        build_backbone(tiny_config(weights=str(path)))
+    message = str(caught.value)
+    assert path.name in message and said in message
+    assert "\n" not in message and message.endswith(".")
+
+
+def test_weights_of_another_network(classifier):
+    with pytest.raises(InputError, match="resnet18") as caught:
+        build_backbone(tiny_config(backbone="resnet18", weights=str(classifier[1])))
+    assert "\n" not in str(caught.value)
+
+
+def test_checkpoints_need_no_weights_file():
+    build_backbone(tiny_config(weights="gone.pth"), pretrained=False)

@@ -1,0 +1,428 @@
+"""The whole detector: parity with torchvision, the way of the features, overrides, stage 2."""
+
+from itertools import product
+
+import pytest
+import torch
+from tiny import (
+    assert_same_detections,
+    lively_detector,
+    random_images,
+    some_targets,
+    tiny_config,
+)
+from torch import nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.ops import MultiScaleRoIAlign, box_iou
+
+from als.config import ModelConfig
+from als.errors import InputError
+from als.model import build_detector, load_weights, save_checkpoint
+from als.model.attention import attention_loss, object_map_targets
+
+SWITCHES = list(product([False, True], repeat=2))  # attention, separation
+
+
+class SingleScalePool(nn.Module):
+    """torchvision calls the pooling with (features, proposals, image shapes)."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, features, proposals, image_shapes):
+        return self.pool(features["0"], proposals)
+
+
+class Predictor(nn.Module):
+    def __init__(self, heads):
+        super().__init__()
+        self.cls_score, self.bbox_pred = heads.cls_score, heads.bbox_pred
+
+    def forward(self, vectors):
+        return self.cls_score(vectors), self.bbox_pred(vectors)
+
+
+def torchvision_twin(detector) -> FasterRCNN:
+    """torchvision's Faster R-CNN of the detector's own modules."""
+    config, heads = detector.config, detector.roi_heads
+    trunk = nn.Sequential(detector.trunk)
+    trunk.out_channels = heads.conv5_cls[0][0].conv[0][0].in_channels
+    twin = FasterRCNN(
+        trunk,
+        min_size=config.min_size,
+        max_size=config.max_size,
+        rpn_anchor_generator=detector.rpn.anchor_generator,
+        rpn_head=detector.rpn.head,
+        rpn_pre_nms_top_n_train=config.rpn_pre_nms_train,
+        rpn_pre_nms_top_n_test=config.rpn_pre_nms_test,
+        rpn_post_nms_top_n_train=config.rpn_post_nms_train,
+        rpn_post_nms_top_n_test=config.rpn_post_nms_test,
+        rpn_nms_thresh=config.rpn_nms_threshold,
+        rpn_batch_size_per_image=config.rpn_anchors_per_image,
+        box_roi_pool=MultiScaleRoIAlign(["0"], config.pool_size, 2),
+        box_head=heads.conv5_cls,
+        box_predictor=Predictor(heads),
+        box_score_thresh=config.score_threshold,
+        box_nms_thresh=config.nms_threshold,
+        box_detections_per_img=config.detections_per_image,
+        box_batch_size_per_image=config.rois_per_image,
+        box_positive_fraction=config.roi_positive_fraction,
+        _skip_resize=True,
+    )
+    twin.roi_heads.box_roi_pool = SingleScalePool(heads.pool)
+    return twin
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_detections_equal_torchvisions(seed):
+    changes = {"detections_per_image": 15, "score_threshold": 0.3, "nms_threshold": 0.4}
+    detector = lively_detector(seed, attention=False, separation=False, **changes)
+    twin = torchvision_twin(detector).eval()
+    images = random_images(seed, [(100, 150), (90, 70)])  # resized on the way
+    with torch.no_grad():
+        found = detector(images)
+        assert_same_detections(found, twin(images), atol=1e-5)
+    assert sum(len(image["scores"]) for image in found) > 5
+    for image, size in zip(found, [(100, 150), (90, 70)], strict=True):
+        assert (image["scores"].diff() <= 0).all() and image["scores"].min() > 0.3
+        assert (image["boxes"] >= 0).all()
+        assert (image["boxes"].amax(0)[2:] <= torch.tensor([size[1], size[0]]) + 1e-9).all()
+        assert image["boxes"].amax() > 64, "boxes are in pixels of the original image"
+        assert set(image["labels"].tolist()) <= {1, 2, 3}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_losses_and_gradients_equal_torchvisions(seed):
+    detector = lively_detector(seed, attention=False, separation=False).float().train()
+    twin = torchvision_twin(detector).train()
+    images, targets = random_images(seed, dtype=torch.float32), some_targets(masks=False)
+
+    def gradients(loss):
+        detector.zero_grad()
+        loss.backward()
+        named = detector.named_parameters()
+        return {name: p.grad.clone() for name, p in named if p.requires_grad}
+
+    torch.manual_seed(seed)
+    ours = detector(images, targets)
+    our_gradients = gradients(detector.total_loss(ours))
+    torch.manual_seed(seed)
+    theirs = twin(images, targets)
+    their_gradients = gradients(sum(theirs.values()))
+
+    pairs = {
+        "loss_cls": theirs["loss_classifier"],
+        "loss_loc": theirs["loss_box_reg"],
+        "loss_rpn": theirs["loss_objectness"] + theirs["loss_rpn_box_reg"],
+    }
+    assert ours.keys() == pairs.keys()
+    for name, expected in pairs.items():
+        assert expected > 0
+        torch.testing.assert_close(ours[name], expected, rtol=1e-5, atol=1e-5)
+    for name, expected in their_gradients.items():
+        scale = max(expected.abs().max().item(), 1e-3)
+        torch.testing.assert_close(
+            our_gradients[name] / scale, expected / scale, rtol=0, atol=1e-4, msg=name
+        )
+
+
+@pytest.mark.parametrize(("attention", "separation"), SWITCHES)
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
+def test_every_combination_trains_a_step_and_detects(attention, separation, backbone):
+    torch.manual_seed(0)
+    config = tiny_config(attention=attention, separation=separation, backbone=backbone)
+    detector = build_detector(config).train()
+    images, targets = random_images(0, dtype=torch.float32), some_targets()
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], lr=1e-4)
+    losses = detector(images, targets)
+    total = detector.total_loss(losses)
+    total.backward()
+    optimizer.step()
+
+    assert losses.keys() == {"loss_rpn", "loss_cls", "loss_loc", *(["loss_att"] * attention)}
+    assert all(torch.isfinite(loss) and loss > 0 for loss in losses.values())
+    frozen = {name for name, p in detector.named_parameters() if not p.requires_grad}
+    assert frozen and all(name.startswith(("trunk.0.", "trunk.1.")) for name in frozen)
+    for name, parameter in detector.named_parameters():
+        if name in frozen:
+            assert parameter.grad is None and torch.equal(parameter, before[name])
+        else:
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().max() > 0, f"{name} gets no gradient"
+    buffers = {name for name, _ in detector.named_buffers()}
+    assert all(torch.equal(detector.state_dict()[name], before[name]) for name in buffers)
+
+    with torch.no_grad():
+        found = detector.eval()(images)
+    assert len(found) == 2
+    for image in found:
+        count = len(image["scores"])
+        assert image["boxes"].shape == (count, 4) and image["labels"].shape == (count,)
+        assert image["labels"].dtype == torch.int64
+        assert torch.isfinite(image["boxes"]).all()
+
+
+def test_equation_1_weighs_its_terms():
+    detector = build_detector(tiny_config(lambda_cls=2.0, lambda_loc=3.0, lambda_att=5.0))
+    losses = {"loss_rpn": 1.0, "loss_cls": 10.0, "loss_loc": 100.0, "loss_att": 1000.0}
+    losses = {name: torch.tensor(value) for name, value in losses.items()}
+    assert detector.total_loss(losses).item() == 1 + 20 + 300 + 5000
+    del losses["loss_att"]
+    assert detector.total_loss(losses).item() == 1 + 20 + 300
+
+
+def test_attention_loss_is_on_the_masks_given():
+    detector = build_detector(tiny_config()).train()
+    images, targets = random_images(0, dtype=torch.float32), some_targets()
+    encoding = detector.encode(images)
+    loss = detector.losses(encoding, targets)["loss_att"]
+    # Images of 64 x 96 and 80 x 64 pixels in a batch of 96 x 96: 6 x 6 cells.
+    maps = object_map_targets(
+        [targets[0]["object_map"], None], [(64, 96), (80, 64)], (96, 96), (6, 6)
+    )
+    assert maps[0].nansum() > 0 and maps[1].isnan().all()
+    torch.testing.assert_close(loss, attention_loss(encoding.loc_logits, maps))
+
+
+def test_images_without_masks_give_no_attention_loss():
+    detector = build_detector(tiny_config()).train()
+    images, targets = random_images(0, dtype=torch.float32), some_targets(masks=False)
+    loss = detector.losses(detector.encode(images), targets)["loss_att"]
+    loss.backward()
+    assert loss.item() == 0.0
+    gradients = [p.grad for p in detector.parameters() if p.grad is not None]
+    assert all((gradient == 0).all() for gradient in gradients)
+
+
+def encode(detector, override_loc=None, override_cls=None, seed=0):
+    with torch.no_grad():
+        return detector.encode(random_images(seed, [(64, 96)]), override_loc, override_cls)
+
+
+def detections(detector, encoding):
+    with torch.no_grad():
+        return detector.detect(encoding)[0]
+
+
+@pytest.mark.parametrize("source", ["F", "F_loc"])
+@pytest.mark.parametrize("form", ["product", "residual"])
+def test_features_are_the_papers_products(source, form):
+    detector = lively_detector(0, attention_source=source, attention_form=form)
+    e = encode(detector)
+    assert e.a_loc.shape == (1, 1, *e.f.shape[-2:]) and e.a_cls.shape == e.a_loc.shape
+    assert e.a_loc.std() > 0.05 and e.a_cls.std() > 0.05
+    plus = 1 if form == "residual" else 0
+    with torch.no_grad():
+        assert torch.equal(e.a_loc, detector.attention_loc(e.f).sigmoid())
+        assert torch.equal(e.a_cls, detector.attention_cls(e.f_loc).sigmoid())
+    assert torch.equal(e.loc_logits.sigmoid(), e.a_loc)
+    assert torch.equal(e.f_loc, e.f * (plus + e.a_loc))
+    assert torch.equal(e.f_cls, (e.f if source == "F" else e.f_loc) * (plus + e.a_cls))
+
+
+def test_without_attention_there_is_one_feature_and_no_map():
+    e = encode(lively_detector(0, attention=False))
+    assert e.f_loc is e.f and e.f_cls is e.f
+    assert e.a_loc is None and e.a_cls is None and e.loc_logits is None
+
+
+def test_the_classification_map_touches_only_the_class_branch():
+    detector = lively_detector(0)
+    plain = encode(detector)
+    changed = encode(detector, override_cls=lambda loc, cls: 0.2 * cls)
+    assert torch.equal(changed.a_loc, plain.a_loc) and torch.equal(changed.f_loc, plain.f_loc)
+    assert torch.equal(changed.a_cls, 0.2 * plain.a_cls)
+    with torch.no_grad():
+        (proposals,), (same) = detector.propose(plain), detector.propose(changed)
+        assert torch.equal(proposals, same[0])
+        heads = detector.roi_heads
+        before, after = (heads.classify(e.f_cls, [proposals])[0] for e in (plain, changed))
+        assert not torch.allclose(before, after)
+        before, after = (heads.localize(e.f_loc, [proposals]) for e in (plain, changed))
+        assert torch.equal(before, after)
+
+
+def test_the_localization_map_reaches_proposals_and_boxes():
+    detector = lively_detector(0)
+    plain = encode(detector)
+    changed = encode(detector, override_loc=lambda loc, cls: loc.flip(-1))
+    assert torch.equal(changed.a_loc, plain.a_loc.flip(-1))
+    with torch.no_grad():
+        proposals = detector.propose(plain)
+        assert not torch.equal(proposals[0], detector.propose(changed)[0])
+        before, after = (
+            detector.roi_heads.localize(e.f_loc, proposals) for e in (plain, changed)
+        )
+        assert not torch.allclose(before, after)
+
+
+def test_overrides_see_the_networks_own_maps():
+    detector = lively_detector(0)
+    plain = encode(detector)
+    seen = []
+
+    def swap_loc(loc, cls):
+        seen.append((loc, cls))
+        return cls
+
+    def swap_cls(loc, cls):
+        seen.append((loc, cls))
+        return loc
+
+    swapped = encode(detector, swap_loc, swap_cls)
+    assert torch.equal(swapped.a_loc, plain.a_cls) and torch.equal(swapped.a_cls, plain.a_loc)
+    for loc, cls in seen:
+        assert torch.equal(loc, plain.a_loc) and torch.equal(cls, plain.a_cls)
+    assert torch.equal(swapped.loc_logits, plain.loc_logits), "the loss sees the network's logits"
+
+
+def test_the_classification_map_follows_a_replaced_localization_map():
+    detector = lively_detector(0)
+    plain = encode(detector)
+    followed = encode(detector, override_loc=lambda loc, cls: torch.zeros_like(loc))
+    with torch.no_grad():
+        expected = detector.attention_cls(torch.zeros_like(plain.f)).sigmoid()
+    assert torch.equal(followed.a_cls, expected)
+    assert not torch.allclose(followed.a_cls, plain.a_cls)
+    both = encode(detector, lambda loc, cls: torch.zeros_like(loc), lambda loc, cls: cls)
+    assert torch.equal(both.a_cls, plain.a_cls), "unless it is replaced too"
+
+
+def test_overriding_with_the_own_maps_changes_nothing():
+    detector = lively_detector(0)
+    plain = detections(detector, encode(detector))
+    own = encode(detector, lambda loc, cls: loc, lambda loc, cls: cls)
+    assert_same_detections([plain], [detections(detector, own)], atol=0)
+
+
+def test_image_of_another_canvas_does_not_change_detections():
+    """64 x 80 pads to 64 x 96, alone as beside an image of 64 x 96."""
+    detector = lively_detector(0)
+    small, large = random_images(5, [(64, 80), (64, 96)])
+    with torch.no_grad():
+        together = detector([small, large])
+        alone = detector([small]) + detector([large])
+    assert_same_detections(together, alone, atol=1e-9)
+    assert len(together[0]["scores"]) and (together[0]["boxes"][:, 2] <= 80).all()
+
+
+def test_training_images_are_not_resized_and_test_images_are():
+    detector = lively_detector(0)
+    images = random_images(0, [(128, 192)])
+    with torch.no_grad():
+        assert detector.encode(images).images.image_sizes == [(64, 96)]
+        assert detector.train().encode(images).images.image_sizes == [(128, 192)]
+
+
+def test_memory_format_does_not_matter():
+    detector = lively_detector(0)
+    images = random_images(0)
+    with torch.no_grad():
+        plain = detector(images)
+        found = detector.to(memory_format=torch.channels_last)(images)
+    assert_same_detections(plain, found, atol=1e-9)
+
+
+# Stage 2 (section 3.2): with new attention layers the detector starts where stage 1 ended.
+
+
+def stage_2(stage_1, tmp_path, **changes):
+    save_checkpoint(stage_1, tmp_path / "stage1.safetensors")
+    torch.manual_seed(9)
+    detector = build_detector(tiny_config(attention=True, **changes)).double()
+    new = load_weights(detector, tmp_path / "stage1.safetensors")
+    return detector.eval(), new
+
+
+def test_stage_2_tells_what_is_new(tmp_path):
+    stage_1 = lively_detector(0, attention=False).float()
+    detector, new = stage_2(stage_1, tmp_path)
+    names = {name for name, _ in detector.named_parameters() if name.startswith("attention_")}
+    assert set(new) == names and len(new) == 12
+    own = detector.state_dict()
+    for name, tensor in stage_1.state_dict().items():
+        assert torch.equal(own[name].float(), tensor)
+
+
+def test_loading_a_whole_checkpoint_finds_nothing_new(tmp_path):
+    detector = lively_detector(0).float()
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(detector, path)
+    assert load_weights(build_detector(tiny_config()), path) == []
+
+
+def test_maps_near_one_keep_the_detections_of_stage_1(tmp_path):
+    """In the limit of a large bias they are the same; sigmoid(16) is 1 - 1e-7."""
+    stage_1 = lively_detector(0, attention=False).float().double()
+    images = random_images(0)
+    with torch.no_grad():
+        before = stage_1(images)
+        for bias, tolerance in ((16.0, 1e-3), (24.0, 1e-5)):
+            detector, _ = stage_2(stage_1.float(), tmp_path, attention_bias=bias)
+            stage_1.double()
+            assert_same_detections(detector(images), before, atol=tolerance)
+    assert len(before[0]["scores"]) > 5
+
+
+@pytest.mark.parametrize(("bias", "bound"), [(3.0, 0.06), (6.0, 0.006)])
+def test_step_0_of_stage_2_changes_scores_by_little(tmp_path, bias, bound):
+    """On the same proposals: 1 - sigmoid(3) = 0.05, 1 - sigmoid(6) = 0.0025."""
+    stage_1 = lively_detector(0, attention=False)
+    images = random_images(0)
+    detector, _ = stage_2(stage_1, tmp_path, attention_bias=bias)
+    with torch.no_grad():
+        first, second = stage_1.encode(images), detector.encode(images)
+        proposals = stage_1.propose(first)
+        results = []
+        for model, e in ((stage_1, first), (detector, second)):
+            logits, _ = model.roi_heads.classify(e.f_cls, proposals)
+            deltas = model.roi_heads.localize(e.f_loc, proposals)
+            results.append((logits.softmax(1), deltas))
+        (scores, deltas), (new_scores, new_deltas) = results
+        assert 0 < (scores - new_scores).abs().max() < bound
+        # Deltas have a standard deviation of 0.7 here; weights 10 and 5 make them pixels.
+        assert 0 < (deltas - new_deltas).abs().max() < 5 * bound
+        shares = []
+        for boxes, new_boxes in zip(proposals, detector.propose(second), strict=True):
+            shares.append((box_iou(boxes, new_boxes).amax(1) > 0.8).double().mean())
+        assert min(shares) > 0.8, "the proposals stay"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"classes": ("cat", "dog")},
+        {"backbone": "resnet18"},
+        {"separation": False},
+        {"fold_batch_norm": True},
+    ],
+)
+def test_stage_2_refuses_another_network(tmp_path, other):
+    save_checkpoint(build_detector(tiny_config(attention=False)), tmp_path / "one.safetensors")
+    detector = build_detector(tiny_config(**other))
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    with pytest.raises(InputError, match="one.safetensors.*classes") as caught:
+        load_weights(detector, tmp_path / "one.safetensors")
+    assert "\n" not in str(caught.value)
+    after = detector.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before), "nothing is half loaded"
+
+
+def test_a_detector_without_attention_refuses_attention_layers(tmp_path):
+    save_checkpoint(build_detector(tiny_config()), tmp_path / "two.safetensors")
+    with pytest.raises(InputError, match="attention_"):
+        load_weights(build_detector(tiny_config(attention=False)), tmp_path / "two.safetensors")
+
+
+def test_same_classes_in_another_order_are_refused(tmp_path):
+    path = tmp_path / "one.safetensors"
+    save_checkpoint(build_detector(tiny_config(attention=False)), path)
+    with pytest.raises(InputError, match="classes"):
+        load_weights(build_detector(tiny_config(classes=("dog", "cat", "person"))), path)
+
+
+def test_classes_are_needed():
+    with pytest.raises(InputError, match="classes is empty"):
+        build_detector(ModelConfig(weights=None, backbone="mobilenet_v2"))

@@ -1,0 +1,169 @@
+"""The predictor: a picture in, detections and maps at its size out; maps can be replaced."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import CLASSES, lively_detector
+from torch.nn.functional import interpolate
+
+from als.errors import InputError
+from als.model import save_checkpoint
+from als.predictor import Predictor, load
+
+HEIGHT, WIDTH = 90, 75  # resized to 77 x 64, in a batch of 96 x 64
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(lively_detector(0).float(), {"epochs": 1})
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def test_prediction_of_an_array(predictor, image):
+    found = predictor.predict(image)
+    count = len(found.scores)
+    assert count > 3 and found.size == (HEIGHT, WIDTH)
+    assert found.boxes.shape == (count, 4) and found.boxes.dtype == np.float32
+    assert found.labels.shape == (count,) and found.labels.dtype == np.int64
+    assert found.scores.dtype == np.float32 and (np.diff(found.scores) <= 0).all()
+    assert found.names == [CLASSES[label - 1] for label in found.labels]
+    assert (found.boxes >= 0).all()
+    assert (found.boxes[:, 2] <= WIDTH + 1e-3).all() and (found.boxes[:, 3] <= HEIGHT + 1e-3).all()
+    for name in ("localization_map", "classification_map"):
+        values = getattr(found, name)
+        assert values.shape == (HEIGHT, WIDTH) and values.dtype == np.float32
+        assert 0 < values.min() < values.max() < 1
+
+
+def test_prediction_is_what_the_detector_finds(predictor, image):
+    found = predictor.predict(image)
+    tensor = torch.from_numpy(image).permute(2, 0, 1) / 255
+    with torch.no_grad():
+        (expected,) = predictor.detector([tensor])
+    np.testing.assert_allclose(found.boxes, expected["boxes"], atol=1e-4)
+    np.testing.assert_allclose(found.scores, expected["scores"], atol=1e-5)
+    assert found.labels.tolist() == expected["labels"].tolist()
+
+
+def test_maps_are_the_grids_values_at_their_places(predictor, image):
+    """Up to the image's size and back to the grid's cells, away from the padding."""
+    analysis = predictor.analyse(image)
+    grid = analysis.encoding.a_loc  # 6 x 4 cells of 16 pixels over 96 x 64; 77 rows are image
+    assert grid.shape == (1, 1, 6, 4)
+    fine = interpolate(grid, (96, 64), mode="bilinear", align_corners=False)[0, 0, :77]
+    rows = (np.arange(HEIGHT) + 0.5) * 77 / HEIGHT - 0.5
+    columns = (np.arange(WIDTH) + 0.5) * 64 / WIDTH - 0.5
+    middle_rows, middle_columns = (np.arange(5, 70, 13), np.arange(5, 70, 16))
+    for row in middle_rows:
+        for column in middle_columns:
+            near = fine[round(rows[row]), round(columns[column])].item()
+            found = analysis.prediction.localization_map[row, column]
+            assert abs(found - near) < 0.06, "half a pixel of a slope of at most 1 in 16 pixels"
+
+
+def test_numbers_replace_maps(predictor, image):
+    found = predictor.predict(image, localization_map=0.25, classification_map=1)
+    np.testing.assert_allclose(found.localization_map, 0.25, atol=1e-6)
+    np.testing.assert_allclose(found.classification_map, 1.0, atol=1e-6)
+    assert not np.allclose(found.scores[:3], predictor.predict(image).scores[:3], atol=1e-4)
+
+
+def test_names_replace_maps(predictor, image):
+    plain = predictor.predict(image)
+    swapped = predictor.predict(image, "classification", "localization")
+    np.testing.assert_array_equal(swapped.localization_map, plain.classification_map)
+    np.testing.assert_array_equal(swapped.classification_map, plain.localization_map)
+    same = predictor.predict(image, "localization", "classification")
+    np.testing.assert_array_equal(same.boxes, plain.boxes)
+
+
+def test_arrays_replace_maps(predictor, image):
+    wanted = np.zeros((HEIGHT, WIDTH), np.float64)
+    wanted[:, WIDTH // 2 :] = 1
+    found = predictor.predict(image, classification_map=wanted)
+    assert found.classification_map[:60, :20].max() < 0.05
+    assert found.classification_map[:60, -20:].min() > 0.95
+    plain = predictor.predict(image)
+    np.testing.assert_array_equal(found.localization_map, plain.localization_map)
+    # A constant array is a constant map up to the cells that reach into the padding.
+    constant = predictor.predict(image, classification_map=np.full((HEIGHT, WIDTH), 0.5))
+    np.testing.assert_allclose(constant.classification_map[:60], 0.5, atol=1e-5)
+
+
+def test_the_classification_map_follows(predictor, image):
+    plain = predictor.predict(image)
+    assert not np.allclose(
+        predictor.predict(image, localization_map=0.1).classification_map, plain.classification_map
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("gradcam", "'gradcam' is unknown"),
+        (np.ones((WIDTH, HEIGHT)), r"\(75, 90\) does not fit the image.*\(90, 75\)"),
+        (np.ones((HEIGHT, WIDTH, 1)), "does not fit"),
+    ],
+)
+def test_maps_that_do_not_fit(predictor, image, value, said):
+    with pytest.raises(InputError, match=f"localization_map: .*{said}"):
+        predictor.predict(image, localization_map=value)
+    with pytest.raises(InputError, match="classification_map"):
+        predictor.predict(image, classification_map=value)
+
+
+def test_a_model_without_maps(image):
+    predictor = Predictor(lively_detector(0, attention=False).float(), {})
+    found = predictor.predict(image)
+    assert found.localization_map is None and found.classification_map is None
+    with pytest.raises(InputError, match="no attention maps"):
+        predictor.predict(image, classification_map=0.5)
+
+
+def test_the_threshold_is_put_back(predictor, image):
+    before = predictor.detector.roi_heads.score_thresh
+    few = predictor.predict(image, score_threshold=0.5)
+    assert few.scores.min() > 0.5
+    assert predictor.detector.roi_heads.score_thresh == before
+    assert len(predictor.predict(image).scores) > len(few.scores)
+
+    def fails(loc, cls):
+        raise ZeroDivisionError
+
+    predictor._override = lambda name, value, size: fails
+    try:
+        with pytest.raises(ZeroDivisionError):
+            predictor.predict(image, classification_map=1.0, score_threshold=0.9)
+    finally:
+        del predictor._override
+    assert predictor.detector.roi_heads.score_thresh == before
+    assert predictor.lock.acquire(blocking=False), "the lock is free again"
+    predictor.lock.release()
+
+
+def test_nothing_over_the_threshold(predictor, image):
+    found = predictor.predict(image, score_threshold=0.9999)
+    assert found.boxes.shape == (0, 4) and found.labels.shape == (0,) and found.names == []
+    assert found.localization_map.shape == (HEIGHT, WIDTH)
+
+
+def test_the_analysis_agrees_with_the_prediction(predictor, image):
+    analysis = predictor.analyse(image)
+    assert analysis.logits.shape == (len(analysis.proposals), len(CLASSES) + 1)
+    assert analysis.image.size == (WIDTH, HEIGHT)
+    scores = analysis.logits.softmax(1)[:, 1:].flatten().numpy()
+    for score in analysis.prediction.scores:
+        assert np.abs(scores - score).min() < 1e-6
+
+
+def test_load_reads_a_file(predictor, image, tmp_path):
+    save_checkpoint(predictor.detector, tmp_path / "model.safetensors", {"epochs": 1})
+    loaded = load(tmp_path / "model.safetensors")
+    assert loaded.classes == CLASSES and loaded.info == {"epochs": 1}
+    np.testing.assert_allclose(loaded.predict(image).boxes, predictor.predict(image).boxes)
+    with pytest.raises(InputError, match="nothing.safetensors"):
+        load(tmp_path / "nothing.safetensors")

@@ -1,0 +1,89 @@
+"""Tiny detectors and images for tests: random weights, but lively maps, scores and boxes."""
+
+import torch
+
+from als.config import ModelConfig
+from als.model import Detector, build_detector
+
+CLASSES = ("cat", "dog", "person")
+
+TINY = {
+    "classes": CLASSES,
+    "backbone": "mobilenet_v2",
+    "weights": None,
+    "attention_width": 8,
+    "frozen_blocks": 2,
+    "pool_size": 3,
+    "min_size": 64,
+    "max_size": 96,
+    "anchor_sizes": (16, 32, 64),
+    "rpn_pre_nms_train": 60,
+    "rpn_post_nms_train": 20,
+    "rpn_pre_nms_test": 60,
+    "rpn_post_nms_test": 20,
+    "rois_per_image": 16,
+}
+
+
+def tiny_config(**changes) -> ModelConfig:
+    return ModelConfig(**(TINY | changes))
+
+
+@torch.no_grad()
+def lively_detector(seed: int = 0, **changes) -> Detector:
+    """A float64 detector in evaluation mode whose maps, scores and boxes vary.
+
+    Random layers give outputs of any scale; each output layer is scaled to a standard deviation
+    of about one on random images. In float64 the order of a sum does not show.
+    """
+    torch.manual_seed(seed)
+    detector = build_detector(tiny_config(**changes)).double().eval()
+    images = [torch.rand(3, 64, 96, dtype=torch.float64) for _ in range(2)]
+    encoding = detector.encode(images)
+    if detector.config.attention:
+        _standardize(detector.attention_loc[4], detector.attention_loc, encoding.f, 1.5)
+        f_loc = detector.encode(images).f_loc
+        _standardize(detector.attention_cls[4], detector.attention_cls, f_loc, 1.5)
+    encoding, head = detector.encode(images), detector.rpn.head
+    _standardize(head.cls_logits, lambda f: head([f])[0][0], encoding.f_loc, 1.0)
+    _standardize(head.bbox_pred, lambda f: head([f])[1][0], encoding.f_loc, 0.3)
+    proposals, heads = detector.propose(encoding), detector.roi_heads
+    _standardize(heads.cls_score, lambda f: heads.classify(f, proposals)[0], encoding.f_cls, 1.5)
+    _standardize(heads.bbox_pred, lambda f: heads.localize(f, proposals), encoding.f_loc, 0.7)
+    return detector
+
+
+def _standardize(layer, function, feature, spread: float) -> None:
+    """Scale the output layer of `function`: each channel gets mean 0 and `spread`."""
+    outputs = function(feature).transpose(0, 1).flatten(1)  # [channels, values]
+    scale = spread / outputs.std(1)
+    layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
+    layer.bias.mul_(scale)
+    layer.bias.sub_(function(feature).transpose(0, 1).flatten(1).mean(1))
+
+
+def random_images(seed: int, sizes=((64, 96), (80, 64)), dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(3, *size, generator=generator, dtype=dtype) for size in sizes]
+
+
+def some_targets(masks: bool = True) -> list[dict]:
+    """Targets of two images of at least 64 x 64 pixels; the second has no mask."""
+    boxes = [[[4.0, 6.0, 40.0, 50.0], [30.0, 20.0, 62.0, 60.0]], [[10.0, 8.0, 50.0, 60.0]]]
+    labels = [[1, 3], [2]]
+    targets = [
+        {"boxes": torch.tensor(b), "labels": torch.tensor(n)}
+        for b, n in zip(boxes, labels, strict=True)
+    ]
+    if masks:
+        object_map = torch.zeros(64, 96, dtype=torch.uint8)
+        object_map[6:50, 4:40] = 1
+        targets[0]["object_map"] = object_map
+    return targets
+
+
+def assert_same_detections(one: list[dict], two: list[dict], atol: float) -> None:
+    for a, b in zip(one, two, strict=True):
+        assert a["labels"].tolist() == b["labels"].tolist()
+        torch.testing.assert_close(a["scores"], b["scores"], rtol=0, atol=atol)
+        torch.testing.assert_close(a["boxes"], b["boxes"], rtol=0, atol=atol)
