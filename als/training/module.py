@@ -1,8 +1,10 @@
 """What lightning's Trainer trains: loss terms, optimiser, schedule, and what is logged."""
 
 import warnings
+from collections.abc import Callable
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, SequentialLR
@@ -11,6 +13,9 @@ from als.config import TrainConfig
 from als.errors import InputError
 from als.model import Detector
 from als.model.checkpoint import ATTENTION_PREFIXES
+
+Found = dict[str, dict[str, np.ndarray]]  # image id -> boxes, labels, scores
+Metric = Callable[[Found], dict[str, float]]
 
 FLAT_SPREAD = 0.05  # a map whose spread stays below this is a constant to every reader
 MAP_LOG_STEPS = 50  # maps change slowly; their statistics need not be taken at every step
@@ -23,13 +28,23 @@ class DetectorModule(L.LightningModule):
         detector: the network, already started from stage 1 where there is one.
         config: the run.
         total_steps: optimiser steps of the whole run, for the schedule.
+        metric: image id -> detections of all validation images in, figures by name out; it comes
+            from outside, since training does not know how detections are judged.
     """
 
-    def __init__(self, detector: Detector, config: TrainConfig, total_steps: int):
+    def __init__(
+        self,
+        detector: Detector,
+        config: TrainConfig,
+        total_steps: int,
+        metric: Metric | None = None,
+    ):
         super().__init__()
         self.detector = detector
         self.run_config = config
         self.total_steps = total_steps
+        self.metric = metric
+        self.found: Found = {}
 
     def on_train_epoch_start(self) -> None:
         # Lightning tells the epoch to samplers of images only, not to one that makes batches.
@@ -58,6 +73,22 @@ class DetectorModule(L.LightningModule):
         if encoding.a_loc is not None and self.global_step % MAP_LOG_STEPS == 0:
             self._log_maps(encoding.a_loc.detach(), encoding.a_cls.detach(), len(images))
         return total
+
+    def validation_step(self, batch, batch_idx: int) -> None:
+        images, targets = batch
+        for target, detections in zip(targets, self.detector(images), strict=True):
+            self.found[target["image_id"]] = {k: v.cpu().numpy() for k, v in detections.items()}
+
+    def on_validation_epoch_end(self) -> None:
+        found, self.found = self.found, {}
+        if self.trainer.world_size > 1:
+            parts: list[Found] = [{}] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, found)
+            # Ids, so that an image which two processes saw counts once.
+            found = {image_id: one for part in parts for image_id, one in part.items()}
+        if self.metric is not None and not self.trainer.sanity_checking:
+            figures = {f"val_{name}": value for name, value in self.metric(found).items()}
+            self.log_dict(figures, prog_bar=True)
 
     def _log_maps(self, a_loc: Tensor, a_cls: Tensor, batch_size: int) -> None:
         statistics = map_statistics(a_loc, a_cls)

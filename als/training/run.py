@@ -1,30 +1,39 @@
 """Config -> Trainer.fit: one run from start or from its last checkpoint to an inference file."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from als.config import TrainConfig
-from als.data.voc import fingerprint
+from als.data.voc import Record, fingerprint
 from als.errors import InputError
 from als.model import build_detector, load_weights, save_checkpoint
 from als.training.data import DetectionData
-from als.training.module import DetectorModule
+from als.training.module import DetectorModule, Found
 
+Judge = Callable[[Found, list[Record], tuple[str, ...]], dict[str, float]]
 SAVE_EVERY_STEPS = 200
 
 
-def train(config: TrainConfig, resume: bool = False, **trainer_options) -> Path:
+def train(
+    config: TrainConfig, resume: bool = False, judge: Judge | None = None, **trainer_options
+) -> Path:
     """Train as configured and return the inference checkpoint, `<out>/model.safetensors`.
+
+    With `data.val` and a judge each epoch ends with a validation, and the checkpoint that was
+    best by AP50 is kept beside the last as `<out>/best.safetensors`.
 
     Args:
         resume: go on from `<out>/checkpoints/last.ckpt`, in the middle of an epoch too; without
             that file the run starts anew.
+        judge: (detections by image id, validation records, classes) -> figures, AP50 among them.
         trainer_options: arguments of lightning's Trainer (devices, num_nodes, precision, ...).
 
     Raises:
@@ -41,7 +50,10 @@ def train(config: TrainConfig, resume: bool = False, **trainer_options) -> Path:
     detector = _start(config)
     trainer = _trainer(config, out, trainer_options)
     total_steps = data.steps_per_epoch // trainer.world_size * config.epochs
-    module = DetectorModule(detector, config, total_steps)
+    metric = None
+    if judge is not None and data.val_records:
+        metric = partial(judge, records=data.val_records, classes=config.model.classes)
+    module = DetectorModule(detector, config, total_steps, metric)
     trainer.fit(
         module,
         datamodule=data,
@@ -56,6 +68,11 @@ def train(config: TrainConfig, resume: bool = False, **trainer_options) -> Path:
     path = out / "model.safetensors"
     if trainer.is_global_zero:
         save_checkpoint(detector, path, info)
+        best = out / "checkpoints" / "best.ckpt"
+        if metric is not None and best.exists():
+            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+            module.load_state_dict(state)
+            save_checkpoint(detector, out / "best.safetensors", info)
     return path
 
 
@@ -98,11 +115,23 @@ def _start(config: TrainConfig):
 def _trainer(config: TrainConfig, out: Path, options: dict) -> L.Trainer:
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    callbacks = [SaveLast(out / "checkpoints" / "last.ckpt"), LearningRateMonitor("step")]
+    if config.data.val is not None:
+        callbacks.append(
+            ModelCheckpoint(
+                out / "checkpoints",
+                filename="best",
+                monitor="val_AP50",
+                mode="max",
+                enable_version_counter=False,
+            )
+        )
     settings = {
         "max_epochs": config.epochs,
         "gradient_clip_val": config.optimizer.gradient_clip or None,
-        "callbacks": [SaveLast(out / "checkpoints" / "last.ckpt"), LearningRateMonitor("step")],
-        "enable_checkpointing": False,  # lightning's own callback
+        "callbacks": callbacks,
+        "enable_checkpointing": config.data.val is not None,  # for ModelCheckpoint alone
+        "num_sanity_val_steps": 0,
         "logger": [CSVLogger(out, name="logs"), TensorBoardLogger(out, name="tensorboard")],
         "log_every_n_steps": 50,
         "use_distributed_sampler": False,
