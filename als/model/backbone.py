@@ -4,7 +4,6 @@ Paper, section 2: 'the conv1~conv4 and conv5 of ResNet-101 are used as less sema
 semantics layers'. In MobileNetV2 features 0 to 13 (stride 16) are the trunk, 14 to 17 are conv5.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,5 +151,3 @@ def fold_batch_norm(module: nn.Module) -> None:
         else:
             fold_batch_norm(child)
         previous_name, previous = name, child
-
-

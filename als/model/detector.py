@@ -1,7 +1,7 @@
 """The attentive layer separation detector, image to boxes, in the paper's order.
 
-    image -> transform -> trunk -> F -> A_loc, F_loc -> RPN -> proposals; F_loc -> A_cls -> F_cls;
-    F_cls -> RoIAlign -> conv5_cls -> scores; F_loc -> RoIAlign -> conv5_loc -> deltas -> boxes
+image -> transform -> trunk -> F -> A_loc, F_loc -> RPN -> proposals; F_loc -> A_cls -> F_cls;
+F_cls -> RoIAlign -> conv5_cls -> scores; F_loc -> RoIAlign -> conv5_loc -> deltas -> boxes
 """
 
 from collections.abc import Callable
