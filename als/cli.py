@@ -16,6 +16,7 @@ def train(arguments: list[str]) -> None:
     import lightning
 
     from als.config import TrainConfig
+    from als.evaluation.run import judge_by_id
     from als.training.run import train as run
 
     parser = ArgumentParser(prog="als train CONFIG", description=train.__doc__)
@@ -33,7 +34,7 @@ def train(arguments: list[str]) -> None:
     values.pop("config", None)
     resume, options = values.pop("resume"), values.pop("trainer")
     changed = {k: v for k, v in options.items() if v != parser.get_default(f"trainer.{k}")}
-    print(run(TrainConfig(**values), resume, **changed))
+    print(run(TrainConfig(**values), resume, judge_by_id, **changed))
 
 
 def evaluate(arguments: list[str]) -> None:

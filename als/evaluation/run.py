@@ -64,9 +64,7 @@ def detect_all(
     detector = detector.eval().to(memory_format=torch.channels_last)
     dataset = DetectionDataset(records, classes, evaluation_transforms())
     sampler = AspectBatchSampler(records, BATCH_SIZE, seed=0, shuffle=False, drop_last=False)
-    loader = DataLoader(
-        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers
-    )
+    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
     by_id: dict[str, Detections] = {}
     maps: list[dict[str, float]] = []
     record_of = {record.image_id: record for record in records}
@@ -100,6 +98,16 @@ def judge(
         for k, name in enumerate(classes)
     }
     return metrics, per_class
+
+
+def judge_by_id(
+    found: dict[str, dict[str, np.ndarray]], records: Sequence[Record], classes: Sequence[str]
+) -> dict[str, float]:
+    """AP50 (area), AP75 and AP of detections by image id, for the validation of a training."""
+    detections = [Detections(**found[record.image_id]) for record in records]
+    truths = [GroundTruth(r.boxes, r.labels, r.difficult) for r in records]
+    mean = voc_ap(detections, truths, classes).mean
+    return {"AP50": mean["AP50_area"], "AP75": mean["AP75"], "AP": mean["AP"]}
 
 
 def _map_figures(encoding, index: int, record: Record, classes) -> dict[str, float]:
