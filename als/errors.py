@@ -6,3 +6,8 @@ class InputError(Exception):
 
     The command line prints the sentence and exits with status 2; the app shows it on the page.
     """
+
+    def __init__(self, sentence: str):
+        # A DataLoader's worker hands an exception over as one string, traceback and all.
+        _, _, sentence = sentence.rpartition("als.errors.InputError: ")
+        super().__init__(sentence.strip())

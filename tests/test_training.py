@@ -146,7 +146,11 @@ def test_each_epoch_has_its_own_order_and_augmentation(toy, tmp_path, monkeypatc
     assert all(len(set(names)) == 6 for names in ids), "an epoch shows every image once"
     assert ids[0] != ids[1] and ids[1] != ids[2]
     pixels = [
-        {name: value for _, names, values in epoch for name, value in zip(names, values)}
+        {
+            name: value
+            for _, names, values in epoch
+            for name, value in zip(names, values, strict=True)
+        }
         for epoch in epochs
     ]
     assert pixels[0] != pixels[1] and pixels[1] != pixels[2]
@@ -282,7 +286,11 @@ def test_loss_that_is_not_finite_stops_and_names_the_images(toy, tmp_path):
 def test_learning_rates_follow_the_schedule(toy, tmp_path, schedule):
     config = config_of(toy, tmp_path / "run")
     options = replace(
-        config.optimizer, schedule=schedule, warmup_steps=4, attention_lr_factor=5, milestones=(0.5,)
+        config.optimizer,
+        schedule=schedule,
+        warmup_steps=4,
+        attention_lr_factor=5,
+        milestones=(0.5,),
     )
     config = replace(config, optimizer=options)
     detector = run._start(config)
@@ -345,3 +353,42 @@ def test_flat_maps_are_told(toy, tmp_path, monkeypatch):
     config = replace(config, optimizer=replace(config.optimizer, lr=1e-6, warmup_steps=1))
     with pytest.warns(UserWarning, match="cls map is flat"):
         train(config, **QUIET)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_breaks_later_stops_with_its_name_or_is_skipped(tmp_path, capsys, workers):
+    root = tmp_path / "data"
+    write_toy(root, images=12)
+    config = config_of(root, tmp_path / "run", epochs=1)
+    config = replace(config, data=replace(config.data, workers=workers))
+    split = root / "VOC2012" / "ImageSets" / "Main" / "train.txt"
+    broken = root / "VOC2012" / "JPEGImages" / f"{split.read_text().split()[0]}.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    with pytest.raises(InputError) as error:
+        train(config, **QUIET)
+    assert str(error.value).startswith(str(broken)) and "\n" not in str(error.value)
+
+    skipping = replace(
+        config, out=str(tmp_path / "skip"), data=replace(config.data, skip_broken=True)
+    )
+    train(skipping, **QUIET)
+    assert "1 samples could not be read" in capsys.readouterr().out
+
+
+def test_validation_keeps_the_best_checkpoint(toy, tmp_path):
+    """Judged by a figure that falls after the first epoch, best is the first epoch's."""
+    figures = iter([0.5, 0.2, 0.1])
+    seen = []
+
+    def judge(found, records, classes):
+        seen.append(sorted(found) == sorted(record.image_id for record in records))
+        return {"AP50": next(figures)}
+
+    config = config_of(toy, tmp_path / "run", epochs=3)
+    config = replace(config, data=replace(config.data, val="VOC2012:val"))
+    last = train(config, judge=judge, **QUIET)
+    best = tmp_path / "run" / "best.safetensors"
+    assert seen == [True, True, True]
+    assert best.exists()
+    with pytest.raises(AssertionError):
+        assert_same_tensors(best, last)

@@ -34,6 +34,8 @@ class DetectionDataset(Dataset):
         records: see `als.data.voc.load_records`.
         classes: the classes that the records were loaded with; the object map shows these.
         transform: one of `als.data.transforms`.
+        skip_broken: give None for a sample that cannot be read, which `collate` leaves out,
+            instead of raising.
     """
 
     def __init__(
@@ -41,23 +43,33 @@ class DetectionDataset(Dataset):
         records: Sequence[Record],
         classes: Sequence[str],
         transform: Callable[[Tensor, Target], tuple[Tensor, Target]] | None = None,
+        skip_broken: bool = False,
     ) -> None:
         self.records = list(records)
         self.classes = tuple(classes)
         self.transform = transform
+        self.skip_broken = skip_broken
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target] | None:
         """The sample of an index, or of (index, seed).
 
         With a seed the augmentation draws from it alone and the surrounding random state is left
         as it was: order, number of workers and resumption then do not change a sample.
 
         Raises InputError when the image or its mask cannot be read, or has another size than the
-        annotation says.
+        annotation says (None with `skip_broken`).
         """
+        try:
+            return self._drawn(item)
+        except InputError:
+            if not self.skip_broken:
+                raise
+            return None
+
+    def _drawn(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
         if isinstance(item, int):
             return self._sample(item)
         index, seed = item
@@ -110,7 +122,7 @@ def read_image(path: Path) -> Image.Image:
         ) from error
 
 
-def collate(batch: Sequence[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:
-    """A batch for the detector: images of different sizes stay a list."""
-    images, targets = zip(*batch, strict=True)
-    return list(images), list(targets)
+def collate(batch: Sequence[tuple[Tensor, Target] | None]) -> tuple[list[Tensor], list[Target]]:
+    """A batch for the detector: images of different sizes stay a list; a None is left out."""
+    samples = [sample for sample in batch if sample is not None]
+    return [image for image, _ in samples], [target for _, target in samples]

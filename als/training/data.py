@@ -72,7 +72,9 @@ class DetectionData(L.LightningDataModule):
         return self._loader(self.val_records, evaluation_transforms(), sampler)
 
     def _loader(self, records, transform, sampler) -> DataLoader:
-        dataset = DetectionDataset(records, self.config.model.classes, transform)
+        dataset = DetectionDataset(
+            records, self.config.model.classes, transform, self.config.data.skip_broken
+        )
         return DataLoader(
             dataset,
             batch_sampler=sampler,

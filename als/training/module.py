@@ -45,6 +45,7 @@ class DetectorModule(L.LightningModule):
         self.total_steps = total_steps
         self.metric = metric
         self.found: Found = {}
+        self.skipped = 0  # samples of this process that could not be read
 
     def on_train_epoch_start(self) -> None:
         # Lightning tells the epoch to samplers of images only, not to one that makes batches.
@@ -56,8 +57,11 @@ class DetectorModule(L.LightningModule):
         draw = (self.run_config.seed * 1_000_003 + self.global_step) * 4096 + self.global_rank
         torch.manual_seed(draw)
 
-    def training_step(self, batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch, batch_idx: int) -> Tensor | None:
         images, targets = batch
+        self.skipped += self.run_config.data.batch_size - len(images)
+        if not images:
+            return None
         encoding = self.detector.encode(images)
         losses = self.detector.losses(encoding, targets)
         total = self.detector.total_loss(losses)

@@ -60,6 +60,8 @@ def train(
         ckpt_path=last if resume and last.exists() else None,
         weights_only=True,
     )
+    if module.skipped:
+        print(f"{module.skipped} samples could not be read and were skipped")
     info = {
         "data": {"train": config.data.train, "fingerprint": fingerprint(data.train_records)},
         "epochs": config.epochs,
