@@ -200,5 +200,6 @@ def test_deletion_agrees_with_quantus():
         return [found([[0, 0, 5, 4]], [1], [score]) for score in scores.tolist()]
 
     start = torch.from_numpy(image)
-    ours = change_curve(detect, start, torch.zeros_like(start), map, [0, 0, 5, 4], 1, steps=5)
+    black = torch.full_like(start, start.min().item())  # what Quantus calls black
+    ours = change_curve(detect, start, black, map, [0, 0, 5, 4], 1, steps=5)
     np.testing.assert_allclose(ours.scores[1:], theirs, rtol=1e-5)
