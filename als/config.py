@@ -17,7 +17,7 @@ class ModelConfig:
     """The network (paper, sections 2.1 to 2.3).
 
     The defaults are the paper's: ResNet-101, both parts on, attention layers of 2,048 channels.
-    `configs/compact.yaml` holds the differences of the model that trains on two cores.
+    `configs/compact-*.yaml` hold the differences of the model that trains on two cores.
 
     Args:
         backbone: torchvision network that gives the trunk (conv1 to conv4) and conv5.
@@ -26,7 +26,10 @@ class ModelConfig:
         attention: the attention network part (section 2.1).
         separation: the layer separation part (section 2.2). Off: one conv5 serves both tasks.
         attention_width: channels of the two hidden 1x1 convolutions.
-        attention_bias: start value of the map's logit; sigmoid(3) = 0.95, a map near one.
+        attention_bias: logit that a map starts from; sigmoid(3) = 0.95, a map near one. The
+            residual form starts from its negative, a map near zero: both keep the feature.
+        attention_cls_biased: whether the classification attention's convolutions have biases (the
+            text does not say). With them nothing keeps A_cls from becoming one everywhere.
         attention_form: "product" multiplies the feature by A (paper); "residual" by 1 + A.
         attention_source: what A_cls is multiplied on: "F" (the paper's wording, 'the last block
             of conv4') or "F_loc", the object area-aware feature.
@@ -51,6 +54,7 @@ class ModelConfig:
     separation: bool = True
     attention_width: int = 2048
     attention_bias: float = 3.0
+    attention_cls_biased: bool = True
     attention_form: Literal["product", "residual"] = "product"
     attention_source: Literal["F", "F_loc"] = "F"
     frozen_blocks: int = 2

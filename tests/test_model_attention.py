@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy
 
+from als.config import ModelConfig
+from als.model import build_detector
 from als.model.attention import AttentionNetwork, attention_loss, object_map_targets
 
 NAN = float("nan")
@@ -83,7 +85,7 @@ def test_loss_is_the_mean_over_all_known_cells_of_the_batch():
 
 
 def test_without_a_known_cell_the_loss_teaches_nothing():
-    network = AttentionNetwork(4, 8, bias=3.0)
+    network = AttentionNetwork(4, 8, start=3.0)
     logits = network(torch.randn(2, 4, 3, 3))
     loss = attention_loss(logits, torch.full((2, 1, 3, 3), NAN))
     loss.backward()
@@ -92,7 +94,7 @@ def test_without_a_known_cell_the_loss_teaches_nothing():
 
 
 def test_structure_is_the_papers():
-    network = AttentionNetwork(96, 2048, bias=3.0)
+    network = AttentionNetwork(96, 2048, start=3.0)
     shapes = [tuple(p.shape) for p in network.parameters() if p.dim() == 4]
     assert shapes == [(2048, 96, 1, 1), (2048, 2048, 1, 1), (1, 2048, 1, 1)]
 
@@ -109,7 +111,42 @@ def test_maps_start_near_a_constant(bias):
 
 def test_every_layer_learns_from_the_first_step():
     torch.manual_seed(0)
-    network = AttentionNetwork(6, 8, bias=3.0)
+    network = AttentionNetwork(6, 8, start=3.0)
     loss = attention_loss(network(torch.randn(1, 6, 4, 4)), torch.zeros(1, 1, 4, 4))
     loss.backward()
     assert all(p.grad.abs().max() > 0 for p in network.parameters())
+
+
+def test_without_biases_the_map_is_a_half_where_the_feature_is_zero():
+    """Whatever was learnt: this is what ties A_cls to the background that A_loc suppresses."""
+    network = AttentionNetwork(6, 8, start=2.0, biased=False)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter)
+    feature = torch.randn(1, 6, 2, 2)
+    feature[..., 0, 0] = 0
+    assert network(feature).sigmoid()[0, 0, 0, 0] == 0.5
+    assert torch.allclose(network(3 * feature), 3 * network(feature), atol=1e-4)
+
+
+def test_without_biases_the_logit_starts_near_its_start_on_a_feature_of_unit_scale():
+    torch.manual_seed(0)
+    network = AttentionNetwork(64, 256, start=2.0, biased=False)
+    logits = network(torch.randn(4, 64, 8, 8)).detach()
+    assert logits.mean() == pytest.approx(2.0, rel=0.15)
+    assert (logits > 0).all()
+
+
+def test_the_residual_form_starts_neutral_too():
+    config = ModelConfig(
+        classes=("a",),
+        backbone="mobilenet_v2",
+        weights=None,
+        attention_width=8,
+        attention_form="residual",
+        attention_bias=4.0,
+    )
+    detector = build_detector(config).eval()
+    with torch.no_grad():
+        encoding = detector.encode([torch.rand(3, 64, 64)])
+    change = (encoding.f_loc - encoding.f).abs().max() / encoding.f.abs().max()
+    assert 0 < change < 0.03

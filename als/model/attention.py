@@ -1,5 +1,7 @@
 """The attention network part (paper, section 2.1)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,23 +13,36 @@ class AttentionNetwork(nn.Sequential):
     """Feature [B, C, h, w] -> logits [B, 1, h, w] of an attention map; sigmoid is applied outside.
 
     Three 1x1 convolutions, ReLU between: 'two are 2,048 channel layers and the last one is 1
-    channel layer'. The last one starts near zero with bias `bias`, so that the map starts as a
-    constant sigmoid(bias), near one, and a detector that gains attention starts where it was.
+    channel layer'. The map starts near one (logit about `start`), so that a detector that gains
+    attention starts where it was.
+
+    Args:
+        in_channels, width: channels of the feature and of the two hidden layers.
+        start: logit that the map starts from.
+        biased: whether the convolutions have biases. With them the map starts as the constant
+            sigmoid(start). Without them the logit is proportional to the feature, `start` for one
+            of unit scale, and the map is 1/2 wherever the feature is 0, whatever is learnt: fed
+            the object area-aware feature, it must tell objects from suppressed background.
     """
 
-    def __init__(self, in_channels: int, width: int, bias: float):
+    def __init__(self, in_channels: int, width: int, start: float, biased: bool = True):
         super().__init__(
-            nn.Conv2d(in_channels, width, 1),
+            nn.Conv2d(in_channels, width, 1, bias=biased),
             nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 1),
+            nn.Conv2d(width, width, 1, bias=biased),
             nn.ReLU(inplace=True),
-            nn.Conv2d(width, 1, 1),
+            nn.Conv2d(width, 1, 1, bias=biased),
         )
         for layer in (self[0], self[2]):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-        nn.init.normal_(self[4].weight, std=1e-3)
-        nn.init.constant_(self[4].bias, bias)
+        if biased:
+            nn.init.zeros_(self[0].bias)
+            nn.init.zeros_(self[2].bias)
+            nn.init.normal_(self[4].weight, std=1e-3)
+            nn.init.constant_(self[4].bias, start)
+        else:
+            # The mean of a hidden unit, half of a normal of variance 2 behind Kaiming's weights.
+            nn.init.constant_(self[4].weight, start * math.sqrt(math.pi) / width)
 
 
 def object_map_targets(

@@ -66,8 +66,12 @@ class Detector(nn.Module):
         self.trunk = backbone.trunk
         channels, width = backbone.trunk_channels, config.attention_width
         if config.attention:
-            self.attention_loc = AttentionNetwork(channels, width, config.attention_bias)
-            self.attention_cls = AttentionNetwork(channels, width, config.attention_bias)
+            # The factor A, or 1 + A, starts near one.
+            start = config.attention_bias * (1 if config.attention_form == "product" else -1)
+            self.attention_loc = AttentionNetwork(channels, width, start)
+            self.attention_cls = AttentionNetwork(
+                channels, width, start, config.attention_cls_biased
+            )
         self.rpn = build_rpn(config, channels)
         self.roi_heads = SeparatedRoIHeads(config, backbone)
 
