@@ -1,4 +1,4 @@
-# `make` lists the targets. The first one that needs Python makes a virtual environment and installs.
+# `make` lists the targets. Those that need Python make a virtual environment and install first.
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=

@@ -109,9 +109,7 @@ def test_nobody_imports_the_user_interfaces():
 
 
 def test_the_graph_has_no_cycle():
-    edges = {
-        module_name(path): imports_of(path, typing_too=False) & GRAPH.keys() for path in FILES
-    }
+    edges = {module_name(path): imports_of(path, typing_too=False) & GRAPH.keys() for path in FILES}
     done: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:

@@ -1,6 +1,5 @@
-"""What the files around the code promise: set-up, README, configs, public names, imports."""
+"""What the files around the code promise: set-up, README, configs, public names."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -18,10 +17,6 @@ from als.config import TrainConfig
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-
-# Each part of the package imports only from those before it.
-IMPORT_ORDER = "errors config images records data model evaluation explain training predictor"
-IMPORT_ORDER = [*IMPORT_ORDER.split(), "report", "ui", "cli"]
 
 
 def _read_config(text: str) -> TrainConfig:
@@ -88,42 +83,3 @@ def test_import_als_is_light_and_its_names_resolve():
         assert getattr(als, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'laod'"):
         als.laod  # noqa: B018
-
-
-def test_imports_point_one_way():
-    for module, imported in _imports_of_package():
-        part, source = module.split(".")[1], imported.split(".")[1]
-        assert part in IMPORT_ORDER, f"{module}: give it a place in IMPORT_ORDER"
-        assert part == source or IMPORT_ORDER.index(source) < IMPORT_ORDER.index(part), (
-            f"{module} imports {imported}"
-        )
-
-
-def test_metrics_and_model_stay_apart_from_each_other_and_from_data():
-    plain = {"als.evaluation", "als.evaluation.voc", "als.evaluation.coco"}
-    for module, imported in _imports_of_package():
-        source = imported.split(".")[1]
-        if module in plain:
-            assert source in ("errors", "evaluation"), f"{module} imports {imported}"
-        if module.startswith("als.model"):
-            assert source in ("errors", "config", "model"), f"{module} imports {imported}"
-
-
-def _imports_of_package() -> list[tuple[str, str]]:
-    """(module, module of als that it imports), also where a function does; without als/__init__,
-    which imports by name."""
-    pairs = []
-    for path in sorted((ROOT / "als").rglob("*.py")):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if module == "als":
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                # `from als import data` imports a module that only its alias names
-                whole = node.module == "als"
-                names = [f"als.{a.name}" for a in node.names] if whole else [node.module]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            pairs += [(module, name) for name in names if name.startswith("als.")]
-    return pairs

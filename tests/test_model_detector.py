@@ -1,4 +1,4 @@
-"""The whole detector: parity with torchvision, the way of the features, overrides, stage 2."""
+"""The whole detector: parity with torchvision, the way of the features, overrides."""
 
 from itertools import product
 
@@ -13,11 +13,11 @@ from tiny import (
 )
 from torch import nn
 from torchvision.models.detection import FasterRCNN
-from torchvision.ops import MultiScaleRoIAlign, box_iou
+from torchvision.ops import MultiScaleRoIAlign
 
 from als.config import ModelConfig
 from als.errors import InputError
-from als.model import build_detector, load_weights, save_checkpoint
+from als.model import build_detector
 from als.model.attention import attention_loss, object_map_targets
 
 SWITCHES = list(product([False, True], repeat=2))  # attention, separation
@@ -87,7 +87,7 @@ def test_detections_equal_torchvisions(seed):
     for image, size in zip(found, [(100, 150), (90, 70)], strict=True):
         assert (image["scores"].diff() <= 0).all() and image["scores"].min() > 0.3
         assert (image["boxes"] >= 0).all()
-        assert (image["boxes"].amax(0)[2:] <= torch.tensor([size[1], size[0]]) + 1e-9).all()
+        assert (image["boxes"].amax(0)[2:] <= torch.tensor([size[1], size[0]]) + 1e-3).all()
         assert image["boxes"].amax() > 64, "boxes are in pixels of the original image"
         assert set(image["labels"].tolist()) <= {1, 2, 3}
 
@@ -252,9 +252,7 @@ def test_the_localization_map_reaches_proposals_and_boxes():
     with torch.no_grad():
         proposals = detector.propose(plain)
         assert not torch.equal(proposals[0], detector.propose(changed)[0])
-        before, after = (
-            detector.roi_heads.localize(e.f_loc, proposals) for e in (plain, changed)
-        )
+        before, after = (detector.roi_heads.localize(e.f_loc, proposals) for e in (plain, changed))
         assert not torch.allclose(before, after)
 
 
@@ -323,104 +321,6 @@ def test_memory_format_does_not_matter():
         plain = detector(images)
         found = detector.to(memory_format=torch.channels_last)(images)
     assert_same_detections(plain, found, atol=1e-9)
-
-
-# Stage 2 (section 3.2): with new attention layers the detector starts where stage 1 ended.
-
-
-def stage_2(stage_1, tmp_path, **changes):
-    save_checkpoint(stage_1, tmp_path / "stage1.safetensors")
-    torch.manual_seed(9)
-    detector = build_detector(tiny_config(attention=True, **changes)).double()
-    new = load_weights(detector, tmp_path / "stage1.safetensors")
-    return detector.eval(), new
-
-
-def test_stage_2_tells_what_is_new(tmp_path):
-    stage_1 = lively_detector(0, attention=False).float()
-    detector, new = stage_2(stage_1, tmp_path)
-    names = {name for name, _ in detector.named_parameters() if name.startswith("attention_")}
-    assert set(new) == names and len(new) == 12
-    own = detector.state_dict()
-    for name, tensor in stage_1.state_dict().items():
-        assert torch.equal(own[name].float(), tensor)
-
-
-def test_loading_a_whole_checkpoint_finds_nothing_new(tmp_path):
-    detector = lively_detector(0).float()
-    path = tmp_path / "model.safetensors"
-    save_checkpoint(detector, path)
-    assert load_weights(build_detector(tiny_config()), path) == []
-
-
-def test_maps_near_one_keep_the_detections_of_stage_1(tmp_path):
-    """In the limit of a large bias they are the same; sigmoid(16) is 1 - 1e-7."""
-    stage_1 = lively_detector(0, attention=False).float().double()
-    images = random_images(0)
-    with torch.no_grad():
-        before = stage_1(images)
-        for bias, tolerance in ((16.0, 1e-3), (24.0, 1e-5)):
-            detector, _ = stage_2(stage_1.float(), tmp_path, attention_bias=bias)
-            stage_1.double()
-            assert_same_detections(detector(images), before, atol=tolerance)
-    assert len(before[0]["scores"]) > 5
-
-
-@pytest.mark.parametrize(("bias", "bound"), [(3.0, 0.06), (6.0, 0.006)])
-def test_step_0_of_stage_2_changes_scores_by_little(tmp_path, bias, bound):
-    """On the same proposals: 1 - sigmoid(3) = 0.05, 1 - sigmoid(6) = 0.0025."""
-    stage_1 = lively_detector(0, attention=False)
-    images = random_images(0)
-    detector, _ = stage_2(stage_1, tmp_path, attention_bias=bias)
-    with torch.no_grad():
-        first, second = stage_1.encode(images), detector.encode(images)
-        proposals = stage_1.propose(first)
-        results = []
-        for model, e in ((stage_1, first), (detector, second)):
-            logits, _ = model.roi_heads.classify(e.f_cls, proposals)
-            deltas = model.roi_heads.localize(e.f_loc, proposals)
-            results.append((logits.softmax(1), deltas))
-        (scores, deltas), (new_scores, new_deltas) = results
-        assert 0 < (scores - new_scores).abs().max() < bound
-        # Deltas have a standard deviation of 0.7 here; weights 10 and 5 make them pixels.
-        assert 0 < (deltas - new_deltas).abs().max() < 5 * bound
-        shares = []
-        for boxes, new_boxes in zip(proposals, detector.propose(second), strict=True):
-            shares.append((box_iou(boxes, new_boxes).amax(1) > 0.8).double().mean())
-        assert min(shares) > 0.8, "the proposals stay"
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"classes": ("cat", "dog")},
-        {"backbone": "resnet18"},
-        {"separation": False},
-        {"fold_batch_norm": True},
-    ],
-)
-def test_stage_2_refuses_another_network(tmp_path, other):
-    save_checkpoint(build_detector(tiny_config(attention=False)), tmp_path / "one.safetensors")
-    detector = build_detector(tiny_config(**other))
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    with pytest.raises(InputError, match="one.safetensors.*classes") as caught:
-        load_weights(detector, tmp_path / "one.safetensors")
-    assert "\n" not in str(caught.value)
-    after = detector.state_dict()
-    assert all(torch.equal(after[name], before[name]) for name in before), "nothing is half loaded"
-
-
-def test_a_detector_without_attention_refuses_attention_layers(tmp_path):
-    save_checkpoint(build_detector(tiny_config()), tmp_path / "two.safetensors")
-    with pytest.raises(InputError, match="attention_"):
-        load_weights(build_detector(tiny_config(attention=False)), tmp_path / "two.safetensors")
-
-
-def test_same_classes_in_another_order_are_refused(tmp_path):
-    path = tmp_path / "one.safetensors"
-    save_checkpoint(build_detector(tiny_config(attention=False)), path)
-    with pytest.raises(InputError, match="classes"):
-        load_weights(build_detector(tiny_config(classes=("dog", "cat", "person"))), path)
 
 
 def test_classes_are_needed():

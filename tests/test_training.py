@@ -392,3 +392,23 @@ def test_validation_keeps_the_best_checkpoint(toy, tmp_path):
     assert best.exists()
     with pytest.raises(AssertionError):
         assert_same_tensors(best, last)
+
+
+def test_skipped_batches_do_not_shift_a_resumed_run(tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    write_toy(root, images=12, size=(64, 80))
+    split = (root / "VOC2012" / "ImageSets" / "Main" / "train.txt").read_text().split()
+    broken = root / "VOC2012" / "JPEGImages" / f"{split[1]}.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+
+    def config(name):
+        config = config_of(root, tmp_path / name, epochs=2)
+        return replace(config, data=replace(config.data, batch_size=1, skip_broken=True))
+
+    whole = train(config("whole"), **QUIET)
+    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", 1)
+    with monkeypatch.context() as patch:
+        interrupted_at(8, patch)  # in the second epoch: 6 batches an epoch, one of them skipped
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config("broken"), **QUIET)
+    assert_same_tensors(train(config("broken"), resume=True, **QUIET), whole)

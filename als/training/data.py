@@ -50,9 +50,10 @@ class DetectionData(L.LightningDataModule):
             num_replicas=trainer.world_size,
             rank=trainer.global_rank,
         )
-        # A resumed run stands where its steps say. Lightning's own counts of epochs and batches
-        # are put right only after it has asked for this loader.
-        epoch, sampler.skip_batches = divmod(trainer.global_step, len(sampler))
+        # A resumed run stands where its batches say, which a skipped batch counts among too.
+        # Lightning's counts within the epoch are put right only after it asked for this loader.
+        done = trainer.fit_loop.total_batch_idx + 1
+        epoch, sampler.skip_batches = divmod(done, len(sampler))
         sampler.set_epoch(epoch)
         transform = training_transforms(data.min_sizes, data.max_size, data.jitter)
         return self._loader(self.train_records, transform, sampler)

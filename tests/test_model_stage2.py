@@ -1,0 +1,112 @@
+"""Stage 2 (section 3.2): with new attention layers the detector starts where stage 1 ended."""
+
+import pytest
+import torch
+from tiny import assert_same_detections, lively_detector, random_images, tiny_config
+from torchvision.ops import box_iou
+
+from als.errors import InputError
+from als.model import build_detector, load_weights, save_checkpoint
+
+
+def stage_2(stage_1, tmp_path, **changes):
+    save_checkpoint(stage_1, tmp_path / "stage1.safetensors")
+    torch.manual_seed(9)
+    detector = build_detector(tiny_config(attention=True, **changes)).double()
+    new = load_weights(detector, tmp_path / "stage1.safetensors")
+    return detector.eval(), new
+
+
+def test_stage_2_tells_what_is_new(tmp_path):
+    stage_1 = lively_detector(0, attention=False).float()
+    detector, new = stage_2(stage_1, tmp_path)
+    names = {name for name, _ in detector.named_parameters() if name.startswith("attention_")}
+    assert set(new) == names and len(new) == 12
+    own = detector.state_dict()
+    for name, tensor in stage_1.state_dict().items():
+        assert torch.equal(own[name].float(), tensor)
+
+
+def test_loading_a_whole_checkpoint_finds_nothing_new(tmp_path):
+    detector = lively_detector(0).float()
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(detector, path)
+    assert load_weights(build_detector(tiny_config()), path) == []
+
+
+def test_maps_near_one_keep_the_detections_of_stage_1(tmp_path):
+    """In the limit of a large bias they are the same; sigmoid(16) is 1 - 1e-7."""
+    stage_1 = lively_detector(0, attention=False).float().double()
+    images = random_images(0)
+    with torch.no_grad():
+        before = stage_1(images)
+        for bias, tolerance in ((16.0, 1e-3), (24.0, 1e-5)):
+            detector, _ = stage_2(stage_1.float(), tmp_path, attention_bias=bias)
+            stage_1.double()
+            assert_same_detections(detector(images), before, atol=tolerance)
+    assert sum(len(image["scores"]) for image in before) > 5
+
+
+@pytest.mark.parametrize(
+    ("bias", "score_bound", "delta_bound"), [(3.0, 0.2, 0.6), (6.0, 0.015, 0.04)]
+)
+def test_step_0_of_stage_2_changes_little(tmp_path, bias, score_bound, delta_bound):
+    """On the same proposals, scores of 0 to 1 and deltas of standard deviation 0.7.
+
+    1 - sigmoid(3) = 0.05 and 1 - sigmoid(6) = 0.0025. Random layers without a margin between
+    classes are a hard case; the bounds are a third over what they give.
+    """
+    stage_1 = lively_detector(0, attention=False)
+    images = random_images(0)
+    detector, _ = stage_2(stage_1, tmp_path, attention_bias=bias)
+    with torch.no_grad():
+        first, second = stage_1.encode(images), detector.encode(images)
+        proposals = stage_1.propose(first)
+        results = []
+        for model, e in ((stage_1, first), (detector, second)):
+            logits, _ = model.roi_heads.classify(e.f_cls, proposals)
+            deltas = model.roi_heads.localize(e.f_loc, proposals)
+            results.append((logits.softmax(1), deltas))
+        (scores, deltas), (new_scores, new_deltas) = results
+        change = (scores - new_scores).abs().max().item()
+        delta_change = (deltas - new_deltas).abs().max().item()
+        assert 0 < change < score_bound
+        assert 0 < delta_change < delta_bound
+        shares = []
+        for boxes, new_boxes in zip(proposals, detector.propose(second), strict=True):
+            shares.append((box_iou(boxes, new_boxes).amax(1) > 0.8).double().mean())
+        print(shares)
+        assert min(shares) > 0.5, "most proposals stay"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"classes": ("cat", "dog")},
+        {"backbone": "resnet18"},
+        {"separation": False},
+        {"fold_batch_norm": True},
+    ],
+)
+def test_stage_2_refuses_another_network(tmp_path, other):
+    save_checkpoint(build_detector(tiny_config(attention=False)), tmp_path / "one.safetensors")
+    detector = build_detector(tiny_config(**other))
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    with pytest.raises(InputError, match="one.safetensors.*classes") as caught:
+        load_weights(detector, tmp_path / "one.safetensors")
+    assert "\n" not in str(caught.value)
+    after = detector.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before), "nothing is half loaded"
+
+
+def test_a_detector_without_attention_refuses_attention_layers(tmp_path):
+    save_checkpoint(build_detector(tiny_config()), tmp_path / "two.safetensors")
+    with pytest.raises(InputError, match="attention_"):
+        load_weights(build_detector(tiny_config(attention=False)), tmp_path / "two.safetensors")
+
+
+def test_same_classes_in_another_order_are_refused(tmp_path):
+    path = tmp_path / "one.safetensors"
+    save_checkpoint(build_detector(tiny_config(attention=False)), path)
+    with pytest.raises(InputError, match="classes"):
+        load_weights(build_detector(tiny_config(classes=("dog", "cat", "person"))), path)

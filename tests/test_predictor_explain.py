@@ -1,0 +1,81 @@
+"""Explanations through the predictor, and photos too thin to be resized as they are."""
+
+import numpy as np
+import pytest
+from app_server import scene, tiny_predictor
+
+from als.errors import InputError
+from als.explain import Target, best_proposal, grad_cam
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return tiny_predictor()
+
+
+@pytest.fixture(scope="module")
+def analysis(predictor):
+    return predictor.analyse(scene(3))
+
+
+def test_a_detection_is_explained_as_it_was_reported(predictor, analysis):
+    found = analysis.prediction
+    told = predictor.explain(analysis, detection=1)
+    assert told.box.tolist() == found.boxes[1].tolist() and told.score == found.scores[1]
+    assert told.name == found.names[1] and told.label == found.labels[1] and told.passed
+    assert told.map.shape == found.size and told.map.dtype == np.float32 and told.map.min() >= 0
+
+
+def test_any_class_can_be_explained(predictor, analysis):
+    for label, name in enumerate(predictor.classes, start=1):
+        told = predictor.explain(analysis, label=label)
+        scores = analysis.logits.softmax(-1)[:, label]
+        assert told.name == name and told.score == pytest.approx(float(scores.max()))
+        row = best_proposal(analysis.logits, label)
+        target = Target(analysis.proposals[row : row + 1], label)
+        expected = grad_cam(predictor.detector, analysis.encoding, target)
+        assert np.allclose(told.map, expected, atol=1e-6)
+
+
+def test_a_class_below_the_threshold_is_said_to_be(predictor, analysis):
+    heads = predictor.detector.roi_heads
+    before, heads.score_thresh = heads.score_thresh, 0.999
+    try:
+        nothing = predictor.analyse(scene(3))
+        assert len(nothing.prediction.boxes) == 0
+        told = predictor.explain(nothing)
+    finally:
+        heads.score_thresh = before
+    assert not told.passed
+    assert told.score == pytest.approx(float(nothing.logits.softmax(-1)[:, 1:].max()))
+
+
+def test_what_is_explained_matters(predictor, analysis):
+    maps = [predictor.explain(analysis, 0, kind=kind).map for kind in ("class", "dx", "dh")]
+    maps.append(predictor.explain(analysis, 0, method="gradient_x_activation").map)
+    for i, first in enumerate(maps):
+        for second in maps[i + 1 :]:
+            assert not np.allclose(first, second, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"detection": 999}, {"detection": -1}, {"label": 0}, {"label": 9}]
+)
+def test_what_is_not_there_cannot_be_explained(predictor, analysis, wrong):
+    with pytest.raises(InputError, match=r"\d"):
+        predictor.explain(analysis, **wrong)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (2, 300)])
+def test_thin_photos(predictor, shape):
+    analysis = predictor.analyse(np.full((*shape, 3), 120, np.uint8))
+    found = analysis.prediction
+    assert found.size == shape and found.localization_map.shape == shape
+    assert (found.boxes[:, 2] <= shape[1]).all() and (found.boxes[:, 3] <= shape[0]).all()
+    assert predictor.explain(analysis).map.shape == shape
+
+
+def test_a_thin_map_can_replace_a_map(predictor):
+    photo = np.full((1, 800, 3), 120, np.uint8)
+    replaced = predictor.predict(photo, localization_map=np.ones((1, 800), np.float32))
+    assert replaced.localization_map.min() > 0.9
