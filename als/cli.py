@@ -127,7 +127,31 @@ def app(arguments: list[str]) -> None:
     launch(given.checkpoint, given.host, given.port)
 
 
-COMMANDS = {run.__name__: run for run in (train, evaluate, predict, data, app)}
+def ship(arguments: list[str]) -> None:
+    """Make a checkpoint the one that ships: als ship CHECKPOINT [--record FILE]"""
+    from als.predictor import SHIPPED
+
+    parser = ArgumentParser(prog="als ship", description=ship.__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--record", type=Path, help="of `als evaluate`; its figures go along")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    given = parser.parse_args(arguments)
+
+    from als.model import load_checkpoint, save_checkpoint
+    from als.records import read_json
+
+    detector, info = load_checkpoint(given.checkpoint)
+    if given.record is not None:
+        record = read_json(given.record)
+        info["figures"] = {
+            "data": record["data"]["split"],
+            **{name: round(record["metrics"][name], 3) for name in ("AP50_area", "AP75", "AP")},
+        }
+    save_checkpoint(detector, given.out, info, half=True)
+    print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB; write its card beside it")
+
+
+COMMANDS = {run.__name__: run for run in (train, evaluate, predict, data, app, ship)}
 
 
 def main(arguments: list[str] | None = None) -> None:

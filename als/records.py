@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torchvision
 
+from als.errors import InputError
+
 
 def machine() -> dict[str, Any]:
     """Processor, threads, accelerator and versions that a figure was made with."""
@@ -53,6 +55,14 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     aside = path.with_name(path.name + ".part")
     aside.write_text(json.dumps(_plain(record), indent=2, allow_nan=False) + "\n")
     aside.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A record. Raises InputError if it is missing or no JSON."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a record ({error}).") from error
 
 
 def _plain(value: Any) -> Any:

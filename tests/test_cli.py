@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 from als.cli import main
+from als.model import load_checkpoint
 
 TINY = [
     "--model.classes=[circle,square,triangle]",
@@ -65,6 +67,16 @@ def test_predict_writes_picture_and_json(trained, toy_root, tmp_path):
         assert picture.width > original.width
     for found in written["detections"]:
         assert found["score"] > 0.05 and len(found["box"]) == 4
+
+
+def test_ship_halves_the_file_and_keeps_the_detector(trained, tmp_path):
+    out = tmp_path / "shipped.safetensors"
+    main(["ship", str(trained), "--out", str(out)])
+    assert out.stat().st_size < 0.6 * trained.stat().st_size
+    (one, info), (two, shipped_info) = load_checkpoint(trained), load_checkpoint(out)
+    assert info == shipped_info and one.config == two.config
+    for name, tensor in one.state_dict().items():
+        assert torch.allclose(tensor, two.state_dict()[name], rtol=1e-3, atol=1e-4), name
 
 
 def test_data_check_names_a_broken_file(tmp_path, capsys):
