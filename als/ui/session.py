@@ -7,21 +7,24 @@ of bounded size that forgets the session that was used longest ago.
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Lock
 
 import numpy as np
+from PIL import Image
 
 from als.errors import InputError
 from als.predictor import Analysis, Explanation, Prediction, Predictor
+from als.ui.views import to_display
 
 MAX_BYTES = 1_000_000_000
 MAX_EXPLANATIONS = 12
 BOX_KINDS = {
-    "its class score": "class",
-    "its box: horizontal place": "dx",
-    "its box: vertical place": "dy",
-    "its box: width": "dw",
-    "its box: height": "dh",
+    "class score": "class",
+    "rightward shift (dx)": "dx",
+    "downward shift (dy)": "dy",
+    "width (dw)": "dw",
+    "height (dh)": "dh",
 }
 
 
@@ -51,6 +54,11 @@ class Study:
     def prediction(self) -> Prediction:
         return self.analysis.prediction
 
+    @cached_property
+    def display(self) -> Image.Image:
+        """The photo at the size of the page's pictures."""
+        return to_display(self.analysis.image)
+
     def class_map(self) -> Explanation:
         """Grad-CAM of the chosen proposal's class score."""
         return self._explain("Grad-CAM", "class", "gradcam")
@@ -77,10 +85,11 @@ class Study:
         return {**self.prediction.seconds, **self.seconds}
 
     def bytes(self) -> int:
-        """About what the photo and its maps take in memory."""
+        """About what the photo, its maps and its features take in memory."""
         height, width = self.prediction.size
-        maps = 2 + len(self.explained)
-        return height * width * (3 + 4 * maps)
+        maps, encoding = 2 + len(self.explained), self.analysis.encoding
+        tensors = (encoding.images.tensors, encoding.f, encoding.f_loc, encoding.f_cls)
+        return height * width * (3 + 4 * maps) + sum(tensor.nbytes for tensor in tensors)
 
 
 @dataclass

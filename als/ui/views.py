@@ -1,14 +1,11 @@
-"""Pictures of a photo, with boxes or under a map. numpy, Pillow and matplotlib; no page."""
+"""Pictures of a photo, with boxes or under a map. numpy and Pillow; no page."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib import colormaps, get_data_path
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 # Perceptually even; all but magma keep their order for colour-blind readers too.
 COLOUR_MAPS = ("viridis", "cividis", "magma", "gray")
@@ -17,6 +14,7 @@ RULES = ("raw 0 to 1", "lowest to highest", "1st to 99th percentile")
 CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 LONG_SIDE, SHORT_SIDE = 640, 24  # pixels of a picture on the page
 LABELS_AT_ONCE = 8
+CONSTANT = 1e-6  # a map of no more range than this says nothing by its shape
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,17 @@ def boxes_to_display(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def value_range(map: np.ndarray, rule: str) -> tuple[float, float]:
-    """The values of `map` that get the first and the last colour."""
+    """The values of `map` that get the first and the last colour.
+
+    A constant map has no range of its own: it is shown from 0 to 1, or to its value if that is
+    larger, so that ones look like ones.
+    """
     if rule == RULES[0]:
         return 0.0, 1.0
-    if rule == RULES[1]:
-        return float(map.min()), float(map.max())
-    low, high = np.percentile(sampled(map, (256, 256)), [1, 99])
-    return float(low), float(high)
+    low, high = float(map.min()), float(map.max())
+    if rule == RULES[2] and high - low > CONSTANT:
+        low, high = (float(v) for v in np.percentile(sampled(map, (256, 256)), [1, 99]))
+    return (low, high) if high - low > CONSTANT else (0.0, max(1.0, high))
 
 
 def sampled(map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -83,11 +85,19 @@ def overlay(photo: Image.Image, map: np.ndarray, look: Look) -> Image.Image:
     """A map [H, W] in colour over the grey photo; only the map carries colour."""
     low, high = value_range(map, look.rule)
     values = sampled(map, (photo.height, photo.width))
-    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    index = (np.clip(scaled, 0, 1) * 255).round().astype(np.uint8)
-    colours = (colormaps[look.colour_map](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    index = (np.clip((values - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
     grey = photo.convert("L").convert("RGB")
-    return Image.blend(grey, Image.fromarray(colours[index]), look.opacity)
+    return Image.blend(grey, Image.fromarray(colours_of(look.colour_map)[index]), look.opacity)
+
+
+def colours_of(colour_map: str) -> np.ndarray:
+    """The 256 colours of a map of COLOUR_MAPS, uint8 [256, 3]."""
+    return (colormaps[colour_map](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib: it has every sign that the page uses."""
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def draw_boxes(
@@ -105,15 +115,17 @@ def draw_boxes(
     picture = photo.copy()
     draw = ImageDraw.Draw(picture)
     line = max(2, max(photo.size) // 200)
-    order = [i for i in reversed(range(len(boxes))) if i != chosen]
-    for i in order + ([] if chosen is None else [chosen]):
-        colour = CLASS_COLOURS[(int(labels[i]) - 1) % len(CLASS_COLOURS)]
+    first = [] if chosen is None else [chosen]
+    order = first + [i for i in range(len(boxes)) if i != chosen]
+    colours = [CLASS_COLOURS[(int(label) - 1) % len(CLASS_COLOURS)] for label in labels]
+    for i in reversed(order):
         if i == chosen:
             draw.rectangle(_inside(boxes[i], photo.size, line), outline="black", width=3 * line)
             draw.rectangle(_inside(boxes[i], photo.size, line), outline="white", width=2 * line)
-        draw.rectangle(_inside(boxes[i], photo.size, 0), outline=colour, width=line)
-        if i == chosen or len(boxes) <= LABELS_AT_ONCE:
-            _draw_name(draw, boxes[i], texts[i], colour, photo.size)
+        draw.rectangle(_inside(boxes[i], photo.size, 0), outline=colours[i], width=line)
+    taken: list[tuple[float, ...]] = []
+    for i in order if len(boxes) <= LABELS_AT_ONCE else first:
+        _draw_name(draw, boxes[i], texts[i], colours[i], photo.size, taken)
     return picture
 
 
@@ -124,49 +136,18 @@ def _inside(box: np.ndarray, size: tuple[int, int], margin: int) -> tuple[float,
     return float(x1), float(y1), float(max(x1, x2)), float(max(y1, y2))
 
 
-def _draw_name(draw: ImageDraw.ImageDraw, box, text: str, colour: str, size) -> None:
-    font = ImageFont.load_default(size=max(12, max(size) // 24))
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+def _draw_name(draw: ImageDraw.ImageDraw, box, text: str, colour: str, size, taken) -> None:
+    """A name at the box's upper left corner, unless one of those `taken` stands there already."""
+    letters = font(max(12, max(size) // 24))
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=letters)
     width, height = right - left + 8, bottom - top + 8
     x = float(np.clip(box[0], 0, max(0, size[0] - width)))
     y = float(box[1] - height if box[1] >= height else max(0, min(box[1], size[1] - height)))
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
-    red, green, blue = Image.new("RGB", (1, 1), colour).getpixel((0, 0))
-    light = 0.299 * red + 0.587 * green + 0.114 * blue > 128
-    ink = "black" if light else "white"
-    draw.text((x + 4 - left, y + 4 - top), text, font=font, fill=ink)
-
-
-def comparison(rows: list[tuple[str, list[Panel]]], look: Look, heading: str) -> Figure:
-    """All panels in one figure, a row for each (name, panels), with colour bars and notes.
-
-    Save it with `figure.savefig(path)`.
-    """
-    columns = max(len(panels) for _, panels in rows)
-    figure = Figure(figsize=(3.4 * columns, 4.1 * len(rows) + 0.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(heading, fontsize=11)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for (name, panels), line in zip(rows, axes, strict=True):
-        for axis in line:
-            axis.axis("off")
-        for axis, panel in zip(line, panels, strict=False):
-            title = f"{name}\n{panel.title}" if panel is panels[0] and name else panel.title
-            axis.set_title(title, fontsize=10)
-            _fill(figure, axis, panel, look.colour_map)
-    return figure
-
-
-def _fill(figure: Figure, axis, panel: Panel, colour_map: str) -> None:
-    if panel.picture is None:
-        axis.text(0.5, 0.5, panel.note, ha="center", va="center", wrap=True, fontsize=9)
+    place = (x, y, x + width, y + height)
+    if any(x < t[2] and t[0] < place[2] and y < t[3] and t[1] < place[3] for t in taken):
         return
-    axis.imshow(panel.picture)
-    if panel.bar is not None:
-        scale = ScalarMappable(Normalize(*panel.bar), colour_map)
-        bar = figure.colorbar(scale, ax=axis, orientation="horizontal", fraction=0.06, pad=0.03)
-        bar.ax.tick_params(labelsize=8)
-    if panel.note:
-        axis.text(
-            0.5, -0.02, panel.note, transform=axis.transAxes, ha="center", va="top", fontsize=7
-        )
+    taken.append(place)
+    draw.rectangle(place, fill=colour)
+    red, green, blue = ImageColor.getrgb(colour)
+    ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "white"
+    draw.text((x + 4 - left, y + 4 - top), text, font=letters, fill=ink)

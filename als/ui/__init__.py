@@ -1,0 +1,5 @@
+"""The app: `build_app` puts the page together, `launch` serves it on this machine."""
+
+from als.ui.app import build_app, launch
+
+__all__ = ["build_app", "launch"]

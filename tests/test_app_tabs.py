@@ -1,0 +1,310 @@
+"""What the tabs answer, without a server: choices, thresholds, comparison, replaced maps."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import gradio as gr
+import numpy as np
+import pytest
+from app_server import scene, tiny_predictor
+
+from als.ui import parts, whatif_tab
+from als.ui.compare_tab import CompareTab
+from als.ui.explain_tab import NO_CLASS, ExplainTab
+from als.ui.panels import explained_sentence, figures_of, panels_of, record_of, same_choice
+from als.ui.session import BOX_KINDS, Choice, SessionStore, detection_at, study_photo
+from als.ui.settings import Settings
+from als.ui.views import RULES, Look
+
+VALUES = (0.3, "class score", 0.6, "viridis", RULES[1])
+SETTINGS = Settings(*VALUES)
+
+
+class Click:
+    """What a click on the page sends."""
+
+    def __init__(self, **data):
+        self._data = data
+
+
+@pytest.fixture
+def photo(tmp_path):
+    scene(5).save(tmp_path / "scene.png")
+    return str(tmp_path / "scene.png")
+
+
+@pytest.fixture
+def study(photo):
+    return study_photo(tiny_predictor(), photo, "scene.png")
+
+
+@pytest.fixture
+def tab(photo):
+    """The first tab with a photo on it, and the requests of its session."""
+    tab = ExplainTab(tiny_predictor(), SessionStore())
+    request = gr.Request(session_hash="a")
+    tab.open_photo(request, {"path": photo, "orig_name": "scene.png"}, *VALUES)
+    return tab, request
+
+
+def only_network(monkeypatch, predictor):
+    """Counts runs of the trunk and backward passes of a predictor."""
+    runs = []
+    for name in ("analyse", "explain"):
+        original = getattr(predictor, name)
+
+        def counted(*args, original=original, name=name, **options):
+            runs.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(predictor, name, counted)
+    return runs
+
+
+def test_a_photo_gives_five_views_that_differ(tab):
+    page = tab[0].refresh(tab[1], *VALUES)
+    pictures = re.findall(r'src="(data:image/jpeg[^"]+)"', page[3])
+    assert len(pictures) == 5 == len(set(pictures))
+    assert page[3].count("als-bar") == 4 and "Not a map of the whole object" in page[3]
+
+
+def test_how_maps_are_drawn_needs_no_network(tab, monkeypatch):
+    tab, request = tab
+    before = tab.refresh(request, *VALUES)
+    runs = only_network(monkeypatch, tab.predictor)
+    looks = [
+        (0.9, "class score", 0.6, "viridis", RULES[1]),
+        (0.3, "class score", 0.1, "viridis", RULES[1]),
+        (0.3, "class score", 0.6, "cividis", RULES[1]),
+        (0.3, "class score", 0.6, "viridis", RULES[0]),
+    ]
+    pages = [tab.refresh(request, *look)[3] for look in looks]
+    assert runs == []
+    assert len({before[3], *pages}) == 5, "a setting changed nothing"
+
+
+def test_another_detection_changes_only_its_own_views(tab, monkeypatch):
+    tab, request = tab
+    before = tab.refresh(request, *VALUES)
+    runs = only_network(monkeypatch, tab.predictor)
+    after = tab.pick(request, Click(row=1), *VALUES)
+    assert runs == ["explain", "explain"], "one backward pass for each of the two maps"
+    assert "detection 2" in after[2] and "detection 1" in before[2]
+    assert 'aria-pressed="true"' in after[1].split('data-row="1"')[1].split("</tr>")[0]
+    # The two attention maps are of the photo: the same colours and the same scale as before.
+    scales = [re.findall(r'class="als-bar"><span>([^<]+)', page[3])[:2] for page in (before, after)]
+    assert scales[0] == scales[1]
+    tab.pick(request, Click(row=0), *VALUES)
+    assert len(runs) == 2, "what was explained before is kept"
+
+
+def test_eight_sessions_at_once_keep_their_own_photo(tmp_path):
+    tab = ExplainTab(tiny_predictor(), SessionStore())
+
+    def use(seed: int) -> list[str]:
+        request, path = gr.Request(session_hash=str(seed)), tmp_path / f"{seed}.png"
+        scene(seed).save(path)
+        tab.open_photo(request, {"path": str(path), "orig_name": path.name}, *VALUES)
+        return [tab.refresh(request, *VALUES), tab.pick(request, Click(row=1), *VALUES)]
+
+    with ThreadPoolExecutor(8) as pool:
+        pages = list(pool.map(use, range(8)))
+    for seed, (first, second) in enumerate(pages):
+        found = tiny_predictor().predict(tmp_path / f"{seed}.png")
+        assert f"{seed}.png" in first[2] and f"{seed}.png" in second[2]
+        for row in range(2):
+            assert f"<td>{found.scores[row]:.3f}</td>" in first[1]
+        assert f"detection 2: {found.names[1]} {found.scores[1]:.2f}" in second[2]
+
+
+def test_a_click_chooses_the_smallest_box_around_it(study):
+    found = study.prediction
+    height, width = found.size
+    for row, (x1, y1, x2, y2) in enumerate(found.boxes):
+        got = detection_at(study, (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, 0.0)
+        area = (found.boxes[got, 2:] - found.boxes[got, :2]).prod()
+        assert area <= (x2 - x1) * (y2 - y1), row
+    assert detection_at(study, 0.5, 0.5, 1.1) is None
+    assert detection_at(study, 2.0, 0.5, 0.0) is None
+
+
+def test_a_click_beside_all_boxes_says_so(tab):
+    tab, request = tab
+    said, *rest = tab.pick(request, Click(x=2, y=2), *VALUES)
+    assert "No detection there" in said and all(update == gr.skip() for update in rest)
+
+
+def test_a_class_that_passes_nowhere_is_explained_and_said_to_be(tab):
+    tab, request = tab
+    page = tab.pick_class(request, "person", 0.999, *VALUES[1:])
+    assert "No person passes the threshold of 1.00" in page[2] and "best-scoring" in page[2]
+    assert "Nothing passes" in page[1] and page[3].count("<img") == 5
+    back = tab.pick_class(request, NO_CLASS, *VALUES)
+    assert "Explaining detection 1" in back[2]
+
+
+def test_an_empty_map_is_called_empty(study, monkeypatch):
+    weights = study.predictor.detector.roi_heads.cls_score.weight
+    kept = weights.detach().clone()
+    weights.data.zero_()  # every logit is now its bias: no feature raises any score
+    try:
+        panels = panels_of(study, Look(), 0.3, "class score")
+        record = record_of(study, 0.3, "class score")
+    finally:
+        weights.data.copy_(kept)
+    for panel in panels[3:]:
+        assert "Empty map" in panel.note and panel.bar is None
+    assert record["explained"]["empty_maps"] == ["Grad-CAM", "Gradient × activation"]
+    page = parts.numbers_table([("", study)], "class score")
+    assert "empty map" in page and "nan" not in page
+
+
+@pytest.mark.parametrize("kind", BOX_KINDS)
+def test_numbers_of_every_target(study, kind):
+    figures = figures_of(study, kind)
+    assert len(figures["share_inside_box"]) == 4 and len(figures["rank_correlation"]) == 6
+    assert 0 < figures["box_share_of_image"] <= 1
+    assert {"trunk and maps", "Grad-CAM", "gradient x activation"} <= set(figures["milliseconds"])
+
+
+def test_a_model_without_attention_says_that_it_has_no_maps(photo):
+    study = study_photo(tiny_predictor(attention=False), photo, "scene.png")
+    panels = panels_of(study, Look(), 0.3, "class score")
+    assert [p.picture is None for p in panels] == [False, True, True, False, False]
+    assert "no attention" in panels[1].note
+    assert len(figures_of(study, "class score")["share_inside_box"]) == 2
+
+
+def test_names_from_a_checkpoint_or_a_file_cannot_become_markup(photo):
+    predictor = tiny_predictor()
+    study = study_photo(predictor, photo, "<img src=x onerror=alert(1)>.png")
+    assert "<img" not in parts.status(explained_sentence(study, 0.3))
+    shown = parts.model_line(type(predictor)(predictor.detector, {"<b>": "<i>"}, source="<u>.st"))
+    assert "<b>" not in shown and "<i>" not in shown and "<u>.st" not in shown
+
+
+def test_the_model_line_names_checkpoint_data_and_figures():
+    line = parts.model_line(tiny_predictor())
+    assert "tiny.safetensors" in line and "data train" in line and "12.5" in line
+
+
+def test_the_second_model_explains_the_same_object(photo, study):
+    other = study_photo(tiny_predictor(), photo, "scene.png")
+    study.choice = Choice(detection=2)
+    assert same_choice(study, other) == Choice(detection=2), "the same model, the same box"
+    without = study_photo(tiny_predictor(attention=False), photo, "scene.png")
+    without.choice = same_choice(study, without)
+    assert without.class_map().name == study.class_map().name
+
+
+def test_comparison_has_two_rows_and_runs_the_second_model_once(tab, monkeypatch):
+    tab, request = tab
+    compare = CompareTab(tiny_predictor(attention=False), tab.store)
+    runs = only_network(monkeypatch, compare.other)
+    _, views, numbers = compare.refresh(request, *VALUES)
+    assert views.count("<h3") == 2 == numbers.count("<h3") and views.count("<img") == 8
+    compare.refresh(request, *VALUES)
+    assert runs.count("analyse") == 1
+
+
+def test_comparison_without_photo_or_second_model_says_what_to_do():
+    request = gr.Request(session_hash="b")
+    assert "No second checkpoint" in CompareTab(None, SessionStore()).refresh(request, *VALUES)[1]
+    compare = CompareTab(tiny_predictor(), SessionStore())
+    assert "photo first" in compare.refresh(request, *VALUES)[1]
+
+
+def test_a_checkpoint_of_somebody_else_is_refused_with_one_sentence(tab, tmp_path):
+    tab, request = tab
+    (tmp_path / "other.safetensors").write_bytes(b"not tensors")
+    compare = CompareTab(None, tab.store)
+    payload = {"path": str(tmp_path / "other.safetensors"), "orig_name": "other.safetensors"}
+    said = compare.load_checkpoint(request, payload, *VALUES)[0]
+    assert 'role="alert"' in said and "other.safetensors" in said and str(tmp_path) not in said
+
+
+@pytest.fixture
+def what_if(tab):
+    return whatif_tab.WhatIfTab(tab[0].store), tab[1]
+
+
+def test_ones_and_swapped_maps_change_what_is_found(what_if):
+    tab, request = what_if
+    session = tab.store.get("a")
+    made = session.photo.prediction
+    tab.run(request, whatif_tab.ONES, whatif_tab.ONES, None, *VALUES)
+    assert session.changed.prediction.localization_map.min() == 1
+    assert session.changed.prediction.classification_map.min() == 1
+    assert not np.array_equal(session.changed.prediction.scores, made.scores)
+    tab.run(request, whatif_tab.SWAP, whatif_tab.SWAP, None, *VALUES)
+    swapped = session.changed.prediction
+    assert np.allclose(swapped.localization_map, made.classification_map, atol=1e-6)
+    assert np.allclose(swapped.classification_map, made.localization_map, atol=1e-6)
+
+
+def test_keeping_both_maps_changes_nothing(what_if):
+    tab, request = what_if
+    tab.run(request, whatif_tab.KEEP, whatif_tab.KEEP, None, *VALUES)
+    session = tab.store.get("a")
+    for before, after in ((session.photo.prediction, session.changed.prediction),):
+        assert np.array_equal(before.boxes, after.boxes)
+    rows = whatif_tab.changes_of(session.photo, session.changed, 0.3)
+    assert rows and all(first == second and both == "1.00" for _, first, second, both in rows)
+
+
+def test_painted_strokes_become_the_map(what_if):
+    tab, request = what_if
+    strokes = np.zeros((120, 160, 4), np.uint8)
+    strokes[:, :80, 3] = 255
+    painting = {"background": None, "layers": [strokes], "composite": None}
+    page = tab.run(request, whatif_tab.ONLY, whatif_tab.KEEP, painting, *VALUES)
+    used = tab.store.get("a").changed.prediction.localization_map
+    assert used[:, :40].min() > 0.99 and used[:, 120:].max() < 0.01
+    assert page[1].count("<img") == 6
+    made = tab.store.get("a").photo.prediction.localization_map
+    tab.run(request, whatif_tab.NEVER, whatif_tab.KEEP, painting, *VALUES)
+    used = tab.store.get("a").changed.prediction.localization_map
+    assert used[:, :40].max() < 0.01 and np.abs(used - made)[:, 120:].mean() < 0.1
+
+
+@pytest.mark.parametrize("painting", [None, {"layers": []}, {"layers": [np.zeros((4, 4, 4))]}])
+def test_running_without_strokes_asks_for_them(what_if, painting):
+    tab, request = what_if
+    said = tab.run(request, whatif_tab.ONLY, whatif_tab.KEEP, painting, *VALUES)[0]
+    assert "Nothing is painted yet" in said and 'role="alert"' in said
+
+
+def test_boxes_are_matched_before_and_after(what_if):
+    tab, request = what_if
+    tab.run(request, whatif_tab.ONES, whatif_tab.KEEP, None, *VALUES)
+    session = tab.store.get("a")
+    rows = whatif_tab.changes_of(session.photo, session.changed, 0.3)
+    before = sum(first != "none" for _, first, _, _ in rows)
+    after = sum(second != "gone" for _, _, second, _ in rows)
+    assert before == (session.photo.prediction.scores >= 0.3).sum()
+    passing = (session.changed.prediction.scores >= 0.3).sum()
+    kept = sum(first != "none" and second != "gone" for _, first, second, _ in rows)
+    assert kept <= after <= passing + kept
+
+
+def test_the_store_forgets_what_was_used_longest_ago(study):
+    store = SessionStore(max_bytes=int(2.5 * study.bytes()), max_sessions=10)
+    for key in "abc":
+        store.get(key).open(study)
+    store.get("a")
+    kept = set(store.sessions)
+    assert kept == {"c", "a"} or kept == {"a", "c"}
+    small = SessionStore(max_sessions=3)
+    for key in "abcde":
+        small.get(key)
+    assert list(small.sessions) == ["c", "d", "e"]
+    small.drop("d")
+    assert list(small.sessions) == ["c", "e"]
+
+
+def test_explanations_that_are_kept_are_bounded(study):
+    for row in range(10):
+        study.choice = Choice(label=1 + row % 3)
+        for kind in BOX_KINDS.values():
+            study.proposal_map(kind)
+    assert len(study.explained) == 12

@@ -1,0 +1,129 @@
+"""Pictures and numbers of the app, against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from als.ui import numbers, views
+from als.ui.sheet import comparison
+from als.ui.views import RULES, Look, Panel
+
+RAW, MIN_MAX, PERCENTILE = RULES
+GREY = Image.new("RGB", (4, 2), (100, 100, 100))
+RAMP = np.array([[0.2, 0.4, 0.6, 0.8]] * 2, np.float32)
+
+
+def colour(value: float) -> list[int]:
+    return views.colours_of("viridis")[round(255 * value)].tolist()
+
+
+def test_rules_give_the_values_at_the_ends_of_the_scale():
+    map = np.linspace(0, 2, 10001, dtype=np.float32).reshape(73, 137)
+    assert views.value_range(map, RAW) == (0, 1)
+    assert views.value_range(map, MIN_MAX) == (0, 2)
+    assert views.value_range(map, PERCENTILE) == pytest.approx((0.02, 1.98), abs=0.02)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_constant_map_is_shown_by_its_value_and_not_stretched(rule):
+    assert views.value_range(np.ones((3, 3), np.float32), rule) == (0, 1)
+
+
+def test_overlay_takes_each_colour_from_the_value_under_the_pixel():
+    shown = np.asarray(views.overlay(GREY, RAMP, Look(1.0, "viridis", RAW)))
+    assert shown[0].tolist() == [colour(v) for v in (0.2, 0.4, 0.6, 0.8)]
+    stretched = np.asarray(views.overlay(GREY, RAMP, Look(1.0, "viridis", MIN_MAX)))
+    assert stretched[0, 0].tolist() == colour(0) and stretched[0, 3].tolist() == colour(1)
+
+
+def test_opacity_mixes_map_and_photo():
+    assert np.array_equal(views.overlay(GREY, RAMP, Look(0.0)), GREY)
+    half = np.asarray(views.overlay(GREY, RAMP, Look(0.5, "viridis", RAW))).astype(int)
+    expected = (np.array(colour(0.2)) + 100) / 2
+    assert np.abs(half[0, 0] - expected).max() <= 1
+
+
+def test_a_map_is_sampled_to_the_size_of_the_picture():
+    photo = Image.new("RGB", (2, 1))
+    shown = np.asarray(views.overlay(photo, RAMP.repeat(50, 0), Look(1.0, "viridis", RAW)))
+    assert shown.shape == (1, 2, 3)
+    assert shown[0, 0].tolist() == colour(0.4) and shown[0, 1].tolist() == colour(0.8)
+
+
+def test_boxes_are_drawn_where_they_are():
+    photo = Image.new("RGB", (640, 480))
+    box = np.array([[100, 200, 300, 400]])
+    drawn = np.asarray(views.draw_boxes(photo, box, np.array([2]), ["dog 0.50"]))
+    changed = np.argwhere(drawn.any(-1))
+    expected = tuple(int(views.CLASS_COLOURS[1][i : i + 2], 16) for i in (1, 3, 5))
+    assert tuple(drawn[300, 100]) == tuple(drawn[399, 250]) == tuple(drawn[300, 299]) == expected
+    assert not drawn[300, 150].any() and not drawn[300, 97].any()
+    assert changed[:, 1].min() == 100 and changed[:, 0].max() == 399
+    assert photo.getbbox() is None, "the photo itself was drawn on"
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, 1, 640], [639, 0, 640, 1], [-5, -5, 900, 900], [3, 3, 3, 3]]
+)
+def test_boxes_at_the_edge_and_without_area_can_be_drawn(box):
+    picture = Image.new("RGB", (640, 640))
+    drawn = views.draw_boxes(picture, np.array([box]), np.array([1]), ["cat"], chosen=0)
+    assert drawn.getbbox() is not None
+
+
+@pytest.mark.parametrize(
+    "size, display",
+    [
+        ((1280, 960), (640, 480)),
+        ((64, 32), (640, 320)),
+        ((5000, 1), (640, 24)),
+        ((1, 1), (640, 640)),
+    ],
+)
+def test_photos_are_shown_in_a_size_that_can_be_seen(size, display):
+    assert views.to_display(Image.new("RGB", size)).size == display
+    whole = views.boxes_to_display(np.array([[0, 0, *size]]), size[::-1])
+    assert whole[0].tolist() == [0, 0, *display]
+
+
+def test_share_inside_a_box():
+    map = np.zeros((4, 4), np.float32)
+    map[0, 0], map[2, 2], map[3, 3] = 1, 2, 5
+    assert numbers.share_inside(map, np.array([2, 2, 3, 3])) == 2 / 8
+    assert numbers.share_inside(map, np.array([2, 2, 4, 4])) == 7 / 8
+    assert numbers.share_of_area((4, 4), np.array([0, 0, 2, 4])) == 0.5
+    assert math.isnan(numbers.share_inside(np.zeros((4, 4), np.float32), np.array([0, 0, 2, 2])))
+
+
+def test_iou_of_a_map_at_half_of_its_maximum():
+    map = np.array([[0.0, 0.4, 0.5, 1.0]] * 2, np.float32)
+    assert numbers.iou_at_half(map, np.array([2, 0, 4, 2])) == 1
+    assert numbers.iou_at_half(map, np.array([0, 0, 4, 2])) == 0.5
+    assert numbers.iou_at_half(10 * map, np.array([1, 0, 3, 2])) == pytest.approx(1 / 3)
+    assert math.isnan(numbers.iou_at_half(np.zeros((2, 2), np.float32), np.array([0, 0, 1, 1])))
+
+
+def test_rank_correlation_sees_only_the_order():
+    map = np.random.default_rng(0).random((96, 96)).astype(np.float32)
+    maps = {"a": map, "b": map**3, "c": 1 - map, "d": np.ones_like(map)}
+    result = numbers.rank_correlations(maps)
+    assert result["a", "b"] == pytest.approx(1) and result["a", "c"] == pytest.approx(-1)
+    assert math.isnan(result["a", "d"]) and len(result) == 6
+
+
+def test_iou_of_boxes():
+    boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 6, 6]], np.float32)
+    assert numbers.iou(boxes[0], boxes) == pytest.approx([1, 1 / 7, 0])
+
+
+def test_the_sheet_holds_every_panel():
+    red, blue = Image.new("RGB", (640, 320), "red"), Image.new("RGB", (24, 640), "blue")
+    rows = [("one", [Panel("A", red, bar=(0, 1)), Panel("B", blue)])]
+    sheet = comparison([*rows, ("two", [Panel("C", None, "no such map")])], Look(), "heading")
+    pixels = np.asarray(sheet).reshape(-1, 3)
+    assert (pixels == [255, 0, 0]).all(1).sum() == 480 * 240
+    assert (pixels == [0, 0, 255]).all(1).sum() == 24 * 640
+    last = views.colours_of("viridis")[-1]
+    assert (pixels == last).all(1).any(), "the colour bar is missing"

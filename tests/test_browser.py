@@ -1,0 +1,258 @@
+"""The page in a real browser: Debian's chromium, driven by playwright."""
+
+import re
+import shutil
+
+import pytest
+from app_server import scene, served, tiny_predictor
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("needs chromium: apt-get install chromium", allow_module_level=True)
+
+PATIENCE = 60_000  # milliseconds; the machine may be busy
+expect = playwright.expect
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("cache")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    scene(5).save(folder / "scene.png")
+    (folder / "notes.jpg").write_text("no photo\n")
+    (folder / "big.png").write_bytes(b"\0" * (41 * 2**20))
+    return folder
+
+
+class Visit:
+    """A page of the app, with what its console said and where it sent requests."""
+
+    def __init__(self, browser, url: str, **options):
+        self.page = browser.new_page(**({"viewport": {"width": 1440, "height": 900}} | options))
+        self.page.set_default_timeout(PATIENCE)
+        self.errors, self.elsewhere = [], []
+        self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda r: self.note_request(r.url, url))
+        self.page.goto(url)
+        self.page.locator("#photo input[type=file]").wait_for(state="attached")
+
+    def note_request(self, target: str, url: str) -> None:
+        if not target.startswith((url, "data:", "blob:")):
+            self.elsewhere.append(target)
+
+    def upload(self, path) -> None:
+        self.page.set_input_files("#photo input[type=file]", path)
+
+    def open_photo(self, path) -> None:
+        self.upload(path)
+        self.page.locator("#numbers table").first.wait_for()
+
+    def pictures(self) -> list[str]:
+        images = self.page.locator("#views img").all()
+        return [image.get_attribute("src") for image in images]
+
+    def says(self, text: str) -> None:
+        expect(self.page.locator("#sentence")).to_contain_text(text)
+
+
+@pytest.fixture
+def visit(browser, url):
+    visits = []
+
+    def start(**options) -> Visit:
+        visits.append(Visit(browser, url, **options))
+        return visits[-1]
+
+    yield start
+    for each in visits:
+        each.page.close()
+
+
+def test_a_photo_shows_five_views_that_differ(visit, files):
+    visit = visit()
+    expect(visit.page.locator("#views")).to_contain_text("No photo yet")
+    visit.open_photo(files / "scene.png")
+    assert len(visit.pictures()) == 5 == len(set(visit.pictures()))
+    titles = visit.page.locator("#views h4").all_inner_texts()
+    assert titles[:3] == ["Detections", "Localization map", "Classification map"]
+    tops = [box["y"] for box in map(lambda x: x.bounding_box(), visit.page.locator("figure").all())]
+    assert len(set(tops)) == 1, "the views do not stand side by side"
+    expect(visit.page.locator(".als-model").first).to_contain_text("tiny.safetensors")
+    assert visit.errors == [] and visit.elsewhere == []
+
+
+def test_another_detection_by_keyboard_and_by_click(visit, files):
+    visit = visit()
+    visit.open_photo(files / "scene.png")
+    before = visit.pictures()
+    button = visit.page.locator("#detections tr[data-row='1'] button")
+    button.focus()
+    visit.page.keyboard.press("Enter")
+    visit.says("Explaining detection 2")
+    expect(button).to_be_focused()
+    assert visit.pictures()[3:] != before[3:]
+    x1, y1, x2, y2 = tiny_predictor().predict(files / "scene.png").boxes[0]
+    picture = visit.page.locator("#views img").first
+    place = picture.bounding_box()
+    x, y = (x1 + x2) / 2 / 160 * place["width"], (y1 + y2) / 2 / 120 * place["height"]
+    picture.click(position={"x": float(x), "y": float(y)})
+    expect(visit.page.locator("#sentence")).not_to_contain_text("detection 2")
+    assert visit.errors == []
+
+
+def test_drawing_settings_run_no_network(visit, files, monkeypatch):
+    visit = visit()
+    visit.open_photo(files / "scene.png")
+    runs, predictor = [], tiny_predictor()
+    for name in ("analyse", "explain"):
+        monkeypatch.setattr(predictor, name, lambda *args, name=name, **kwargs: runs.append(name))
+    before = visit.pictures()
+    visit.page.locator("#drawing button").first.click()
+    slider = visit.page.locator("#opacity input[type=range]")
+    slider.focus()
+    visit.page.keyboard.press("ArrowRight")
+    second = visit.page.locator("#views img").nth(1)
+    expect(second).not_to_have_attribute("src", before[1])
+    number = visit.page.locator("#threshold input[type=number]")
+    number.fill("1")
+    number.press("Enter")
+    expect(visit.page.locator("#detections")).to_contain_text("Nothing passes the threshold")
+    visit.says("the threshold of 1.00")
+    assert runs == [] and visit.errors == []
+
+
+def test_a_class_can_be_explained_when_nothing_passes(visit, files):
+    visit = visit()
+    visit.open_photo(files / "scene.png")
+    visit.page.locator("#threshold input[type=number]").fill("0.99")
+    visit.page.locator("#threshold input[type=number]").press("Enter")
+    visit.page.locator("#class-choice input").click()
+    visit.page.get_by_role("option", name="person").click()
+    visit.says("No person passes the threshold of 0.99; explaining the best-scoring proposal")
+    assert len(visit.pictures()) == 5 and visit.errors == []
+
+
+def test_export_gives_three_files(visit, files, tmp_path):
+    visit = visit()
+    expect(visit.page.locator("#export")).to_be_hidden()
+    visit.open_photo(files / "scene.png")
+    visit.page.locator("#export").click()
+    links = visit.page.locator("#files a")
+    expect(links).to_have_count(3)
+    starts = {"comparison.png": b"\x89PNG", "detections.json": b"{", "maps.npz": b"PK"}
+    for link in links.all():
+        name = link.get_attribute("href").rsplit("/", 1)[1]
+        answer = visit.page.request.get(link.get_attribute("href"))
+        assert answer.ok and answer.body().startswith(starts.pop(name))
+    assert not starts and visit.errors == []
+
+
+def test_bad_files_get_a_sentence_and_the_page_still_works(visit, files):
+    visit = visit()
+    visit.upload(files / "notes.jpg")
+    status = visit.page.locator("#status [role=alert]")
+    expect(status).to_contain_text("notes.jpg: not an image that can be read")
+    expect(visit.page.locator("#photo img")).to_have_count(0)
+    assert visit.errors == []
+    visit.upload(files / "big.png")
+    expect(visit.page.get_by_text(re.compile("exceed the maximum allowed size"))).to_be_visible()
+    visit.open_photo(files / "scene.png")
+    expect(visit.page.locator("#status [role=alert]")).to_have_count(0)
+    assert len(visit.pictures()) == 5
+
+
+def test_an_emptied_photo_leaves_an_empty_page(visit, files):
+    visit = visit()
+    visit.open_photo(files / "scene.png")
+    visit.page.get_by_label("Remove Image").click()
+    expect(visit.page.locator("#views")).to_contain_text("No photo yet")
+    expect(visit.page.locator("#detections table")).to_have_count(0)
+    assert visit.errors == []
+
+
+def test_two_checkpoints_side_by_side(visit, files):
+    visit = visit()
+    visit.open_photo(files / "scene.png")
+    visit.page.get_by_role("tab", name="Compare").click()
+    views = visit.page.locator("#compare-views")
+    expect(views.locator("h3")).to_have_count(2)
+    expect(views.locator("img")).to_have_count(8)
+    expect(views).to_contain_text("This model has no attention")
+    visit.page.set_input_files("#second-checkpoint input[type=file]", files / "notes.jpg")
+    visit.page.get_by_role("tab", name="Explain").click()
+    assert len(visit.pictures()) == 5
+
+
+def test_painting_a_map_changes_the_boxes(visit, files):
+    visit = visit()
+    visit.open_photo(files / "scene.png")
+    visit.page.get_by_role("tab", name="What if").click()
+    visit.page.get_by_label("Localization map becomes").click()
+    visit.page.get_by_role("option", name="my strokes: 1 there, 0 elsewhere").click()
+    canvas = visit.page.locator("#canvas canvas").first
+    canvas.wait_for()
+    visit.page.wait_for_timeout(1500)  # the editor fits the photo into its frame
+    place = canvas.bounding_box()
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    visit.page.mouse.move(x - 40, y)
+    visit.page.mouse.down()
+    visit.page.mouse.move(x + 40, y, steps=8)
+    visit.page.mouse.up()
+    visit.page.wait_for_timeout(1000)  # the stroke travels to the server
+    visit.page.get_by_role("button", name="Run with these maps").click()
+    views = visit.page.locator("#whatif-views")
+    expect(views.locator("img")).to_have_count(6)
+    sources = [image.get_attribute("src") for image in views.locator("img").all()]
+    assert sources[1] != sources[4] and sources[0] != sources[3]
+    expect(visit.page.locator("#whatif-status")).to_contain_text("kept")
+    assert visit.errors == []
+
+
+@pytest.mark.parametrize("tab", ["Explain", "Compare", "What if"])
+def test_a_phone_shows_everything_in_one_column(visit, files, tab):
+    visit = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    visit.open_photo(files / "scene.png")
+    visit.page.get_by_role("tab", name=tab).tap()
+    if tab == "Explain":
+        lefts = {round(f.bounding_box()["x"]) for f in visit.page.locator("#views figure").all()}
+        assert len(lefts) == 1
+    visit.page.wait_for_timeout(500)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert visit.errors == []
+
+
+def luminance(rgb: str) -> float:
+    """Relative luminance (WCAG 2) of a computed style such as 'rgb(1, 2, 3)'."""
+    channels = [int(x) / 255 for x in re.findall(r"\d+", rgb)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_colour_schemes(visit, files, scheme):
+    visit = visit(color_scheme=scheme)
+    visit.open_photo(files / "scene.png")
+    style = "e => getComputedStyle(e)"
+    paper = luminance(visit.page.locator("body").evaluate(f"{style}.backgroundColor"))
+    assert paper < 0.1 if scheme == "dark" else paper > 0.8
+    for selector in ("#views figcaption", "#numbers td", "#sentence p", ".als-model summary"):
+        ink = luminance(visit.page.locator(selector).first.evaluate(f"{style}.color"))
+        contrast = (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05)
+        assert contrast >= 4.5, f"{selector}: {contrast:.1f}"
