@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from app_server import scene, tiny_predictor
 
+from als.report.views import RULES, Look
 from als.ui import parts, whatif_tab
 from als.ui.compare_tab import CompareTab
 from als.ui.explain_tab import NO_CLASS, ExplainTab
 from als.ui.panels import explained_sentence, figures_of, panels_of, record_of, same_choice
 from als.ui.session import BOX_KINDS, Choice, SessionStore, detection_at, study_photo
 from als.ui.settings import Settings
-from als.ui.views import RULES, Look
 
 VALUES = (0.3, "class score", 0.6, "viridis", RULES[1])
 SETTINGS = Settings(*VALUES)

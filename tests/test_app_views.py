@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from als.ui import numbers, views
-from als.ui.sheet import comparison
-from als.ui.views import RULES, Look, Panel
+from als.report import views
+from als.report.sheet import comparison
+from als.report.views import RULES, Look, Panel
+from als.ui import numbers
 
 RAW, MIN_MAX, PERCENTILE = RULES
 GREY = Image.new("RGB", (4, 2), (100, 100, 100))

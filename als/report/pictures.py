@@ -7,11 +7,11 @@ import numpy as np
 from als.images import as_rgb
 from als.predictor import Prediction
 from als.records import write_json
+from als.report.sheet import comparison
 from als.report.views import (
     Look,
     Panel,
     boxes_to_display,
-    comparison,
     draw_boxes,
     overlay,
     to_display,
@@ -42,7 +42,7 @@ def save_prediction(path: Path, prediction: Prediction, out: Path) -> Path:
     ]
     picture = out / f"{path.stem}.png"
     aside = picture.with_name(picture.name + ".part")
-    comparison([("", panels)], LOOK, path.name).savefig(aside, format="png")
+    comparison([("", panels)], LOOK, path.name).save(aside, format="png")
     aside.replace(picture)
     detections = [
         {"name": name, "score": float(score), "box": box.tolist()}

@@ -6,6 +6,7 @@ import gradio as gr
 
 from als.errors import InputError
 from als.predictor import Predictor
+from als.report.views import Panel
 from als.ui import parts
 from als.ui.panels import (
     TITLES,
@@ -16,7 +17,6 @@ from als.ui.panels import (
 )
 from als.ui.session import Choice, Session, SessionStore, detection_at, study_photo
 from als.ui.settings import Settings
-from als.ui.views import Panel
 
 NO_CLASS = "the chosen detection"
 NO_PHOTO = "There is no photo here, or it is no longer kept in memory: choose it again."

@@ -11,11 +11,11 @@ from gradio.utils import get_upload_folder
 from als.errors import InputError
 from als.predictor import Predictor
 from als.records import write_json
+from als.report.sheet import comparison
+from als.report.views import Look
 from als.ui.panels import TITLES, explained_sentence, maps_of, panels_of, record_of
 from als.ui.session import BOX_KINDS, Choice, SessionStore, Study, study_photo
 from als.ui.settings import DEFAULT_THRESHOLD, Settings
-from als.ui.sheet import comparison
-from als.ui.views import Look
 
 NPZ_NAMES = dict(
     zip(

@@ -3,9 +3,7 @@
 import numpy as np
 
 from als.predictor import Explanation
-from als.ui.numbers import iou, iou_at_half, rank_correlations, share_inside, share_of_area
-from als.ui.session import BOX_KINDS, Choice, Study
-from als.ui.views import (
+from als.report.views import (
     CONSTANT,
     Look,
     Panel,
@@ -14,6 +12,8 @@ from als.ui.views import (
     overlay,
     value_range,
 )
+from als.ui.numbers import iou, iou_at_half, rank_correlations, share_inside, share_of_area
+from als.ui.session import BOX_KINDS, Choice, Study
 
 TITLES = (
     "Detections",

@@ -11,9 +11,9 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from als.predictor import Predictor
+from als.report.views import CLASS_COLOURS, Look, Panel
 from als.ui.panels import SAYS, figures_of
 from als.ui.session import Study
-from als.ui.views import CLASS_COLOURS, Look, Panel
 
 EMPTY_PAGE = (
     '<div class="als-empty"><p><strong>No photo yet</strong></p><p>Drop one in, paste it, take '

@@ -15,12 +15,14 @@ from PIL import Image
 
 from als.errors import InputError
 from als.predictor import Analysis, Explanation, Prediction, Predictor
-from als.ui.views import to_display
+from als.report.views import to_display
 
 MAX_BYTES = 1_000_000_000
 MAX_EXPLANATIONS = 12
+# The class score is taken before the softmax, as Grad-CAM is defined: a sure detection's softmax is
+# flat, and its gradient says little.
 BOX_KINDS = {
-    "class score": "class",
+    "class score": "logit",
     "rightward shift (dx)": "dx",
     "downward shift (dy)": "dy",
     "width (dw)": "dw",
@@ -61,7 +63,7 @@ class Study:
 
     def class_map(self) -> Explanation:
         """Grad-CAM of the chosen proposal's class score."""
-        return self._explain("Grad-CAM", "class", "gradcam")
+        return self._explain("Grad-CAM", BOX_KINDS["class score"], "gradcam")
 
     def proposal_map(self, kind: str) -> Explanation:
         """Gradient x activation of the chosen proposal's class score or box (see BOX_KINDS)."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from als.report.views import COLOUR_MAPS, RULES, Look
 from als.ui.session import BOX_KINDS
-from als.ui.views import COLOUR_MAPS, RULES, Look
 
 # Events of one group run one at a time: the network has one lock anyway, and a queue is fair.
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}

@@ -5,12 +5,12 @@ import numpy as np
 from PIL import Image
 
 from als.errors import InputError
+from als.report.views import Panel
 from als.ui import parts
 from als.ui.numbers import iou
-from als.ui.panels import NO_ATTENTION, attention_panels, detections_panel
+from als.ui.panels import attention_panels, detections_panel
 from als.ui.session import Session, SessionStore, Study
 from als.ui.settings import Settings
-from als.ui.views import Panel
 
 KEEP, ONES, SWAP, ONLY, NEVER = (
     "as the network makes it",
@@ -56,7 +56,7 @@ class WhatIfTab:
 
     def _change(self, session: Session, study: Study, loc: str, cls: str, painting) -> None:
         if not study.predictor.detector.config.attention:
-            raise InputError(NO_ATTENTION)
+            raise InputError("This model has no attention maps that could be replaced.")
         found = study.prediction
         strokes = strokes_of(painting, found.size) if {loc, cls} & {ONLY, NEVER} else None
         analysis = study.predictor.analyse(

@@ -4,7 +4,7 @@ import textwrap
 
 from PIL import Image, ImageDraw, ImageOps
 
-from als.ui.views import Look, Panel, colours_of, font
+from als.report.views import Look, Panel, colours_of, font
 
 WIDTH, MARGIN, TEXT, BAR = 480, 24, 20, 14  # pixels: of a panel, between panels, of letters, a bar
 HIGHEST = 640  # pixels of a picture's height
