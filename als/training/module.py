@@ -80,6 +80,8 @@ class DetectorModule(L.LightningModule):
 
     def validation_step(self, batch, batch_idx: int) -> None:
         images, targets = batch
+        if not images:  # each was broken, and skipped
+            return
         for target, detections in zip(targets, self.detector(images), strict=True):
             self.found[target["image_id"]] = {k: v.cpu().numpy() for k, v in detections.items()}
 

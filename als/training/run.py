@@ -48,10 +48,11 @@ def train(
     if data.problems:
         print(f"{len(data.problems)} broken files are left out; the first: {data.problems[0]}")
     detector = _start(config)
-    trainer = _trainer(config, out, trainer_options)
+    validates = judge is not None and config.data.val is not None
+    trainer = _trainer(config, out, validates, trainer_options)
     total_steps = data.steps_per_epoch // trainer.world_size * config.epochs
     metric = None
-    if judge is not None and data.val_records:
+    if validates:
         metric = partial(judge, records=data.val_records, classes=config.model.classes)
     module = DetectorModule(detector, config, total_steps, metric)
     trainer.fit(
@@ -114,11 +115,11 @@ def _start(config: TrainConfig):
     return detector
 
 
-def _trainer(config: TrainConfig, out: Path, options: dict) -> L.Trainer:
+def _trainer(config: TrainConfig, out: Path, validates: bool, options: dict) -> L.Trainer:
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     callbacks = [SaveLast(out / "checkpoints" / "last.ckpt"), LearningRateMonitor("step")]
-    if config.data.val is not None:
+    if validates:
         callbacks.append(
             ModelCheckpoint(
                 out / "checkpoints",
@@ -132,7 +133,7 @@ def _trainer(config: TrainConfig, out: Path, options: dict) -> L.Trainer:
         "max_epochs": config.epochs,
         "gradient_clip_val": config.optimizer.gradient_clip or None,
         "callbacks": callbacks,
-        "enable_checkpointing": config.data.val is not None,  # for ModelCheckpoint alone
+        "enable_checkpointing": validates,  # for ModelCheckpoint alone
         "num_sanity_val_steps": 0,
         "logger": [CSVLogger(out, name="logs"), TensorBoardLogger(out, name="tensorboard")],
         "log_every_n_steps": 50,
