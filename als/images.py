@@ -52,6 +52,19 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
         raise InputError(_damaged(path.name, error)) from error
 
 
+def reduced(image: Image.Image, longest: int) -> Image.Image:
+    """A copy whose longest side is `longest`, its pixels averaged; a smaller image as it is.
+
+    The networks' own resizing reads four pixels for each new one, so that a large photo would
+    reach them full of noise.
+    """
+    if max(image.size) <= longest:
+        return image
+    small = image.copy()
+    small.thumbnail((longest, longest))
+    return small
+
+
 def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not fits or array.size == 0:

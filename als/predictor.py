@@ -17,7 +17,7 @@ from torch import Tensor
 from als.errors import InputError
 from als.explain.gradcam import grad_cam, is_empty
 from als.explain.targets import Target, best_proposal, decode_boxes, find_proposal
-from als.images import as_rgb
+from als.images import as_rgb, reduced
 from als.model import Detector, Encoding, load_checkpoint
 from als.model.backbone import STRIDE
 from als.model.grid import image_to_map, map_to_image
@@ -132,16 +132,17 @@ class Predictor:
         """`predict`, and keep features, proposals and class logits for explaining."""
         started = time.perf_counter()
         image = as_rgb(image)
-        tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(self.device).float() / 255
+        detector, size = self.detector, (image.height, image.width)
+        small = np.array(reduced(image, 2 * detector.config.max_size))
+        tensor = torch.from_numpy(small).permute(2, 0, 1).to(self.device).float() / 255
         seconds: dict[str, float] = {"decode": time.perf_counter() - started}
-        detector = self.detector
         override_loc = self._override("localization_map", localization_map, image.size)
         override_cls = self._override("classification_map", classification_map, image.size)
         with self.lock, _threshold(detector, score_threshold):
             with _timed(seconds, "trunk and maps"):
                 thick = _not_too_thin(tensor, detector.config.max_size)
                 encoding = detector.encode([thick], override_loc, override_cls)
-                encoding.original_sizes = [(image.height, image.width)]
+                encoding.original_sizes = [size]
             with _timed(seconds, "proposals"):
                 proposals = detector.propose(encoding)
             with _timed(seconds, "classification"):
@@ -156,7 +157,7 @@ class Predictor:
             scores=found["scores"].cpu().numpy(),
             localization_map=map_to_image(encoding.a_loc, encoding),
             classification_map=map_to_image(encoding.a_cls, encoding),
-            size=(image.height, image.width),
+            size=size,
             seconds=seconds,
         )
         return Analysis(image, prediction, encoding, proposals[0], logits)

@@ -12,6 +12,8 @@ from als.report.views import RULES, Look
 from als.ui import parts, whatif_tab
 from als.ui.compare_tab import CompareTab
 from als.ui.explain_tab import NO_CLASS, ExplainTab
+from als.ui.export import write_files
+from als.ui.numbers import share_inside
 from als.ui.panels import explained_sentence, figures_of, panels_of, record_of, same_choice
 from als.ui.session import BOX_KINDS, Choice, SessionStore, detection_at, study_photo
 from als.ui.settings import Settings
@@ -308,3 +310,16 @@ def test_explanations_that_are_kept_are_bounded(study):
         for kind in BOX_KINDS.values():
             study.proposal_map(kind)
     assert len(study.explained) == 12
+
+
+def test_maps_of_a_large_photo_are_kept_small_and_exported_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    scene(5, (2100, 1400)).save(tmp_path / "large.png")
+    study = study_photo(tiny_predictor(), tmp_path / "large.png", "large.png")
+    assert study.class_map().map.shape == (683, 1024) == study.prediction.localization_map.shape
+    light = figures_of(study, "class score")
+    _, _, maps = write_files(study, SETTINGS)
+    whole = np.load(maps)
+    assert whole["grad_cam"].shape == whole["localization_map"].shape == (1400, 2100)
+    exact = share_inside(whole["localization_map"], study.class_map().box)
+    assert light["share_inside_box"]["Localization map"] == pytest.approx(exact, abs=0.01)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from als.errors import InputError
-from als.images import as_rgb
+from als.images import as_rgb, reduced
 
 QUADRANTS = np.array(
     [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[255, 255, 0], [0, 255, 255], [255, 0, 255]]],
@@ -146,3 +146,13 @@ def test_files_that_are_no_photos(tmp_path):
 def test_arrays_that_are_no_photos(array):
     with pytest.raises(InputError, match="uint8"):
         as_rgb(array)
+
+
+def test_a_large_photo_is_reduced_by_averaging():
+    stripes = np.zeros((8, 4000), np.uint8)
+    stripes[:, ::2] = 200  # reading every tenth pixel would see one colour
+    small = reduced(as_rgb(stripes), 400)
+    assert small.size == (400, 1)
+    assert np.abs(np.asarray(small)[:, 5:-5].astype(int) - 100).max() <= 5
+    same = as_rgb(stripes)
+    assert reduced(same, 4000) is same

@@ -8,7 +8,7 @@ from als.errors import InputError
 from als.predictor import Predictor, load
 from als.ui import parts
 from als.ui.panels import panels_of, same_choice
-from als.ui.session import Session, SessionStore, Study
+from als.ui.session import Session, SessionStore, Study, study_photo
 from als.ui.settings import Settings
 
 NO_PHOTO = '<div class="als-empty"><p>Choose a photo first.</p></div>'
@@ -62,8 +62,7 @@ class CompareTab:
         if first is None:
             return "", NO_PHOTO, ""
         if session.compared is None:
-            analysis = second.analyse(first.analysis.image)
-            session.compared = Study(second, analysis, first.name)
+            session.compared = study_photo(second, first.analysis.image, first.name)
         session.compared.choice = same_choice(first, session.compared)
         rows = [
             (_title("First", first), first),

@@ -9,21 +9,14 @@ import numpy as np
 from gradio.utils import get_upload_folder
 
 from als.errors import InputError
+from als.model.grid import map_to_image
 from als.predictor import Predictor
 from als.records import write_json
 from als.report.sheet import comparison
 from als.report.views import Look
-from als.ui.panels import TITLES, explained_sentence, maps_of, panels_of, record_of
+from als.ui.panels import explained_sentence, panels_of, record_of
 from als.ui.session import BOX_KINDS, Choice, SessionStore, Study, study_photo
 from als.ui.settings import DEFAULT_THRESHOLD, Settings
-
-NPZ_NAMES = dict(
-    zip(
-        TITLES[1:],
-        ("localization_map", "classification_map", "grad_cam", "gradient_x_activation"),
-        strict=True,
-    )
-)
 
 
 def write_files(study: Study, settings: Settings, compared: Study | None = None) -> list[str]:
@@ -41,15 +34,26 @@ def write_files(study: Study, settings: Settings, compared: Study | None = None)
     heading = explained_sentence(study, settings.threshold)
     comparison(rows, settings.look, heading).save(folder / "comparison.png", compress_level=3)
     write_json(folder / "detections.json", record_of(study, settings.threshold, settings.kind))
-    found = study.prediction
-    np.savez_compressed(
-        folder / "maps.npz",
-        boxes=found.boxes,
-        labels=found.labels,
-        scores=found.scores,
-        **{NPZ_NAMES[title]: map for title, map in maps_of(study, settings.kind).items()},
-    )
+    np.savez_compressed(folder / "maps.npz", **_arrays(study, BOX_KINDS[settings.kind]))
     return [str(folder / name) for name in ("comparison.png", "detections.json", "maps.npz")]
+
+
+def _arrays(study: Study, kind: str) -> dict[str, np.ndarray]:
+    """Detections and raw maps at the photo's size; no attention maps where the model has none."""
+    found, encoding = study.prediction, study.analysis.encoding
+    attention = {
+        "localization_map": map_to_image(encoding.a_loc, encoding),
+        "classification_map": map_to_image(encoding.a_cls, encoding),
+    }
+    score = BOX_KINDS["class score"]
+    return {
+        "boxes": found.boxes,
+        "labels": found.labels,
+        "scores": found.scores,
+        "grad_cam": study.explain_whole(score, "gradcam").map,
+        "gradient_x_activation": study.explain_whole(kind, "gradient_x_activation").map,
+        **{name: map for name, map in attention.items() if map is not None},
+    }
 
 
 class Export:

@@ -127,7 +127,7 @@ def explained_sentence(study: Study, threshold: float) -> str:
 
 
 def maps_of(study: Study, kind: str) -> dict[str, np.ndarray]:
-    """The maps that there are, by title, raw at the photo's size; empty ones are zero."""
+    """The maps that there are, by title, raw; empty ones are zero."""
     found = study.prediction
     maps = {TITLES[1]: found.localization_map, TITLES[2]: found.classification_map}
     maps[TITLES[3]] = study.class_map().map
@@ -137,11 +137,13 @@ def maps_of(study: Study, kind: str) -> dict[str, np.ndarray]:
 
 def figures_of(study: Study, kind: str) -> dict:
     """The numbers beside the pictures, ready for JSON but for NaN (an empty map has none)."""
-    chosen, maps = study.class_map(), maps_of(study, kind)
+    maps, size = maps_of(study, kind), study.prediction.size
+    height, width = maps[TITLES[3]].shape
+    box = study.class_map().box * np.tile([width / size[1], height / size[0]], 2)
     return {
-        "box_share_of_image": share_of_area(study.prediction.size, chosen.box),
-        "share_inside_box": {t: share_inside(m, chosen.box) for t, m in maps.items()},
-        "iou_at_half_with_box": {t: iou_at_half(m, chosen.box) for t, m in maps.items()},
+        "box_share_of_image": share_of_area((height, width), box),
+        "share_inside_box": {t: share_inside(m, box) for t, m in maps.items()},
+        "iou_at_half_with_box": {t: iou_at_half(m, box) for t, m in maps.items()},
         "rank_correlation": {f"{a} / {b}": v for (a, b), v in rank_correlations(maps).items()},
         "milliseconds": {step: 1000 * seconds for step, seconds in study.steps().items()},
     }

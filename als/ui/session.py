@@ -6,7 +6,7 @@ of bounded size that forgets the session that was used longest ago.
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
 
@@ -15,10 +15,11 @@ from PIL import Image
 
 from als.errors import InputError
 from als.predictor import Analysis, Explanation, Prediction, Predictor
-from als.report.views import to_display
+from als.report.views import sampled, to_display
 
 MAX_BYTES = 1_000_000_000
 MAX_EXPLANATIONS = 12
+MAP_SIDE = 1024  # pixels of the longest side of a map that is kept
 # The class score is taken before the softmax, as Grad-CAM is defined: a sure detection's softmax is
 # flat, and its gradient says little.
 BOX_KINDS = {
@@ -42,7 +43,8 @@ class Choice:
 class Study:
     """One photo as one model sees it, with the explanations asked for so far.
 
-    Nothing here runs the network's trunk again; an explanation is a backward pass from one RoI.
+    Maps are kept at most 1,024 pixels long, boxes are in pixels of the photo. Nothing here runs the
+    network's trunk again; an explanation is a backward pass from one RoI.
     """
 
     predictor: Predictor
@@ -73,14 +75,20 @@ class Study:
         key = (self.choice, kind, method)
         if key not in self.explained:
             started = time.perf_counter()
-            self.explained[key] = self.predictor.explain(
-                self.analysis, self.choice.detection, self.choice.label, kind, method=method
-            )
+            told = self.explain_whole(kind, method)
+            self.explained[key] = replace(told, map=_light(told.map))
             self.seconds[step] = time.perf_counter() - started
             if len(self.explained) > MAX_EXPLANATIONS:
                 self.explained.popitem(last=False)
         self.explained.move_to_end(key)
         return self.explained[key]
+
+    def explain_whole(self, kind: str, method: str) -> Explanation:
+        """An explanation with its map at the photo's size, which is not kept."""
+        choice = self.choice
+        return self.predictor.explain(
+            self.analysis, choice.detection, choice.label, kind, method=method
+        )
 
     def steps(self) -> dict[str, float]:
         """Seconds of every step so far, by name."""
@@ -88,10 +96,13 @@ class Study:
 
     def bytes(self) -> int:
         """About what the photo, its maps and its features take in memory."""
-        height, width = self.prediction.size
-        maps, encoding = 2 + len(self.explained), self.analysis.encoding
-        tensors = (encoding.images.tensors, encoding.f, encoding.f_loc, encoding.f_cls)
-        return height * width * (3 + 4 * maps) + sum(tensor.nbytes for tensor in tensors)
+        (height, width), encoding = self.prediction.size, self.analysis.encoding
+        found = self.prediction
+        maps = [found.localization_map, found.classification_map]
+        maps += [told.map for told in self.explained.values()]
+        arrays = [map for map in maps if map is not None]
+        arrays += [encoding.images.tensors, encoding.f, encoding.f_loc, encoding.f_cls]
+        return 3 * height * width + sum(array.nbytes for array in arrays)
 
 
 @dataclass
@@ -143,15 +154,34 @@ class SessionStore:
         return total > self.max_bytes or len(self.sessions) > self.max_sessions
 
 
-def study_photo(predictor: Predictor, path: str, name: str) -> Study:
+def study_photo(predictor: Predictor, photo, name: str, *maps) -> Study:
     """Run the network on a photo once and choose its first detection.
+
+    Args:
+        photo: whatever `Predictor.analyse` takes. maps: that replace the network's own.
 
     Raises:
         InputError: the photo cannot be read.
     """
-    study = Study(predictor, predictor.analyse(path), name)
+    analysis = predictor.analyse(photo, *maps)
+    found = analysis.prediction
+    found = replace(
+        found,
+        localization_map=_light(found.localization_map),
+        classification_map=_light(found.classification_map),
+    )
+    study = Study(predictor, replace(analysis, prediction=found), name)
     study.choice = first_choice(study)
     return study
+
+
+def _light(map: np.ndarray | None) -> np.ndarray | None:
+    """A map of a large photo, sampled: it is smooth, and twelve of them would be a gigabyte."""
+    if map is None or max(map.shape) <= MAP_SIDE:
+        return map
+    height, width = map.shape
+    scale = MAP_SIDE / max(height, width)
+    return sampled(map, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def first_choice(study: Study) -> Choice:

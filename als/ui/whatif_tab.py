@@ -5,11 +5,11 @@ import numpy as np
 from PIL import Image
 
 from als.errors import InputError
-from als.report.views import Panel
+from als.report.views import Panel, sampled
 from als.ui import parts
 from als.ui.numbers import iou
 from als.ui.panels import attention_panels, detections_panel
-from als.ui.session import Session, SessionStore, Study
+from als.ui.session import Session, SessionStore, Study, study_photo
 from als.ui.settings import Settings
 
 KEEP, ONES, SWAP, ONLY, NEVER = (
@@ -57,14 +57,16 @@ class WhatIfTab:
     def _change(self, session: Session, study: Study, loc: str, cls: str, painting) -> None:
         if not study.predictor.detector.config.attention:
             raise InputError("This model has no attention maps that could be replaced.")
-        found = study.prediction
-        strokes = strokes_of(painting, found.size) if {loc, cls} & {ONLY, NEVER} else None
-        analysis = study.predictor.analyse(
+        found, strokes = study.prediction, None
+        if {loc, cls} & {ONLY, NEVER}:
+            strokes = strokes_of(painting, found.localization_map.shape)
+        session.changed = study_photo(
+            study.predictor,
             study.analysis.image,
-            _map(loc, "classification", found.localization_map, strokes),
-            _map(cls, "localization", found.classification_map, strokes),
+            study.name,
+            _map(loc, "classification", found.localization_map, strokes, found.size),
+            _map(cls, "localization", found.classification_map, strokes, found.size),
         )
-        session.changed = Study(study.predictor, analysis, study.name)
 
     def redraw(self, request: gr.Request, *values):
         """The last result as it is set now; nothing is run."""
@@ -92,19 +94,19 @@ def _panels(study: Study, settings: Settings) -> list[Panel]:
     return [detections_panel(study, settings.threshold, None), *attention]
 
 
-def _map(change: str, other: str, made: np.ndarray, strokes: np.ndarray | None):
-    """What `Predictor.analyse` takes for one map."""
+def _map(change: str, other: str, made: np.ndarray, strokes: np.ndarray | None, size):
+    """What `Predictor.analyse` takes for one map of a photo of `size` (height, width)."""
     if change == SWAP:
         return other
     if change == ONLY:
-        return strokes
+        return sampled(strokes, size)
     if change == NEVER:
-        return made * (1 - strokes)
+        return sampled(made * (1 - strokes), size)
     return 1.0 if change == ONES else None
 
 
 def strokes_of(painting: dict | None, size: tuple[int, int]) -> np.ndarray:
-    """The painted pixels as a map [H, W] of 0 and 1 at the photo's size (height, width).
+    """The painted pixels as a map [H, W] of 0 and 1 of `size` (height, width).
 
     Raises:
         InputError: nothing was painted.
