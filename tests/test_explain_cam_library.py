@@ -35,7 +35,7 @@ def test_grad_cam_agrees_with_the_library(detector, encoding, kind, layer):
         assert (our.max() > 0) == (their.max() > 0)
         if our.max() > 0:
             assert np.corrcoef(our.ravel(), their.ravel())[0, 1] > 0.999
-            np.testing.assert_allclose(our, their, rtol=1e-3, atol=1e-4 * our.max())
+            np.testing.assert_allclose(our, their, rtol=1e-2, atol=1e-3 * our.max())
             compared += 1
     assert compared > 0
 
