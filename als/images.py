@@ -58,11 +58,11 @@ def reduced(image: Image.Image, longest: int) -> Image.Image:
     The networks' own resizing reads four pixels for each new one, so that a large photo would
     reach them full of noise.
     """
-    if max(image.size) <= longest:
+    scale = longest / max(image.size)
+    if scale >= 1:
         return image
-    small = image.copy()
-    small.thumbnail((longest, longest))
-    return small
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    return image.resize(size, Image.Resampling.BOX)
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
@@ -88,10 +88,11 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """A copy, so that the caller's image is never shared and the file can be closed."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # broken EXIF says nothing of the pixels, which are sound
-        return image
+        return image.copy()
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -104,8 +105,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
-    # A copy, so that the caller's image is never shared and the file can be closed.
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _too_large(name: str, size: str, max_pixels: int) -> str:

@@ -30,6 +30,12 @@ def client(url):
     return Client(url, verbose=False)
 
 
+@pytest.fixture(scope="module")
+def web(url):
+    with httpx.Client(base_url=url, timeout=60, follow_redirects=True) as web:
+        yield web
+
+
 @pytest.fixture
 def photo(tmp_path):
     scene(5).save(tmp_path / "scene.png")
@@ -183,40 +189,40 @@ def test_eight_clients_at_once_get_their_own_results(url, tmp_path):
         "file:///etc/passwd",
     ],
 )
-def test_files_outside_the_cache_are_not_served(url, path):
+def test_files_outside_the_cache_are_not_served(web, path):
     for prefix in ("gradio_api/file=", "file=", "gradio_api/file/", "static/", "assets/"):
-        answer = httpx.get(f"{url}{prefix}{path}", follow_redirects=True)
+        answer = web.get(f"/{prefix}{path}")
         assert answer.status_code >= 400, f"{prefix}{path}"
 
 
-def test_a_path_of_the_server_is_no_photo(url):
+def test_a_path_of_the_server_is_no_photo(web):
     """A client may name a path instead of uploading: only uploads are read."""
     data = {"path": str(ROOT / "pyproject.toml"), "meta": {"_type": "gradio.FileData"}}
     body = {"data": [data, 0.5, "", "class score"]}
-    call = httpx.post(f"{url}gradio_api/call/analyse", json=body)
+    call = web.post("/gradio_api/call/analyse", json=body)
     if call.status_code == 200:
         event = call.json()["event_id"]
-        answer = httpx.get(f"{url}gradio_api/call/analyse/{event}", timeout=60).text
+        answer = web.get(f"/gradio_api/call/analyse/{event}").text
         assert "event: error" in answer and "build-backend" not in answer
 
 
-def test_a_file_over_the_limit_is_refused(url):
+def test_a_file_over_the_limit_is_refused(web):
     content = b"\0" * (41 * 2**20)
-    answer = httpx.post(f"{url}gradio_api/upload", files={"files": ("big.png", content)})
+    answer = web.post("/gradio_api/upload", files={"files": ("big.png", content)})
     assert answer.status_code == 413
 
 
-def test_another_site_cannot_read_the_answers(url):
-    answer = httpx.get(f"{url}config", headers={"Origin": "https://example.org"})
+def test_another_site_cannot_read_the_answers(web):
+    answer = web.get("/config", headers={"Origin": "https://example.org"})
     assert answer.headers.get("access-control-allow-origin") != "https://example.org"
     assert answer.headers.get("access-control-allow-origin") != "*"
 
 
-def test_safe_defaults(url):
+def test_safe_defaults(web):
     options = serving()
     assert options["server_name"] == "127.0.0.1" and options["share"] is False
     assert not options.get("allowed_paths") and options["max_file_size"]
-    page = httpx.get(url).text
+    page = web.get("/").text
     config = json.loads(re.search(r"window.gradio_config = (\{.*?\});</script>", page).group(1))
     assert config["analytics_enabled"] is False
     assert "fonts.googleapis" not in page and "cdn." not in page

@@ -65,18 +65,18 @@ class Study:
 
     def class_map(self) -> Explanation:
         """Grad-CAM of the chosen proposal's class score."""
-        return self._explain("Grad-CAM", BOX_KINDS["class score"], "gradcam")
+        return self._explained("Grad-CAM", BOX_KINDS["class score"], "gradcam")
 
     def proposal_map(self, kind: str) -> Explanation:
         """Gradient x activation of the chosen proposal's class score or box (see BOX_KINDS)."""
-        return self._explain("gradient x activation", kind, "gradient_x_activation")
+        return self._explained("gradient x activation", kind, "gradient_x_activation")
 
-    def _explain(self, step: str, kind: str, method: str) -> Explanation:
+    def _explained(self, step: str, kind: str, method: str) -> Explanation:
         key = (self.choice, kind, method)
         if key not in self.explained:
             started = time.perf_counter()
-            told = self.explain_whole(kind, method)
-            self.explained[key] = replace(told, map=_light(told.map))
+            told = self._explain(kind, method, self._light)
+            self.explained[key] = replace(told, box=told.box / self._scale)
             self.seconds[step] = time.perf_counter() - started
             if len(self.explained) > MAX_EXPLANATIONS:
                 self.explained.popitem(last=False)
@@ -85,9 +85,27 @@ class Study:
 
     def explain_whole(self, kind: str, method: str) -> Explanation:
         """An explanation with its map at the photo's size, which is not kept."""
+        return self._explain(kind, method, self.analysis)
+
+    def _explain(self, kind: str, method: str, analysis: Analysis) -> Explanation:
         choice = self.choice
-        return self.predictor.explain(
-            self.analysis, choice.detection, choice.label, kind, method=method
+        return self.predictor.explain(analysis, choice.detection, choice.label, kind, method=method)
+
+    @cached_property
+    def _scale(self) -> np.ndarray:
+        """Pixels of a kept map for each of the photo, for x1 y1 x2 y2."""
+        size = self.prediction.size
+        height, width = light_size(size)
+        return np.tile(np.array([width / size[1], height / size[0]], np.float32), 2)
+
+    @cached_property
+    def _light(self) -> Analysis:
+        """The analysis as of a photo of the size of the kept maps."""
+        found, size = self.prediction, light_size(self.prediction.size)
+        return replace(
+            self.analysis,
+            prediction=replace(found, boxes=found.boxes * self._scale, size=size),
+            encoding=replace(self.analysis.encoding, original_sizes=[size]),
         )
 
     def steps(self) -> dict[str, float]:
@@ -167,21 +185,23 @@ def study_photo(predictor: Predictor, photo, name: str, *maps) -> Study:
     found = analysis.prediction
     found = replace(
         found,
-        localization_map=_light(found.localization_map),
-        classification_map=_light(found.classification_map),
+        localization_map=_sampled(found.localization_map),
+        classification_map=_sampled(found.classification_map),
     )
     study = Study(predictor, replace(analysis, prediction=found), name)
     study.choice = first_choice(study)
     return study
 
 
-def _light(map: np.ndarray | None) -> np.ndarray | None:
-    """A map of a large photo, sampled: it is smooth, and twelve of them would be a gigabyte."""
-    if map is None or max(map.shape) <= MAP_SIDE:
-        return map
-    height, width = map.shape
-    scale = MAP_SIDE / max(height, width)
-    return sampled(map, (max(1, round(height * scale)), max(1, round(width * scale))))
+def light_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the maps that are kept of a photo of `size`: twelve whole maps of a large
+    one would be a gigabyte, and they are smooth."""
+    scale = min(1.0, MAP_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _sampled(map: np.ndarray | None) -> np.ndarray | None:
+    return None if map is None else sampled(map, light_size(map.shape))
 
 
 def first_choice(study: Study) -> Choice:
