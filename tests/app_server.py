@@ -25,7 +25,7 @@ def tiny_predictor(attention: bool = True) -> Predictor:
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The address of the app with a second model without attention; its cache is in `folder`."""
-    from als.ui.app import build_app, serving
+    from als.ui import build_app, serving
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("GRADIO_TEMP_DIR", str(folder))

@@ -14,7 +14,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from als.errors import InputError
-from als.ui.app import launch, serving
+from als.ui import launch, serving
 
 ROOT = Path(__file__).parents[1]
 

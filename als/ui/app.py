@@ -1,13 +1,11 @@
 """The page: which component stands where, and which handler answers which event."""
 
 import importlib.util
-import os
-import tempfile
 from pathlib import Path
 
 import gradio as gr
 
-from als.predictor import Predictor, load
+from als.predictor import Predictor
 from als.ui import parts, whatif_tab
 from als.ui.compare_tab import NO_SECOND, CompareTab
 from als.ui.explain_tab import NO_CLASS, ExplainTab
@@ -21,10 +19,10 @@ from als.ui.settings import (
     build_controls,
     build_threshold,
 )
-from als.ui.style import CSS, ENLARGE, PICK, THEME
+from als.ui.style import ENLARGE, NAME_EXAMPLES, PICK
 from als.ui.whatif_tab import WhatIfTab
 
-MAX_FILE_SIZE = "40mb"
+MAX_WAITING = 64  # events in the queue; who comes later is told that it is full
 CACHE_SECONDS = (600, 3600)  # look every ten minutes, delete what is older than an hour
 EXAMPLES = ("chelsea.png", "astronaut.png", "camera.png", "coffee.png", "rocket.jpg")
 HEAD = (
@@ -38,7 +36,7 @@ PRIVATE = {"api_visibility": "private", "preprocess": False}
 def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks:
     """The page for one model and, on its second tab, another one beside it.
 
-    Use `launch` to serve it; who serves it otherwise passes `theme=THEME, css=CSS` and limits.
+    Use `launch` to serve it; who serves it otherwise passes what `serving` gives.
     """
     store = SessionStore()
     with gr.Blocks(
@@ -47,37 +45,9 @@ def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks
         delete_cache=CACHE_SECONDS,
         fill_width=True,
     ) as app:
-        _html(HEAD + parts.model_line(predictor))
+        _html(HEAD + parts.model_line(predictor), js_on_load=NAME_EXAMPLES)
         explain = ExplainTab(predictor, store)
-        with gr.Row():
-            with gr.Column(scale=3, min_width=300):
-                photo = gr.Image(
-                    type="filepath",
-                    sources=["upload", "webcam", "clipboard"],
-                    label="Photo",
-                    height=240,
-                    elem_id="photo",
-                )
-                status = _html(elem_id="status")
-                gr.Examples(
-                    _examples(),
-                    [photo],
-                    label="Examples",
-                    elem_id="examples",
-                    api_visibility="private",
-                )
-            with gr.Column(scale=4, min_width=300):
-                threshold = build_threshold(predictor.detector.config.score_threshold)
-                table = _html(js_on_load=PICK, elem_id="detections")
-            with gr.Column(scale=3, min_width=300):
-                name = gr.Dropdown(
-                    [NO_CLASS, *predictor.classes],
-                    value=NO_CLASS,
-                    label="Explain",
-                    info="A class can be explained even if nothing of it is detected.",
-                    elem_id="class-choice",
-                )
-                controls = build_controls(threshold)
+        photo, status, table, name, controls = _inputs(predictor)
         with gr.Tabs():
             with gr.Tab("Explain"):
                 sentence = _html(elem_id="sentence")
@@ -90,18 +60,46 @@ def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks
             with gr.Tab("What if") as tab:
                 redraw_whatif = _what_if(tab, WhatIfTab(store), photo, controls)
         _connect(explain, photo, name, controls, shown)
-        gr.on(
-            [component.input for component in controls.redrawing],
-            explain.refresh,
-            controls.inputs,
-            shown,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            **DRAW,
-            **PRIVATE,
-        ).then(**redraw_comparison).then(**redraw_whatif)
+        drawing = [component.input for component in controls.redrawing]
+        draw = {"show_progress": "hidden", "trigger_mode": "always_last"} | DRAW | PRIVATE
+        drawn = gr.on(drawing, explain.refresh, controls.inputs, shown, **draw)
+        drawn.then(**redraw_comparison).then(**redraw_whatif)
         app.unload(_forget(store))
-    return app
+    return app.queue(max_size=MAX_WAITING)
+
+
+def _inputs(predictor: Predictor) -> tuple:
+    """The row above the tabs: (photo, status, table, class to explain, controls)."""
+    with gr.Row():
+        with gr.Column(scale=3, min_width=300):
+            photo = gr.Image(
+                type="filepath",
+                sources=["upload", "webcam", "clipboard"],
+                label="Photo",
+                height=240,
+                elem_id="photo",
+            )
+            status = _html(elem_id="status")
+            gr.Examples(
+                _examples(),
+                [photo],
+                label="Examples",
+                elem_id="examples",
+                api_visibility="private",
+            )
+        with gr.Column(scale=4, min_width=300):
+            threshold = build_threshold(predictor.detector.config.score_threshold)
+            table = _html(js_on_load=PICK, elem_id="detections")
+        with gr.Column(scale=3, min_width=300):
+            name = gr.Dropdown(
+                [NO_CLASS, *predictor.classes],
+                value=NO_CLASS,
+                label="Explain",
+                info="A class can be explained even if nothing of it is detected.",
+                elem_id="class-choice",
+            )
+            controls = build_controls(threshold)
+    return photo, status, table, name, controls
 
 
 def _html(value: str = "", **options) -> gr.HTML:
@@ -258,39 +256,3 @@ def _forget(store: SessionStore):
         store.drop(request.session_hash)
 
     return forget
-
-
-def launch(
-    checkpoint: str | Path | None = None,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    other: str | Path | None = None,
-) -> None:
-    """Serve the app until it is interrupted, from a private cache that is deleted afterwards.
-
-    Args:
-        checkpoint: None for the one that ships. other: a second one to compare it with.
-        host: only this machine by default; whoever opens it to others adds their own protection.
-
-    Raises:
-        InputError: a checkpoint is missing or not one of ours.
-    """
-    predictor = load(checkpoint)
-    second = None if other is None else load(other)
-    with tempfile.TemporaryDirectory(prefix="als-app-") as cache:
-        os.environ["GRADIO_TEMP_DIR"] = cache
-        build_app(predictor, second).launch(**serving(host, port))
-
-
-def serving(host: str = "127.0.0.1", port: int | None = None) -> dict:
-    """How the app is served: nothing is shared, no folder is opened, files are limited."""
-    return {
-        "server_name": host,
-        "server_port": port,
-        "share": False,
-        "max_file_size": MAX_FILE_SIZE,
-        "state_session_capacity": 100,
-        "ssr_mode": False,
-        "theme": THEME,
-        "css": CSS,
-    }

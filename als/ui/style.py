@@ -97,6 +97,17 @@ CSS = """
 .als-small { padding: 1rem; }
 """
 
+# Gradio's pictures of the examples have no words for who cannot see them.
+NAME_EXAMPLES = """
+let tries = 0;
+const timer = setInterval(() => {
+  const images = document.querySelectorAll('#examples .gallery-item img');
+  for (const image of images)
+    image.closest('.gallery-item').ariaLabel = 'Example ' + image.src.split('/').pop();
+  if (images.length || ++tries > 50) clearInterval(timer);
+}, 200);
+"""
+
 # Each picture can fill the screen.
 ENLARGE = """
 element.addEventListener('click', (event) => {

@@ -1,0 +1,48 @@
+"""Serving the page: to this machine alone, with limits, from a cache that does not stay."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from als.predictor import load
+from als.ui.app import build_app
+from als.ui.style import CSS, THEME
+
+MAX_FILE_SIZE = "40mb"
+
+
+def launch(
+    checkpoint: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    other: str | Path | None = None,
+) -> None:
+    """Serve the app until it is interrupted, from a private cache that is deleted afterwards.
+
+    Args:
+        checkpoint: None for the one that ships. other: a second one to compare it with.
+        host: only this machine by default; whoever opens it to others adds their own protection.
+
+    Raises:
+        InputError: a checkpoint is missing or not one of ours.
+    """
+    predictor = load(checkpoint)
+    second = None if other is None else load(other)
+    with tempfile.TemporaryDirectory(prefix="als-app-") as cache:
+        os.environ["GRADIO_TEMP_DIR"] = cache
+        build_app(predictor, second).launch(**serving(host, port))
+
+
+def serving(host: str = "127.0.0.1", port: int | None = None) -> dict:
+    """How the app is served: nothing is shared, no folder is opened, files are limited."""
+    return {
+        "server_name": host,
+        "server_port": port,
+        "share": False,
+        "max_file_size": MAX_FILE_SIZE,
+        "state_session_capacity": 100,
+        "ssr_mode": False,
+        "enable_monitoring": False,
+        "theme": THEME,
+        "css": CSS,
+    }
