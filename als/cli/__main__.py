@@ -1,0 +1,5 @@
+"""`python -m als.cli`."""
+
+from als.cli import main
+
+main()

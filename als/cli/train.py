@@ -1,0 +1,55 @@
+"""`als train` and `als ship`: from a config to a checkpoint, and into the package."""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+
+def train(arguments: list[str]) -> None:
+    """Train a detector: als train configs/compact-stage1.yaml [--resume] [--data.root DIR] ..."""
+    import lightning
+
+    from als.config import TrainConfig
+    from als.evaluation.run import judge_by_id
+    from als.training.run import train as run
+
+    parser = ArgumentParser(prog="als train CONFIG", description=train.__doc__)
+    parser.add_argument("--config", action="config", help="YAML file; CONFIG is short for it")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_class_arguments(TrainConfig)
+    # What the run sets itself; everything else of lightning's Trainer can be given.
+    own = {"max_epochs", "gradient_clip_val", "callbacks", "logger", "default_root_dir"}
+    own |= {"use_distributed_sampler", "plugins", "profiler"}
+    parser.add_class_arguments(lightning.Trainer, "trainer", skip=own, instantiate=False)
+    if arguments and not arguments[0].startswith("-"):
+        arguments = ["--config", *arguments]
+    given = parser.parse_args(arguments)
+    values = parser.instantiate(given).as_dict()
+    values.pop("config", None)
+    resume, options = values.pop("resume"), values.pop("trainer")
+    changed = {k: v for k, v in options.items() if v != parser.get_default(f"trainer.{k}")}
+    print(run(TrainConfig(**values), resume, judge_by_id, **changed))
+
+
+def ship(arguments: list[str]) -> None:
+    """Make a checkpoint the one that ships: als ship CHECKPOINT [--record FILE]"""
+    from als.predictor import SHIPPED
+
+    parser = ArgumentParser(prog="als ship", description=ship.__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--record", type=Path, help="of `als evaluate`; its figures go along")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    given = parser.parse_args(arguments)
+
+    from als.model import load_checkpoint, save_checkpoint
+    from als.records import read_json
+
+    detector, info = load_checkpoint(given.checkpoint)
+    if given.record is not None:
+        record = read_json(given.record)
+        info["figures"] = {
+            "data": record["data"]["split"],
+            **{name: round(record["metrics"][name], 3) for name in ("AP50_area", "AP75", "AP")},
+        }
+    save_checkpoint(detector, given.out, info, half=True)
+    print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB; write its card beside it")
