@@ -1,5 +1,6 @@
 """Says what is wrong with a data set, file by file, before hours of training find out."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,41 +9,49 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from als.data import coco
 from als.data.dataset import read_image
 from als.data.masks import find_masks, read_class_map
-from als.data.voc import (
-    Annotation,
-    Problem,
-    Record,
-    box_problem,
-    class_names,
-    read_annotation,
-    read_split,
-)
+from als.data.record import Problem, Record, box_problem
+from als.data.voc import Annotation, class_names, read_annotation, read_split
 from als.errors import InputError
 
 
-def check_folder(folder: Path, classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read every file of a data set in the VOC layout and tell which are broken.
+def check_folder(
+    folder: Path,
+    classes: Sequence[str] | None = None,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> pd.DataFrame:
+    """Read every file of a data set in VOC's or COCO's layout and tell which are broken.
 
-    folder: a folder with JPEGImages/, or one that holds such folders (VOC2007/, VOC2012/, ...).
-    classes: the class names that may occur; by default those of classes.txt, else VOC's.
+    folder: a folder with JPEGImages/ or with annotations/instances_*.json, or one that holds such
+        folders (VOC2007/, VOC2012/, coco2017/, ...).
+    classes: the class names that may occur; by default those of classes.txt, else VOC's, or the
+        categories of a COCO file.
+    tell: called with sentences about what is unusual but not broken, as images without annotations.
 
     Returns a table with the columns file and problem, a row for each problem; it is empty when
     all is well. Problems are: a file that a split lists is missing, an image that does not decode
-    to its end, XML that does not parse, an unknown class, a box outside the image or of no area,
-    an image size unlike the XML's, a mask that cannot be read or is of another size.
+    to its end, XML or JSON that does not parse, an unknown class, a box outside the image or of no
+    area, an image size unlike the annotation's, a mask that cannot be read or is of another size.
 
     Raises InputError when the folder holds no such data set.
     """
     folder = Path(folder)
-    sets = [part for part in (folder, *sorted(folder.glob("*"))) if (part / "JPEGImages").is_dir()]
-    if not sets:
-        raise InputError(f"{folder}: there is no JPEGImages/ in it or one level below to check.")
-    rows = []
-    for part in sets:
-        known = class_names(part) if classes is None else tuple(classes)
-        rows += [(str(found.file), found.problem) for found in _check_set(part, known)]
+    parts = (folder, *sorted(folder.glob("*")))
+    voc = [part for part in parts if (part / "JPEGImages").is_dir()]
+    in_coco = [(part, split) for part in parts for split in coco.splits(part)]
+    if not voc and not in_coco:
+        raise InputError(
+            f"{folder}: there is no JPEGImages/ and no annotations/instances_*.json in it or one "
+            "level below to check."
+        )
+    found: list[Problem] = []
+    for part in voc:
+        found += _check_set(part, class_names(part) if classes is None else tuple(classes))
+    for part, split in in_coco:
+        found += _check_coco(part, split, classes, tell)
+    rows = [(str(problem.file), problem.problem) for problem in found]
     return pd.DataFrame(rows, columns=["file", "problem"], dtype="str")
 
 
@@ -64,6 +73,30 @@ def readable(
         if not problems:
             kept.append(record)
     return kept
+
+
+def _check_coco(
+    folder: Path, split: str, classes: Sequence[str] | None, tell: Callable[[str], None]
+) -> list[Problem]:
+    """All problems of one split in COCO's layout. Objects of no area are told, not a problem."""
+    found: list[Problem] = []
+    path = coco.annotation_file(folder, split)
+    try:
+        file = coco.read_file(folder, split)
+        names = file.names
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # `coco.notes` says the same
+            entries = list(coco.read_records(folder, split, names, found.append, file))
+    except InputError as error:
+        return [_problem(path, error)]
+    unknown = () if classes is None else sorted(set(names) - set(classes))
+    found += [Problem(path, f"class '{name}' is not known") for name in unknown]
+    for record, _ in tqdm(entries, desc=split, disable=None):
+        found += _image_problems(record.path, record.size)
+    if not found:
+        for sentence in coco.notes(file):
+            tell(sentence)
+    return found
 
 
 def _check_set(folder: Path, known: tuple[str, ...]) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
 from als.data.masks import read_object_map
-from als.data.voc import Record
+from als.data.record import Record
 from als.errors import InputError
 
 Target = dict[str, Any]

@@ -16,10 +16,11 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from als.data.instances import Instances
 from als.errors import InputError
 
-if TYPE_CHECKING:  # voc.py imports this module to find the masks
-    from als.data.voc import Record
+if TYPE_CHECKING:  # record.py imports this module
+    from als.data.record import Record
 
 VOID = 255
 """Pixel value of borders and of regions that nobody labelled; no loss and no measure counts it."""
@@ -30,15 +31,17 @@ class MaskSource:
     """Where the mask of an image lies and what its pixel values mean.
 
     kind: "png", or "sbd-class" or "sbd-instance" for the .mat files of the Semantic Boundaries
-        Dataset (Hariharan et al. 2011).
+        Dataset (Hariharan et al. 2011), or "coco" for objects that are drawn when asked for.
     path: the file.
     names: `names[value - 1]` is the class of a pixel of that value. For a class map these are the
         data set's classes, for an object map the classes of the objects in the order of the XML.
+    instances: the objects to draw; None for a mask in a file of its own.
     """
 
     kind: str
     path: Path
     names: tuple[str, ...]
+    instances: Instances | None = None
 
 
 def find_masks(
@@ -73,7 +76,7 @@ def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
     """The label of every pixel: uint8 [H, W], or None when the image has no mask.
 
     k is `classes[k - 1]`, as in `record.labels`; 0 is the background and every class outside
-    `classes`; 255 is void.
+    `classes`; 255 is void. Where COCO's objects overlap, the smaller is on top.
 
     Raises InputError when the mask cannot be read, has values without a meaning, or has not the
     size of the image.
@@ -81,6 +84,9 @@ def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
     source = record.mask
     if source is None:
         return None
+    table = _label_table(source.names, classes)
+    if source.instances is not None:
+        return source.instances.draw(record.size, table[1:].tolist(), VOID)
     values = _read_values(source)
     if values.shape != record.size:
         raise InputError(
@@ -93,7 +99,7 @@ def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
             f"{source.path}: pixel value {highest} has no meaning, the highest that has one is "
             f"{len(source.names)}; replace the mask or remove it."
         )
-    return _label_table(source.names, classes)[values]
+    return table[values]
 
 
 def read_object_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-from als.data.voc import Record
+from als.data.record import Record
 from als.errors import InputError
 
 Batch = list[tuple[int, int]]
@@ -18,15 +18,16 @@ class AspectBatchSampler(Sampler[Batch]):
     makes at most one mixed batch (and without `drop_last` a smaller one). The images of a batch
     share one seed, so that they draw the same size and need no padding to the largest of several.
     Everything that an epoch yields is a pure function of (seed, epoch), and its length is the
-    same in every epoch.
+    same in every epoch. Several processes share out the batches that one process of the same
+    global batch would see, `batch_size` times `num_replicas`.
 
     Args:
         records: the images, by their size.
         batch_size: images in a batch of one process.
         seed: of the order and of every sample's augmentation.
         shuffle: draw the order anew each epoch; without it batches come in the order of records.
-        num_replicas, rank: how many processes share the epoch and which one this is. All get
-            equally many batches; without `drop_last` the first batches are repeated to that end.
+        num_replicas, rank: how many processes share each batch and which one this is. All get
+            equally many batches; without `drop_last` a part of the last one may be empty.
         drop_last: leave out an incomplete batch.
 
     Attributes:
@@ -45,7 +46,7 @@ class AspectBatchSampler(Sampler[Batch]):
         drop_last: bool = True,
     ) -> None:
         self.portrait = np.array([record.size[0] > record.size[1] for record in records], bool)
-        self.batch_size = batch_size
+        self.global_batch = batch_size * num_replicas
         self.seed = seed
         self.shuffle = shuffle
         self.num_replicas = num_replicas
@@ -61,8 +62,8 @@ class AspectBatchSampler(Sampler[Batch]):
 
     def __len__(self) -> int:
         if self.drop_last:
-            return len(self.portrait) // self.batch_size // self.num_replicas
-        return -(-len(self.portrait) // (self.batch_size * self.num_replicas))
+            return len(self.portrait) // self.global_batch
+        return -(-len(self.portrait) // self.global_batch)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0, that the next iteration yields."""
@@ -75,24 +76,23 @@ class AspectBatchSampler(Sampler[Batch]):
         rng = np.random.default_rng([self.seed, self.epoch])
         batches = self._batches(rng)
         seeds = rng.integers(2**63, size=len(batches))
-        mine = range(self.rank, len(self) * self.num_replicas, self.num_replicas)[skipped:]
-        for turn in mine:
-            seed = int(seeds[turn % len(batches)])
-            yield [(int(i), seed) for i in batches[turn % len(batches)]]
+        for batch, seed in list(zip(batches, seeds, strict=True))[skipped:]:
+            mine = np.array_split(batch, self.num_replicas)[self.rank]
+            yield [(int(i), int(seed)) for i in mine]
 
     def _batches(self, rng: np.random.Generator) -> list[np.ndarray]:
         """All batches of the epoch, for all processes, each an array of indices."""
-        order = np.arange(len(self.portrait))
+        size, order = self.global_batch, np.arange(len(self.portrait))
         if self.shuffle:
             order = rng.permutation(order)
         batches, left_over = [], []
         for group in (order[~self.portrait[order]], order[self.portrait[order]]):
-            full = len(group) - len(group) % self.batch_size
-            batches.extend(group[:full].reshape(-1, self.batch_size))
+            full = len(group) - len(group) % size
+            batches.extend(group[:full].reshape(-1, size))
             left_over.append(group[full:])
         rest = np.concatenate(left_over)
-        batches.extend(rest[i : i + self.batch_size] for i in range(0, len(rest), self.batch_size))
-        if self.drop_last and len(batches[-1]) < self.batch_size:
+        batches.extend(rest[i : i + size] for i in range(0, len(rest), size))
+        if self.drop_last and len(batches[-1]) < size:
             batches.pop()
         if self.shuffle:
             return [batches[i] for i in rng.permutation(len(batches))]

@@ -14,6 +14,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+MEAN_COLOUR = (124, 116, 104)  # of ImageNet, RGB
+
 
 class TidyBoxes(nn.Module):
     """Clips boxes to the image and removes those thinner than a pixel, with their labels.
@@ -44,6 +46,25 @@ def training_transforms(min_sizes: Sequence[int], max_size: int, jitter: bool) -
     if jitter:
         steps.append(v2.RandomPhotometricDistort())
     return v2.Compose([*steps, *_conversion()])
+
+
+def ssd_transforms(side: int) -> nn.Module:
+    """SSD's augmentation (Liu et al. 2016, sections 2.2 and 3.6), float32 [3, side, side].
+
+    Photometric distortion, zooming out (up to 16 times the area, filled with ImageNet's mean), a
+    crop that overlaps an object by a drawn least IoU, horizontal flip, each drawn anew.
+    """
+    fill = {tv_tensors.Image: MEAN_COLOUR, "others": 0}
+    return v2.Compose(
+        [
+            v2.RandomPhotometricDistort(),
+            v2.RandomZoomOut(fill=fill),
+            v2.RandomIoUCrop(),
+            v2.RandomHorizontalFlip(),
+            v2.Resize((side, side)),
+            *_conversion(),
+        ]
+    )
 
 
 def evaluation_transforms() -> nn.Module:

@@ -1,18 +1,22 @@
-"""Reads data sets in the PASCAL VOC layout (Everingham et al. 2010) into plain records."""
+"""Reads data sets into plain records: the PASCAL VOC layout (Everingham et al. 2010) here.
+
+`load_records` is the one door for every layout; folders in COCO's it hands to `als.data.coco`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from als.classes import VOC_CLASSES
+from als.data import coco
 from als.data.masks import MaskSource, find_mask
+from als.data.record import Problem, Record, box_problem, fingerprint, image_size, with_objects
 from als.errors import InputError
 
 __all__ = [
@@ -27,53 +31,10 @@ __all__ = [
     "image_size",
     "load_records",
     "read_annotation",
+    "read_records",
     "read_split",
     "with_objects",
 ]
-
-VOC_CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
-"""The 20 classes in VOC's order, which is also the order of the values in its class masks."""
-
-TOLERANCE = 1.0
-"""Pixels by which a box may leave its image (rounding); it is clipped. More is an error."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """An image and what is known about it.
-
-    image_id: file name without its ending, unique in a list of records.
-    path: the image file.
-    size: (height, width) in pixels.
-    boxes: float32 [N, 4], x1 y1 x2 y2 in pixels, 0-based and half-open (x2 - x1 is the width).
-    labels: int64 [N], 1 to C: the place in `classes`, plus one.
-    difficult: bool [N], marked as hard to recognise; neither trained on nor counted.
-    mask: where the segmentation is, None when there is none.
-    """
-
-    image_id: str
-    path: Path
-    size: tuple[int, int]
-    boxes: np.ndarray
-    labels: np.ndarray
-    difficult: np.ndarray
-    mask: MaskSource | None
-
-
-class Problem(InputError):
-    """One file of a data set cannot be used: `file` is which, `problem` what is wrong with it.
-
-    `str()` of it is a sentence, as of every InputError.
-    """
-
-    def __init__(self, file: Path, problem: str) -> None:
-        super().__init__(f"{file}: {problem}.")
-        self.file = file
-        self.problem = problem
 
 
 @dataclass(frozen=True)
@@ -95,13 +56,15 @@ def load_records(
     classes: Sequence[str],
     on_error: Callable[[Problem], None] | None = None,
 ) -> list[Record]:
-    """Read the images and annotations of one or several splits, in the order of the split files.
+    """Read the images and annotations of one or several splits, in the order of the files.
 
-    spec: splits joined by "+", each FOLDER:SPLIT, as "VOC2007:trainval + VOC2012:trainval".
-    root: the folder that holds those folders. Each needs Annotations/, JPEGImages/ and
-        ImageSets/Main/SPLIT.txt; SegmentationClass/, SegmentationObject/ and SBD/ are used for
-        masks where they are. A file classes.txt (a name a line) says what the values in the class
-        masks mean; without it they are VOC's.
+    spec: splits joined by "+", each FOLDER:SPLIT, as "VOC2007:trainval + VOC2012:trainval" or
+        "coco2017:val2017".
+    root: the folder that holds those folders. One that holds annotations/instances_SPLIT.json is
+        read in COCO's layout, see `als.data.coco`. Any other needs VOC's: Annotations/,
+        JPEGImages/ and ImageSets/Main/SPLIT.txt; SegmentationClass/, SegmentationObject/ and SBD/
+        are used for masks where they are. A file classes.txt (a name a line) says what the values
+        in the class masks mean; without it they are VOC's.
     classes: what to detect; objects of other classes are left out. Images without any object of
         `classes` are kept, since an evaluation counts false detections on them too.
     on_error: called with every broken file (no such image, XML that does not parse, box
@@ -117,16 +80,16 @@ def load_records(
     records: dict[str, Record] = {}
     seen: set[str] = set()
     for folder, split in _parse_spec(spec, Path(root)):
-        table = class_names(folder)
-        for image_id in read_split(folder, split):
-            try:
-                if image_id in records:
-                    listing = folder / "ImageSets" / "Main" / f"{split}.txt"
-                    raise Problem(listing, f"lists {image_id}, which '{spec}' already holds")
-                records[image_id], names = _read_record(folder, image_id, classes, table)
-                seen.update(names)
-            except Problem as error:
-                report(error)
+        is_coco = coco.is_layout(folder, split)
+        listing = coco.annotation_file(folder, split) if is_coco else _listing(folder, split)
+        read = coco.read_records if is_coco else read_records
+        for record, names in read(folder, split, classes, report):
+            if record.image_id in records:
+                told = f"lists {record.image_id}, which '{spec}' already holds"
+                report(Problem(listing, told))
+                continue
+            records[record.image_id] = record
+            seen.update(names)
     if problems:
         raise InputError(
             f"{problems[0]} It is one of {len(problems)} broken files in '{spec}'; "
@@ -140,23 +103,19 @@ def load_records(
     return list(records.values())
 
 
-def with_objects(records: Iterable[Record]) -> list[Record]:
-    """The records that can be trained on: those with an object that is not difficult."""
-    return [record for record in records if not record.difficult.all()]
+def read_records(
+    folder: Path, split: str, classes: Sequence[str], report: Callable[[Problem], None]
+) -> Iterator[tuple[Record, tuple[str, ...]]]:
+    """Each image of a split in the VOC layout, with the names of all objects in its XML.
 
-
-def fingerprint(records: Iterable[Record]) -> str:
-    """16 hex digits that name this ground truth: ids, sizes, boxes, labels, difficult marks.
-
-    The same on every machine, below every root and in every order of the records.
+    `report` is told each image that cannot be used. Raises InputError as `read_split` does.
     """
-    digest = hashlib.sha256()
-    for record in sorted(records, key=lambda record: record.image_id):
-        digest.update(f"{record.image_id} {record.size} {len(record.labels)}\n".encode())
-        digest.update(record.boxes.astype("<f4").tobytes())
-        digest.update(record.labels.astype("<i8").tobytes())
-        digest.update(record.difficult.astype("u1").tobytes())
-    return digest.hexdigest()[:16]
+    table = class_names(folder)
+    for image_id in read_split(folder, split):
+        try:
+            yield _read_record(folder, image_id, tuple(classes), table)
+        except Problem as error:
+            report(error)
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
@@ -172,7 +131,7 @@ def read_split(folder: Path, split: str) -> list[str]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; is the data root right?")
-    path = folder / "ImageSets" / "Main" / f"{split}.txt"
+    path = _listing(folder, split)
     if not path.is_file():
         splits = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
         raise InputError(f"{path}: there is no such split file; the splits here are: {splits}.")
@@ -202,19 +161,6 @@ def read_annotation(path: Path) -> Annotation:
         boxes=np.array([box for _, box, _ in objects], dtype=np.float32).reshape(-1, 4),
         difficult=np.array([difficult for _, _, difficult in objects], dtype=np.bool_),
     )
-
-
-def box_problem(box: np.ndarray, size: tuple[int, int]) -> str | None:
-    """What is wrong with a box in an image of `size` (height, width), or None."""
-    x1, y1, x2, y2 = box.tolist()
-    height, width = size
-    # Corners are told as the XML has them: 1-based and inclusive.
-    told = f"box {x1 + 1:g} {y1 + 1:g} {x2:g} {y2:g}"
-    if not (x2 > x1 and y2 > y1):
-        return f"{told} has no area"
-    if min(x1, y1) < -TOLERANCE or x2 > width + TOLERANCE or y2 > height + TOLERANCE:
-        return f"{told} lies outside the image of {width}x{height} pixels"
-    return None
 
 
 _SIZE_KEYS = ("height", "width")
@@ -257,13 +203,8 @@ def _read_record(
     return record, annotation.names
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the head of an image file. Raises Problem when it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise Problem(path, f"the image cannot be opened ({error})") from error
+def _listing(folder: Path, split: str) -> Path:
+    return folder / "ImageSets" / "Main" / f"{split}.txt"
 
 
 def _parse_spec(spec: str, root: Path) -> list[tuple[Path, str]]:

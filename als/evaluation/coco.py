@@ -8,6 +8,7 @@ detections per image and class. All values are fractions in 0..1.
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -21,21 +22,26 @@ _MEASURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def coco_metrics(
-    detections: Sequence[Detections], coco_gt: COCO, image_ids: Sequence[int | str]
+    detections: Sequence[Detections],
+    coco_gt: COCO,
+    image_ids: Sequence[int | str],
+    classes: Sequence[str] | None = None,
 ) -> dict[str, float | dict[str, float]]:
     """AP, AP50, AP75, APs, APm, APl and per_class {class name: AP}, over `image_ids` only.
 
     detections[i] belongs to image_ids[i]; an image of `coco_gt` not named there is not judged.
-    Label k is the k-th category of `coco_gt` by rising id (COCO's own ids have gaps). A measure
-    without ground truth, -1 in pycocotools, is NaN. Raises InputError on lists of different length,
-    on ids that `coco_gt` lacks or that come twice, and on labels without a category.
+    Label k is the category `classes[k - 1]`, and only these are judged; without `classes` it is
+    the k-th category of `coco_gt` by rising id (COCO's own ids have gaps). A measure without ground
+    truth, -1 in pycocotools, is NaN. Raises InputError on lists of different length, on ids that
+    `coco_gt` lacks or that come twice, and on classes or labels without a category.
     """
     _check_image_ids(image_ids, coco_gt, len(detections))
-    categories = sorted(coco_gt.getCatIds())
+    categories = _category_ids(coco_gt, classes)
     results = _results(detections, coco_gt, image_ids, categories)
     with _quiet():
         evaluator = COCOeval(coco_gt, results, iouType="bbox")
         evaluator.params.imgIds = list(image_ids)
+        evaluator.params.catIds = sorted(categories)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -47,9 +53,15 @@ def coco_metrics(
     precision = evaluator.eval["precision"][:, :, :, 0, -1]
     metrics["per_class"] = {
         coco_gt.cats[category]["name"]: _nan_if_absent(precision[:, :, k].mean())
-        for k, category in enumerate(categories)
+        for k, category in enumerate(sorted(categories))
     }
     return metrics
+
+
+def read_ground_truth(path: Path) -> COCO:
+    """An annotation file of COCO as pycocotools reads it: areas of masks, and crowds, are in it."""
+    with _quiet():
+        return COCO(str(path))
 
 
 def as_coco(
@@ -98,6 +110,18 @@ def _annotations(ground_truths: Sequence[GroundTruth], n_classes: int) -> list[d
         {"id": n, "image_id": i + 1, "category_id": k, "bbox": box, "area": area, "iscrowd": crowd}
         for n, (i, k, box, area, crowd) in enumerate(rows, start=1)
     ]
+
+
+def _category_ids(coco_gt: COCO, classes: Sequence[str] | None) -> list[int]:
+    """The category id of each label, in the order of labels."""
+    if classes is None:
+        return sorted(coco_gt.getCatIds())
+    id_of = {category["name"]: id_ for id_, category in coco_gt.cats.items()}
+    if unknown := [name for name in classes if name not in id_of]:
+        raise InputError(
+            f"The COCO ground truth has no category '{unknown[0]}'; check the class names."
+        )
+    return [id_of[name] for name in classes]
 
 
 def _results(

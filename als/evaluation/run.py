@@ -11,14 +11,16 @@ from tqdm import tqdm
 
 from als.data.dataset import DetectionDataset, collate
 from als.data.masks import read_object_map
+from als.data.record import Record, fingerprint
 from als.data.sampler import AspectBatchSampler
 from als.data.transforms import evaluation_transforms
-from als.data.voc import Record, fingerprint
 from als.evaluation import Detections, GroundTruth
-from als.evaluation.coco import as_coco, coco_metrics
+from als.evaluation.coco import as_coco, coco_metrics, read_ground_truth
+from als.evaluation.confusion import confusion
 from als.evaluation.maps import correlation, object_iou, spread
+from als.evaluation.saved import save_detections
 from als.evaluation.voc import voc_ap
-from als.model import Detector
+from als.model import AnyDetector
 from als.model.grid import map_to_image
 from als.records import machine, revision
 
@@ -26,25 +28,39 @@ BATCH_SIZE = 8
 
 
 def evaluate(
-    detector: Detector, records: Sequence[Record], workers: int = 1, progress: bool = True
+    detector: AnyDetector,
+    records: Sequence[Record],
+    workers: int = 1,
+    progress: bool = True,
+    keep: Path | None = None,
 ) -> dict:
     """Detect on all records and judge detections and maps.
 
+    keep: a file for the detections themselves, see `als.evaluation.saved`.
+
     Returns:
         A record: metrics (AP50_11point, AP50_area, AP75, AP of VOC and COCO's AP, AP50, AP75,
-        each a fraction), per_class, maps (None without attention), data, machine, seconds.
+        each a fraction), per_class, maps (None without attention), confusion (see
+        `als.evaluation.confusion`), data, machine, seconds.
     """
     started = time.perf_counter()
     detections, maps = detect_all(detector, records, workers, progress)
     seconds = time.perf_counter() - started
+    if keep is not None:
+        save_detections(keep, [record.image_id for record in records], detections)
     classes = detector.config.classes
     metrics, per_class = judge(detections, records, classes)
     return {
         "metrics": metrics,
         "per_class": per_class,
         "maps": _mean_maps(maps),
+        "confusion": confusion(detections, truths_of(records), classes),
         "config": detector.config.to_dict(),
-        "data": {"images": len(records), "fingerprint": fingerprint(records)},
+        "data": {
+            "images": len(records),
+            "fingerprint": fingerprint(records),
+            "COCO_areas": "masks" if _coco_file(records) else "boxes",
+        },
         "revision": revision(),
         "machine": machine(),
         "seconds": {"detection": seconds, "images_per_second": len(records) / seconds},
@@ -53,7 +69,7 @@ def evaluate(
 
 @torch.no_grad()
 def detect_all(
-    detector: Detector, records: Sequence[Record], workers: int = 1, progress: bool = True
+    detector: AnyDetector, records: Sequence[Record], workers: int = 1, progress: bool = True
 ) -> tuple[list[Detections], list[dict[str, float]]]:
     """Detections of every record, in the records' order, and figures of each image's maps.
 
@@ -81,15 +97,27 @@ def detect_all(
     return [by_id[record.image_id] for record in records], maps
 
 
+def truths_of(records: Sequence[Record]) -> list[GroundTruth]:
+    """The objects of records as what evaluation takes."""
+    return [GroundTruth(r.boxes, r.labels, r.difficult) for r in records]
+
+
 def judge(
     detections: Sequence[Detections], records: Sequence[Record], classes: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """(mean metrics, metrics per class) of detections, by VOC's and COCO's definitions."""
-    truths = [GroundTruth(r.boxes, r.labels, r.difficult) for r in records]
+    """(mean metrics, metrics per class) of detections, by VOC's and COCO's definitions.
+
+    Records that all come from one COCO file are judged for COCO's measures on that file itself,
+    with its crowds and the areas of its masks; others on their boxes, see `as_coco`.
+    """
+    truths = truths_of(records)
     voc = voc_ap(detections, truths, classes)
-    coco = coco_metrics(
-        detections, as_coco(truths, [r.size for r in records], classes), range(1, len(records) + 1)
-    )
+    if (file := _coco_file(records)) is not None:
+        ids = [record.coco.image_id for record in records]
+        coco = coco_metrics(detections, read_ground_truth(file), ids, classes)
+    else:
+        made = as_coco(truths, [record.size for record in records], classes)
+        coco = coco_metrics(detections, made, range(1, len(records) + 1))
     coco.pop("per_class")
     metrics = dict(voc.mean) | {f"COCO_{name}": value for name, value in coco.items()}
     per_class = {
@@ -100,12 +128,18 @@ def judge(
     return metrics, per_class
 
 
+def _coco_file(records: Sequence[Record]) -> Path | None:
+    """The COCO file that all records come from, None when there is no such one."""
+    files = {record.coco.file if record.coco else None for record in records}
+    return files.pop() if len(files) == 1 else None
+
+
 def judge_by_id(
     found: dict[str, dict[str, np.ndarray]], records: Sequence[Record], classes: Sequence[str]
 ) -> dict[str, float]:
     """AP50 (area), AP75 and AP of detections by image id, for the validation of a training."""
     detections = [Detections(**found[record.image_id]) for record in records]
-    truths = [GroundTruth(r.boxes, r.labels, r.difficult) for r in records]
+    truths = truths_of(records)
     mean = voc_ap(detections, truths, classes).mean
     return {"AP50": mean["AP50_area"], "AP75": mean["AP75"], "AP": mean["AP"]}
 

@@ -1,0 +1,158 @@
+"""Writes a data set in the VOC layout as one in COCO's layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from als.data.instances import write_runs
+from als.data.masks import VOID, MaskSource, read_class_map
+from als.data.record import Problem, Record
+from als.data.voc import class_names, read_records
+from als.errors import InputError
+
+
+def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
+    """Write splits of a VOC-layout folder to `out` in COCO's layout, complete or not at all.
+
+    folder: with JPEGImages/, Annotations/ and ImageSets/Main/SPLIT.txt.
+    out: gets annotations/instances_SPLIT.json and SPLIT/ with the images, which are hard links to
+        those of `folder` where the file system allows it, and copies elsewhere.
+
+    - Categories are the folder's classes, ids from 1. An image's id is its place among all of the
+      folder's annotation files by name, from 1: the same in every split and every run.
+    - Boxes are x, y, width, height, 0-based. A difficult object becomes a crowd, the only mark by
+      which COCO leaves an object out of the count.
+    - Segmentations are RLE, of each object its pixels in SegmentationObject/. Where there is only a
+      class mask (also SBD's), it is the pixels of its class inside its box, which are not its own
+      alone where two objects of a class overlap. A difficult object without a pixel of its own
+      gets the void pixels inside its box, which is where VOC puts it. Any other object without a
+      pixel, and every object of an image without a mask, gets no segmentation, and the area of its
+      box.
+    - Void pixels, and object pixels that belong to no box, are kept as RLE in the image's entry
+      "void", which COCO has not and other programs pass over.
+
+    Returns the number of images of each split. Raises InputError when `out` is not empty, and for
+    anything in the data set that is broken.
+    """
+    folder, out = Path(folder), Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: it exists and is not empty; name a new folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        counts = {split: _write_split(folder, split, aside) for split in splits}
+        aside.chmod(0o755)  # mkdtemp lets nobody else in
+        aside.replace(out)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return counts
+
+
+def _write_split(folder: Path, split: str, out: Path) -> int:
+    classes = class_names(folder)
+    records = [record for record, _ in _complete(folder, split, classes)]
+    files = sorted((folder / "Annotations").glob("*.xml"))
+    ids = {path.stem: number for number, path in enumerate(files, start=1)}
+    images, annotations = [], []
+    (out / "annotations").mkdir(exist_ok=True)
+    (out / split).mkdir()
+    for record in tqdm(records, desc=split, disable=None):
+        _link(record.path, out / split / record.path.name)
+        objects, void = _segment(folder, record, classes)
+        height, width = record.size
+        entry = {"id": ids[record.image_id], "file_name": record.path.name}
+        images.append(entry | {"height": height, "width": width} | ({"void": void} if void else {}))
+        for annotation in objects:
+            place = {"id": len(annotations) + 1, "image_id": entry["id"]}
+            annotations.append(place | annotation)
+    content = {
+        "info": {"description": f"{split} of {folder.name}, converted from the VOC layout"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": k, "name": name} for k, name in enumerate(classes, start=1)],
+    }
+    (out / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return len(images)
+
+
+def _complete(folder: Path, split: str, classes: tuple[str, ...]):
+    """The records of a split; every broken file and every object of no known class stops it."""
+
+    def stop(problem: Problem) -> None:
+        raise problem
+
+    for record, names in read_records(folder, split, classes, stop):
+        if unknown := sorted(set(names) - set(classes)):
+            raise InputError(
+                f"{folder / 'Annotations' / record.image_id}.xml: class '{unknown[0]}' is not among"
+                " the data set's classes; name them all in classes.txt."
+            )
+        yield record, names
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _segment(
+    folder: Path, record: Record, classes: tuple[str, ...]
+) -> tuple[list[dict], dict | None]:
+    """The annotations of an image, without ids, and its void pixels as RLE (None without)."""
+    labels = read_class_map(record, classes)
+    numbers = _object_numbers(folder, record)
+    covered = np.zeros(record.size, dtype=bool)
+    annotations = []
+    for index in range(len(record.labels)):
+        x1, y1, x2, y2 = (float(value) for value in record.boxes[index])
+        annotation = {
+            "category_id": int(record.labels[index]),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": (x2 - x1) * (y2 - y1),
+            "iscrowd": int(record.difficult[index]),
+            "segmentation": [],
+        }
+        if labels is not None:
+            inside = _pixels(record, index, labels, numbers)
+            covered |= inside
+            if inside.any():
+                annotation["segmentation"] = write_runs(inside)
+                annotation["area"] = int(inside.sum())
+        annotations.append(annotation)
+    if labels is None:
+        return annotations, None
+    void = (labels == VOID) | ((labels > 0) & ~covered)
+    return annotations, write_runs(void) if void.any() else None
+
+
+def _object_numbers(folder: Path, record: Record) -> np.ndarray | None:
+    """The number of the object, in the order of the XML, of each pixel; None without such a map."""
+    path = folder / "SegmentationObject" / f"{record.image_id}.png"
+    if not path.is_file():
+        return None
+    names = tuple(f"object {number}" for number in range(1, len(record.labels) + 1))
+    # Read as a class map of which every object is a class of its own.
+    return read_class_map(replace(record, mask=MaskSource("png", path, names)), names)
+
+
+def _pixels(
+    record: Record, index: int, labels: np.ndarray, numbers: np.ndarray | None
+) -> np.ndarray:
+    """The pixels of object `index` of a record: bool [H, W]."""
+    x1, y1, x2, y2 = record.boxes[index]
+    box = np.zeros(record.size, dtype=bool)
+    box[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = True
+    own = numbers == index + 1 if numbers is not None else (labels == record.labels[index]) & box
+    return (labels == VOID) & box if record.difficult[index] and not own.any() else own

@@ -1,0 +1,204 @@
+"""Downloads the paper's data sets and unpacks them where `als.data.voc.load_records` looks."""
+
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from torchvision.datasets.sbd import SBDataset
+from torchvision.datasets.voc import DATASET_YEAR_DICT
+
+from als.data.check import check_folder
+from als.data.download import Archive, Unreachable, arrived, fetch
+from als.errors import InputError
+
+ARCHIVES = "archives"
+"""Folder below the data root for what was downloaded. It may be deleted afterwards."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A folder of a data set and what it is unpacked from.
+
+    target: the folder, below the data root.
+    inner: the folder within the archives that becomes it.
+    archives: all are unpacked into one another (VOC2007 comes as two).
+    only: names below `inner` that are kept; empty keeps all.
+    needs: a folder below the data root that must be there first.
+    """
+
+    target: str
+    inner: str
+    archives: tuple[Archive, ...]
+    only: tuple[str, ...] = ()
+    needs: str = ""
+
+
+def _voc(key: str, size: int) -> Archive:
+    """An archive of VOC as torchvision knows it. A tar is not compressed: unpacked it is as big."""
+    known = DATASET_YEAR_DICT[key]
+    return Archive(known["url"], "md5", known["md5"], size, size)
+
+
+def _coco(path: str, sha256: str, size: int, unpacked: int) -> Archive:
+    """torchvision knows no checksums of COCO; these are those of TensorFlow Datasets."""
+    return Archive(f"http://images.cocodataset.org/{path}", "sha256", sha256, size, unpacked)
+
+
+_TRAIN = "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929"
+_VAL = "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05"
+_INSTANCES = "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268"
+
+SETS: Mapping[str, tuple[Part, ...]] = {
+    "voc07+12": (
+        Part(
+            "VOC2007",
+            "VOCdevkit/VOC2007",
+            (_voc("2007", 460_032_000), _voc("2007-test", 451_020_800)),
+        ),
+        Part("VOC2012", "VOCdevkit/VOC2012", (_voc("2012", 1_999_639_040),)),
+    ),
+    "sbd": (
+        Part(
+            "VOC2012/SBD",
+            "benchmark_RELEASE/dataset",
+            # Sizes rounded up.
+            (Archive(SBDataset.url, "md5", SBDataset.md5, 1_500_000_000, 1_000_000_000),),
+            only=("cls", "inst"),  # its images are VOC2012's
+            needs="VOC2012",
+        ),
+    ),
+    "coco2017": (
+        Part(
+            "coco2017/annotations",
+            "annotations",
+            (
+                _coco(
+                    "annotations/annotations_trainval2017.zip", _INSTANCES, 252_907_541, 500_000_000
+                ),
+            ),
+            only=("instances_train2017.json", "instances_val2017.json"),
+        ),
+        Part(
+            "coco2017/val2017",
+            "val2017",
+            (_coco("zips/val2017.zip", _VAL, 815_585_330, 850_000_000),),
+        ),
+        Part(
+            "coco2017/train2017",
+            "train2017",
+            (_coco("zips/train2017.zip", _TRAIN, 19_336_861_798, 19_800_000_000),),
+        ),
+    ),
+}
+"""What can be prepared, by name. Sizes in bytes."""
+
+
+def prepare(
+    name: str,
+    root: Path,
+    sets: Mapping[str, tuple[Part, ...]] = SETS,
+    tell: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Download, check and unpack a data set below `root`, then look through its files.
+
+    Folders that are there are left as they are. The others appear whole or not at all; a download
+    that breaks goes on where it was, also in the next call. The archives stay in ROOT/archives.
+
+    name: a key of `sets`. tell: called with each sentence about what is done.
+
+    Returns the table of `als.data.check.check_folder`. Raises InputError when the disk is too
+    small, when a server cannot be reached (it says what to download by hand and where to put it),
+    when a checksum is wrong, and when another data set must be prepared first.
+    """
+    if name not in sets:
+        raise InputError(f"'{name}' is no data set that can be prepared; {', '.join(sets)} are.")
+    root, parts = Path(root), sets[name]
+    lacking = [part for part in parts if not (root / part.target).exists()]
+    for part in lacking:
+        if part.needs and not (root / part.needs).is_dir():
+            raise InputError(f"{root / part.needs}: '{name}' belongs in it; prepare that first.")
+    _check_disk(name, root, lacking, tell)
+    for part in lacking:
+        _unpack(part, [_fetch(a, root, lacking) for a in part.archives], root)
+        tell(f"{root / part.target}: unpacked")
+    if lacking:
+        tell(f"{root / ARCHIVES}: no longer needed, may be deleted")
+    folders = dict.fromkeys(part.target.partition("/")[0] for part in parts)
+    return pd.concat(
+        [check_folder(root / folder, tell=tell) for folder in folders], ignore_index=True
+    )
+
+
+def _check_disk(name: str, root: Path, parts: Iterable[Part], tell: Callable[[str], None]) -> None:
+    """Tell what will be downloaded, and raise InputError if the disk cannot hold it."""
+    root.mkdir(parents=True, exist_ok=True)
+    needed = 0
+    for part in parts:
+        load = sum(max(a.size - arrived(a, root / ARCHIVES), 0) for a in part.archives)
+        unpacked = sum(archive.unpacked for archive in part.archives)
+        tell(f"{root / part.target}: {_told(load)} to download, {_told(unpacked)} unpacked")
+        needed += load + unpacked
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise InputError(
+            f"{root}: '{name}' needs {_told(needed)} here but {_told(free)} are free; make room or "
+            "choose another folder."
+        )
+
+
+def _fetch(archive: Archive, root: Path, parts: Iterable[Part]) -> Path:
+    folder = root / ARCHIVES
+    try:
+        return fetch(archive, folder)
+    except Unreachable as error:
+        urls = [a.url for part in parts for a in part.archives if not (folder / a.name).is_file()]
+        raise InputError(
+            f"{str(error).removesuffix('.')}; give the command again later, or download "
+            f"{' and '.join(urls)} by hand into {folder} and give it then."
+        ) from error
+
+
+def _unpack(part: Part, archives: Iterable[Path], root: Path) -> None:
+    """Unpack aside, then rename, so that `part.target` is never there in part."""
+    target = root / part.target
+    aside = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=root))
+    try:
+        for path in archives:
+            _extract(path, part, aside)
+            if not (aside / part.inner).is_dir():
+                raise InputError(f"{path}: there is no {part.inner} in it; is it the right file?")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (aside / part.inner).rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _extract(path: Path, part: Part, out: Path) -> None:
+    """Extract what is kept. Both formats refuse names that lead out of `out`."""
+
+    def is_kept(name: str) -> bool:
+        inner, below = f"{part.inner}/", name.removeprefix(f"{part.inner}/")
+        return name.startswith(inner) and (not part.only or below.split("/")[0] in part.only)
+
+    try:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as file:
+                file.extractall(out, [name for name in file.namelist() if is_kept(name)])
+        else:
+            with tarfile.open(path) as file:
+                kept = (member for member in file if is_kept(member.name))
+                file.extractall(out, kept, filter="data")
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+        raise InputError(
+            f"{path}: it cannot be unpacked ({error}); remove it and give the command again."
+        ) from error
+
+
+def _told(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,105 @@
+"""An image and what is known about it, whatever layout it was read from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from als.data.masks import MaskSource
+from als.errors import InputError
+
+TOLERANCE = 1.0
+"""Pixels by which a box may leave its image (rounding); it is clipped. More is an error."""
+
+
+@dataclass(frozen=True)
+class CocoEntry:
+    """Where an image stands in COCO's annotations: the JSON file, and its id there."""
+
+    file: Path
+    image_id: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """An image and what is known about it.
+
+    image_id: file name without its ending, unique in a list of records.
+    path: the image file.
+    size: (height, width) in pixels.
+    boxes: float32 [N, 4], x1 y1 x2 y2 in pixels, 0-based and half-open (x2 - x1 is the width).
+    labels: int64 [N], 1 to C: the place in `classes`, plus one.
+    difficult: bool [N], marked as hard to recognise, or a crowd in COCO; neither trained on nor
+        counted.
+    mask: where the segmentation is, None when there is none.
+    coco: the image's entry in the COCO file that it was read from, None for other layouts.
+    """
+
+    image_id: str
+    path: Path
+    size: tuple[int, int]
+    boxes: np.ndarray
+    labels: np.ndarray
+    difficult: np.ndarray
+    mask: MaskSource | None
+    coco: CocoEntry | None = None
+
+
+class Problem(InputError):
+    """One file of a data set cannot be used: `file` is which, `problem` what is wrong with it.
+
+    `str()` of it is a sentence, as of every InputError.
+    """
+
+    def __init__(self, file: Path, problem: str) -> None:
+        super().__init__(f"{file}: {problem}.")
+        self.file = file
+        self.problem = problem
+
+
+def with_objects(records: Iterable[Record]) -> list[Record]:
+    """The records that can be trained on: those with an object that is not difficult."""
+    return [record for record in records if not record.difficult.all()]
+
+
+def fingerprint(records: Iterable[Record]) -> str:
+    """16 hex digits that name this ground truth: ids, sizes, boxes, labels, difficult marks.
+
+    The same on every machine, below every root and in every order of the records.
+    """
+    digest = hashlib.sha256()
+    for record in sorted(records, key=lambda record: record.image_id):
+        digest.update(f"{record.image_id} {record.size} {len(record.labels)}\n".encode())
+        digest.update(record.boxes.astype("<f4").tobytes())
+        digest.update(record.labels.astype("<i8").tobytes())
+        digest.update(record.difficult.astype("u1").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def box_problem(box: np.ndarray, size: tuple[int, int], told: str | None = None) -> str | None:
+    """What is wrong with a box (x1 y1 x2 y2) in an image of `size` (height, width), or None.
+
+    told: the box as its file writes it; by default as VOC's XML does, 1-based and inclusive.
+    """
+    x1, y1, x2, y2 = box.tolist()
+    height, width = size
+    told = told or f"box {x1 + 1:g} {y1 + 1:g} {x2:g} {y2:g}"
+    if not (x2 > x1 and y2 > y1):
+        return f"{told} has no area"
+    if min(x1, y1) < -TOLERANCE or x2 > width + TOLERANCE or y2 > height + TOLERANCE:
+        return f"{told} lies outside the image of {width}x{height} pixels"
+    return None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) from the head of an image file. Raises Problem when it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except OSError as error:
+        raise Problem(path, f"the image cannot be opened ({error})") from error
