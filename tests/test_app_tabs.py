@@ -9,7 +9,7 @@ import pytest
 from app_server import scene, tiny_predictor
 
 from als.report.views import RULES, Look
-from als.ui import parts, whatif_tab
+from als.ui import parts
 from als.ui.compare_tab import CompareTab
 from als.ui.explain_tab import NO_CLASS, ExplainTab
 from als.ui.export import write_files
@@ -223,70 +223,6 @@ def test_a_checkpoint_of_somebody_else_is_refused_with_one_sentence(tab, tmp_pat
     payload = {"path": str(tmp_path / "other.safetensors"), "orig_name": "other.safetensors"}
     said = compare.load_checkpoint(request, payload, *VALUES)[0]
     assert 'role="alert"' in said and "other.safetensors" in said and str(tmp_path) not in said
-
-
-@pytest.fixture
-def what_if(tab):
-    return whatif_tab.WhatIfTab(tab[0].store), tab[1]
-
-
-def test_ones_and_swapped_maps_change_what_is_found(what_if):
-    tab, request = what_if
-    session = tab.store.get("a")
-    made = session.photo.prediction
-    tab.run(request, whatif_tab.ONES, whatif_tab.ONES, None, *VALUES)
-    assert session.changed.prediction.localization_map.min() == 1
-    assert session.changed.prediction.classification_map.min() == 1
-    assert not np.array_equal(session.changed.prediction.scores, made.scores)
-    tab.run(request, whatif_tab.SWAP, whatif_tab.SWAP, None, *VALUES)
-    swapped = session.changed.prediction
-    assert np.allclose(swapped.localization_map, made.classification_map, atol=1e-6)
-    assert np.allclose(swapped.classification_map, made.localization_map, atol=1e-6)
-
-
-def test_keeping_both_maps_changes_nothing(what_if):
-    tab, request = what_if
-    tab.run(request, whatif_tab.KEEP, whatif_tab.KEEP, None, *VALUES)
-    session = tab.store.get("a")
-    for before, after in ((session.photo.prediction, session.changed.prediction),):
-        assert np.array_equal(before.boxes, after.boxes)
-    rows = whatif_tab.changes_of(session.photo, session.changed, 0.3)
-    assert rows and all(first == second and both == "1.00" for _, first, second, both in rows)
-
-
-def test_painted_strokes_become_the_map(what_if):
-    tab, request = what_if
-    strokes = np.zeros((120, 160, 4), np.uint8)
-    strokes[:, :80, 3] = 255
-    painting = {"background": None, "layers": [strokes], "composite": None}
-    page = tab.run(request, whatif_tab.ONLY, whatif_tab.KEEP, painting, *VALUES)
-    used = tab.store.get("a").changed.prediction.localization_map
-    assert used[:, :40].min() > 0.99 and used[:, 120:].max() < 0.01
-    assert page[1].count("<img") == 6
-    made = tab.store.get("a").photo.prediction.localization_map
-    tab.run(request, whatif_tab.NEVER, whatif_tab.KEEP, painting, *VALUES)
-    used = tab.store.get("a").changed.prediction.localization_map
-    assert used[:, :40].max() < 0.01 and np.abs(used - made)[:, 120:].mean() < 0.1
-
-
-@pytest.mark.parametrize("painting", [None, {"layers": []}, {"layers": [np.zeros((4, 4, 4))]}])
-def test_running_without_strokes_asks_for_them(what_if, painting):
-    tab, request = what_if
-    said = tab.run(request, whatif_tab.ONLY, whatif_tab.KEEP, painting, *VALUES)[0]
-    assert "Nothing is painted yet" in said and 'role="alert"' in said
-
-
-def test_boxes_are_matched_before_and_after(what_if):
-    tab, request = what_if
-    tab.run(request, whatif_tab.ONES, whatif_tab.KEEP, None, *VALUES)
-    session = tab.store.get("a")
-    rows = whatif_tab.changes_of(session.photo, session.changed, 0.3)
-    before = sum(first != "none" for _, first, _, _ in rows)
-    after = sum(second != "gone" for _, _, second, _ in rows)
-    assert before == (session.photo.prediction.scores >= 0.3).sum()
-    passing = (session.changed.prediction.scores >= 0.3).sum()
-    kept = sum(first != "none" and second != "gone" for _, first, second, _ in rows)
-    assert kept <= after <= passing + kept
 
 
 def test_the_store_forgets_what_was_used_longest_ago(study):

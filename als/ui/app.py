@@ -1,10 +1,8 @@
 """The page: which component stands where, and which handler answers which event."""
 
-import importlib.util
-from pathlib import Path
-
 import gradio as gr
 
+from als.photographs import package_photographs
 from als.predictor import Predictor
 from als.ui import parts, whatif_tab
 from als.ui.compare_tab import NO_SECOND, CompareTab
@@ -24,7 +22,6 @@ from als.ui.whatif_tab import WhatIfTab
 
 MAX_WAITING = 64  # events in the queue; who comes later is told that it is full
 CACHE_SECONDS = (600, 3600)  # look every ten minutes, delete what is older than an hour
-EXAMPLES = ("chelsea.png", "astronaut.png", "camera.png", "coffee.png", "rocket.jpg")
 HEAD = (
     '<div class="als-head"><h1>Attentive layer separation</h1><p>Where a detector looks to say '
     "<em>where</em>, and where it looks to say <em>what</em>.</p></div>"
@@ -81,7 +78,7 @@ def _inputs(predictor: Predictor) -> tuple:
             )
             status = _html(elem_id="status")
             gr.Examples(
-                _examples(),
+                [[str(path)] for path in package_photographs()],
                 [photo],
                 label="Examples",
                 elem_id="examples",
@@ -240,15 +237,6 @@ def _export(predictor: Predictor, store: SessionStore, controls: Controls) -> No
         gr.Button().click(
             export.analyse, inputs, outputs, api_name="analyse", preprocess=False, **MODEL
         )
-
-
-def _examples() -> list[list[str]]:
-    """Photographs inside the scikit-image package: a cat, people, and scenes without a class."""
-    package = importlib.util.find_spec("skimage")
-    if package is None or package.origin is None:
-        return []
-    folder = Path(package.origin).parent / "data"
-    return [[str(folder / name)] for name in EXAMPLES if (folder / name).is_file()]
 
 
 def _forget(store: SessionStore):

@@ -12,14 +12,16 @@ from als.ui.panels import attention_panels, detections_panel
 from als.ui.session import Session, SessionStore, Study, study_photo
 from als.ui.settings import Settings
 
-KEEP, ONES, SWAP, ONLY, NEVER = (
+KEEP, ONES, SWAP, INSIDE, OUTSIDE, ONLY, NEVER = (
     "as the network makes it",
     "ones everywhere",
     "the other map",
+    "the chosen box: 1 inside, 0 elsewhere",
+    "the chosen box: 0 inside, the rest as made",
     "my strokes: 1 there, 0 elsewhere",
     "my strokes: 0 there, the rest as made",
 )
-CHANGES = [KEEP, ONES, SWAP, ONLY, NEVER]
+CHANGES = [KEEP, ONES, SWAP, INSIDE, OUTSIDE, ONLY, NEVER]
 NOTHING_YET = (
     '<div class="als-empty"><p>Choose what becomes of a map, then run. The boxes with the changed '
     "maps appear below the original ones.</p></div>"
@@ -57,15 +59,17 @@ class WhatIfTab:
     def _change(self, session: Session, study: Study, loc: str, cls: str, painting) -> None:
         if not study.predictor.detector.config.attention:
             raise InputError("This model has no attention maps that could be replaced.")
-        found, strokes = study.prediction, None
+        found, regions = study.prediction, {}
         if {loc, cls} & {ONLY, NEVER}:
-            strokes = strokes_of(painting, found.localization_map.shape)
+            regions[ONLY] = regions[NEVER] = strokes_of(painting, found.localization_map.shape)
+        if {loc, cls} & {INSIDE, OUTSIDE}:
+            regions[INSIDE] = regions[OUTSIDE] = chosen_box(study)
         session.changed = study_photo(
             study.predictor,
             study.analysis.image,
             study.name,
-            _map(loc, "classification", found.localization_map, strokes, found.size),
-            _map(cls, "localization", found.classification_map, strokes, found.size),
+            _map(loc, "classification", found.localization_map, regions, found.size),
+            _map(cls, "localization", found.classification_map, regions, found.size),
         )
 
     def redraw(self, request: gr.Request, *values):
@@ -94,15 +98,32 @@ def _panels(study: Study, settings: Settings) -> list[Panel]:
     return [detections_panel(study, settings.threshold, None), *attention]
 
 
-def _map(change: str, other: str, made: np.ndarray, strokes: np.ndarray | None, size):
+def _map(change: str, other: str, made: np.ndarray, regions: dict[str, np.ndarray], size):
     """What `Predictor.analyse` takes for one map of a photo of `size` (height, width)."""
     if change == SWAP:
         return other
-    if change == ONLY:
-        return sampled(strokes, size)
-    if change == NEVER:
-        return sampled(made * (1 - strokes), size)
+    if change in (ONLY, INSIDE):
+        return sampled(regions[change], size)
+    if change in (NEVER, OUTSIDE):
+        return sampled(made * (1 - regions[change]), size)
     return 1.0 if change == ONES else None
+
+
+def chosen_box(study: Study) -> np.ndarray:
+    """1 inside the chosen detection's box, 0 elsewhere: float32 [H, W] of the kept maps' size.
+
+    Raises:
+        InputError: nothing was detected.
+    """
+    found = study.prediction
+    if not len(found.boxes):
+        raise InputError("Nothing was detected, so there is no box to fill.")
+    height, width = found.localization_map.shape
+    scale = np.tile([width / found.size[1], height / found.size[0]], 2)
+    x1, y1, x2, y2 = np.round(found.boxes[study.choice.detection or 0] * scale).astype(int)
+    region = np.zeros((height, width), np.float32)
+    region[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = 1
+    return region
 
 
 def strokes_of(painting: dict | None, size: tuple[int, int]) -> np.ndarray:

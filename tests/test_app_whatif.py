@@ -1,0 +1,98 @@
+"""The third tab, without a server: maps replaced, and what became of the boxes."""
+
+import gradio as gr
+import numpy as np
+import pytest
+from app_server import scene, tiny_predictor
+
+from als.report.views import RULES
+from als.ui import whatif_tab
+from als.ui.explain_tab import ExplainTab
+from als.ui.session import SessionStore
+
+VALUES = (0.3, "class score", 0.6, "viridis", RULES[1])
+
+
+@pytest.fixture
+def what_if(tmp_path):
+    """The tab with a photo on the page, and the requests of its session."""
+    scene(5).save(tmp_path / "scene.png")
+    store, request = SessionStore(), gr.Request(session_hash="a")
+    payload = {"path": str(tmp_path / "scene.png"), "orig_name": "scene.png"}
+    ExplainTab(tiny_predictor(), store).open_photo(request, payload, *VALUES)
+    return whatif_tab.WhatIfTab(store), request
+
+
+def test_ones_and_swapped_maps_change_what_is_found(what_if):
+    tab, request = what_if
+    session = tab.store.get("a")
+    made = session.photo.prediction
+    tab.run(request, whatif_tab.ONES, whatif_tab.ONES, None, *VALUES)
+    assert session.changed.prediction.localization_map.min() == 1
+    assert session.changed.prediction.classification_map.min() == 1
+    assert not np.array_equal(session.changed.prediction.scores, made.scores)
+    tab.run(request, whatif_tab.SWAP, whatif_tab.SWAP, None, *VALUES)
+    swapped = session.changed.prediction
+    assert np.allclose(swapped.localization_map, made.classification_map, atol=1e-6)
+    assert np.allclose(swapped.classification_map, made.localization_map, atol=1e-6)
+
+
+def test_keeping_both_maps_changes_nothing(what_if):
+    tab, request = what_if
+    tab.run(request, whatif_tab.KEEP, whatif_tab.KEEP, None, *VALUES)
+    session = tab.store.get("a")
+    for before, after in ((session.photo.prediction, session.changed.prediction),):
+        assert np.array_equal(before.boxes, after.boxes)
+    rows = whatif_tab.changes_of(session.photo, session.changed, 0.3)
+    assert rows and all(first == second and both == "1.00" for _, first, second, both in rows)
+
+
+def test_painted_strokes_become_the_map(what_if):
+    tab, request = what_if
+    strokes = np.zeros((120, 160, 4), np.uint8)
+    strokes[:, :80, 3] = 255
+    painting = {"background": None, "layers": [strokes], "composite": None}
+    page = tab.run(request, whatif_tab.ONLY, whatif_tab.KEEP, painting, *VALUES)
+    used = tab.store.get("a").changed.prediction.localization_map
+    assert used[:, :40].min() > 0.99 and used[:, 120:].max() < 0.01
+    assert page[1].count("<img") == 6
+    made = tab.store.get("a").photo.prediction.localization_map
+    tab.run(request, whatif_tab.NEVER, whatif_tab.KEEP, painting, *VALUES)
+    used = tab.store.get("a").changed.prediction.localization_map
+    assert used[:, :40].max() < 0.01 and np.abs(used - made)[:, 120:].mean() < 0.1
+
+
+def test_the_chosen_box_can_be_filled_without_a_pointer(what_if):
+    tab, request = what_if
+    session = tab.store.get("a")
+    found = session.photo.prediction
+    x1, y1, x2, y2 = found.boxes[session.photo.choice.detection or 0].round().astype(int)
+    tab.run(request, whatif_tab.KEEP, whatif_tab.INSIDE, None, *VALUES)
+    used = session.changed.prediction.classification_map
+    outside = np.ones_like(used, bool)
+    outside[y1:y2, x1:x2] = False
+    # Not 1 and 0: the grid's cells of 16 pixels blur the box's edge.
+    assert used[~outside].mean() > 0.5 > 2 * used[outside].mean()
+    tab.run(request, whatif_tab.KEEP, whatif_tab.OUTSIDE, None, *VALUES)
+    used = session.changed.prediction.classification_map
+    assert used[y1:y2, x1:x2].mean() < found.classification_map[y1:y2, x1:x2].mean()
+
+
+@pytest.mark.parametrize("painting", [None, {"layers": []}, {"layers": [np.zeros((4, 4, 4))]}])
+def test_running_without_strokes_asks_for_them(what_if, painting):
+    tab, request = what_if
+    said = tab.run(request, whatif_tab.ONLY, whatif_tab.KEEP, painting, *VALUES)[0]
+    assert "Nothing is painted yet" in said and 'role="alert"' in said
+
+
+def test_boxes_are_matched_before_and_after(what_if):
+    tab, request = what_if
+    tab.run(request, whatif_tab.ONES, whatif_tab.KEEP, None, *VALUES)
+    session = tab.store.get("a")
+    rows = whatif_tab.changes_of(session.photo, session.changed, 0.3)
+    before = sum(first != "none" for _, first, _, _ in rows)
+    after = sum(second != "gone" for _, _, second, _ in rows)
+    assert before == (session.photo.prediction.scores >= 0.3).sum()
+    passing = (session.changed.prediction.scores >= 0.3).sum()
+    kept = sum(first != "none" and second != "gone" for _, first, second, _ in rows)
+    assert kept <= after <= passing + kept
