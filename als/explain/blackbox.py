@@ -13,14 +13,22 @@ BlackBox = Callable[[Tensor], list[dict[str, Tensor]]]
 """Images [B, 3, H, W] in 0..1 -> for each boxes [K, 4] xyxy pixels, labels [K], scores [K]."""
 
 
-def black_box(detector: Detector) -> BlackBox:
-    """The detector, in evaluation mode and without gradients, with its own score threshold."""
+def black_box(detector: Detector, proposals: int | None = None) -> BlackBox:
+    """The detector, in evaluation mode and without gradients, with its own score threshold.
+
+    Args:
+        proposals: at most so many an image, in place of the model's own number: most of the time
+            of hundreds of passes goes into RoIs that score nothing.
+    """
     device = next(detector.parameters()).device
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def detect(images: Tensor) -> list[dict[str, Tensor]]:
-        return detector.detect(detector.encode(list(images.to(device))))
+        encoding = detector.encode(list(images.to(device)))
+        rois = [best_first[:proposals] for best_first in detector.propose(encoding)]
+        logits, vectors = detector.roi_heads.classify(encoding.f_cls, rois)
+        return detector.locate(encoding, rois, logits, vectors)
 
     return detect
 

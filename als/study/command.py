@@ -1,0 +1,186 @@
+"""The whole of `als study`: load, run, and write what a reader opens."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from als.data.dataset import read_image
+from als.data.voc import Record, fingerprint, load_records
+from als.errors import InputError
+from als.explain.blackbox import black_box
+from als.explain.drise import estimate_seconds
+from als.predictor import Predictor, load
+from als.records import machine, revision, write_json
+from als.study import figures
+from als.study.faithfulness import STEPS
+from als.study.gallery import write_gallery
+from als.study.interventions import intervene
+from als.study.maps import DRISE_MASKS, MAPS, PROPOSALS
+from als.study.measures import CHEAP, GROUPS, MEASURES
+from als.study.run import run_study
+from als.study.summary import by_group, differences, found_share, summarise
+
+HEAT_MEASURES = ("energy_mask", "mask_iou", "coverage", "peak_on_head")
+GALLERY_MEASURE = "energy_mask"
+GALLERY_MAPS = ("localization", "classification", "gradcam", "gradact", "gradact_box")
+
+
+def study(
+    checkpoints: Sequence[str],
+    spec: str,
+    root: Path,
+    out: Path,
+    maps: Sequence[str] | None = None,
+    measures: Sequence[str] | None = None,
+    interventions: bool = False,
+    gallery: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+    drise_masks: int = DRISE_MASKS,
+    device: str = "cpu",
+    resume: bool = False,
+) -> list[Path]:
+    """Run, or go on with, a study; return the folder of each checkpoint's summary.
+
+    Args:
+        checkpoints: files, or "shipped". With several, each gets a folder of its own in `out`.
+        spec, root: the data, as `als.data.voc.load_records` takes them.
+        maps: names of `MAPS`; None for all that need no hundreds of passes.
+        measures: names of `MEASURES` or of their groups; None for those that need no pass.
+        interventions: also replace the maps inside the network.
+        gallery: also write photographs of the best, median and worst cases.
+        limit: a random choice of so many images, the same for one seed; None for all.
+
+    Raises:
+        InputError: as `run_study`, or a checkpoint that cannot be loaded.
+    """
+    predictors = _load(checkpoints, device)
+    classes = {predictor.classes for predictor in predictors.values()}
+    if len(classes) > 1:
+        raise InputError("the checkpoints detect different classes; study them one by one.")
+    records = chosen(load_records(spec, root, classes.pop()), limit, seed)
+    maps = [m for m in MAPS if not MAPS[m].slow] if maps is None else list(maps)
+    measures = measure_names(measures)
+    _announce(predictors, records, maps, measures, drise_masks)
+    started = time.perf_counter()
+    rows = run_study(
+        predictors, records, out, maps, measures, seed, drise_masks=drise_masks, resume=resume
+    )
+    folders = []
+    for name, predictor in predictors.items():
+        folder = Path(out) if len(predictors) == 1 else Path(out) / name
+        own = rows[rows["checkpoint"] == name]
+        write_outputs(own, folder)
+        if interventions and predictor.detector.config.attention:
+            _write_interventions(predictor, records, folder, seed)
+        if gallery:
+            shown = [m for m in GALLERY_MAPS if (own["map"] == m).any()]
+            write_gallery(predictor, records, own, shown, GALLERY_MEASURE, folder / "gallery")
+        _write_record(folder, predictor, own, spec, records, seed, drise_masks, started)
+        folders.append(folder)
+    return folders
+
+
+def chosen(records: Sequence[Record], limit: int | None, seed: int) -> list[Record]:
+    """`limit` records at random, in their order; all if there are no more than that.
+
+    A smaller limit chooses a part of what a larger one chooses.
+    """
+    if limit is None or limit >= len(records):
+        return list(records)
+    order = np.random.default_rng(seed).permutation(len(records))
+    return [records[i] for i in sorted(order[:limit])]
+
+
+def measure_names(given: Sequence[str] | None) -> list[str]:
+    """Names of measures and groups -> names of measures, each once; the cheap ones for None."""
+    names = []
+    for item in CHEAP if given is None else given:
+        names += [m for m in MEASURES if MEASURES[m].group == item] if item in GROUPS else [item]
+    return list(dict.fromkeys(names))
+
+
+def write_outputs(rows: pd.DataFrame, folder: Path) -> None:
+    """Summary, tables and figures of one checkpoint's rows."""
+    summary = summarise(rows)
+    write_json(folder / "summary.json", summary)
+    _write_csv(differences(rows), folder / "differences.csv")
+    per_class = by_group(rows, "class")
+    _write_csv(per_class, folder / "per_class.csv")
+    _write_csv(by_group(rows, "size"), folder / "per_size.csv")
+    if not summary:
+        return
+    figures.save(figures.forest(summary), folder / "forest.png")
+    figures.save(figures.class_table(per_class, HEAT_MEASURES), folder / "classes.png")
+
+
+def _write_interventions(predictor, records, folder: Path, seed: int) -> None:
+    table = intervene(predictor, records, seed)
+    write_json(folder / "interventions.json", {"rows": table})
+    figures.save(figures.intervention_figure(table), folder / "interventions.png")
+
+
+def _write_record(folder, predictor, rows, spec, records, seed, drise_masks, started) -> None:
+    write_json(
+        folder / "record.json",
+        {
+            "command": "als study",
+            "checkpoint": {"file": predictor.source, "info": predictor.info},
+            "config": predictor.detector.config.to_dict(),
+            "data": {"split": spec, "images": len(records), "fingerprint": fingerprint(records)},
+            "objects": found_share(rows),
+            "images_of_measure": {
+                m: int(rows[rows["measure"] == m]["image_id"].nunique())
+                for m in MEASURES
+                if (rows["measure"] == m).any()
+            },
+            "settings": {
+                "seed": seed,
+                "drise_masks": drise_masks,
+                "curve_steps": STEPS,
+                "black_box_proposals": PROPOSALS,
+            },
+            "revision": revision(),
+            "machine": machine(),
+            "seconds": time.perf_counter() - started,
+        },
+    )
+
+
+def _load(checkpoints: Sequence[str], device: str) -> dict[str, Predictor]:
+    predictors = {}
+    for file in checkpoints:
+        predictor = load(None if file == "shipped" else file, device)
+        path = Path(file)
+        # `als train` calls every checkpoint model.safetensors; its folder then tells which.
+        name = path.parent.name if path.stem in ("model", "best") else path.stem
+        if name in predictors:
+            raise InputError(f"two checkpoints are called '{name}'; rename one of the files.")
+        predictors[name] = predictor
+    return predictors
+
+
+def _announce(predictors, records, maps, measures, drise_masks: int) -> None:
+    """Say how much is to be done; of D-RISE how long it takes, since it takes longest."""
+    print(f"{len(records)} images, {len(maps)} maps, {len(measures)} measures")
+    if "drise" not in maps:
+        return
+    image = read_image(records[0].path)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    with torch.no_grad():
+        seconds = [
+            estimate_seconds(black_box(p.detector, PROPOSALS), pixels.to(p.device), drise_masks)
+            for p in predictors.values()
+        ]
+    print(f"D-RISE alone takes about {sum(seconds) * len(records) / 60:.0f} minutes")
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    table.to_csv(aside, index=False, float_format="%.5g")
+    aside.replace(path)

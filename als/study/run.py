@@ -1,0 +1,244 @@
+"""The run: checkpoints x images x objects x maps x measures -> one table of rows, resumable."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from als.data.dataset import read_image
+from als.data.voc import Record
+from als.errors import InputError
+from als.explain.parts import Animal
+from als.predictor import Predictor
+from als.records import read_json, write_json
+from als.study.cases import Case, cases_of, keypoints_of
+from als.study.faithfulness import CURVES, curve_areas
+from als.study.maps import DRISE_MASKS, MAPS, make_maps
+from als.study.measures import MEASURES
+from als.study.sanity import CASCADE, REPEATS, randomized, under_randomization
+from als.study.scenes import scene_of
+
+IMAGES_A_PART = 10  # lost at most, if the run is interrupted
+KEYS = ["checkpoint", "image_id", "map", "measure"]
+FOUND = ("detector", "found")  # map and measure of the row that says whether the object was found
+
+
+def run_study(
+    predictors: dict[str, Predictor],
+    records: Sequence[Record],
+    out: Path,
+    maps: Sequence[str],
+    measures: Sequence[str],
+    seed: int = 0,
+    drise_masks: int = DRISE_MASKS,
+    resume: bool = False,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Measure, and write `<out>/rows.parquet`: one row an object, map and measure.
+
+    Only objects that the detector found are measured, since only a detection can be explained;
+    for all of them there is a row of map "detector" and measure "found", 1 or 0.
+
+    Args:
+        predictors: checkpoints by name. Maps that need attention are left out for those without.
+        records: photographs, as `als.data.voc.load_records` gives them.
+        maps, measures: names of `MAPS` and `MEASURES`.
+        seed: of maps and measures that draw at random. drise_masks: passes of D-RISE an image.
+        resume: go on in a folder that holds rows; what is there is not computed again.
+
+    Returns:
+        Columns checkpoint, image_id, object, class, size, score, map, measure, value.
+
+    Raises:
+        InputError: unknown names, a folder with another study, or data that cannot be read.
+    """
+    _check_names(maps, measures)
+    out = Path(out)
+    _check_settings(out, predictors, records, seed, drise_masks, resume)
+    rows = read_rows(out)
+    done = set(rows[KEYS].drop_duplicates().itertuples(index=False, name=None))
+    found = rows[rows["measure"] == FOUND[1]].groupby(KEYS[:2])["value"].sum()
+    empty = set(found.index[found == 0])  # photographs in which no object was found
+    animals = keypoints_of(records)
+    for name, predictor in predictors.items():
+        own = [m for m in maps if predictor.detector.config.attention or not _attends(m)]
+        stages = _stages(predictor, measures, seed)
+        measured = []
+        for record in tqdm(records, desc=f"study of {name}", unit="image", disable=not progress):
+            todo = _todo(done, name, record.image_id, own, measures)
+            if not todo or (name, record.image_id) in empty:
+                continue
+            study = ImageStudy(predictor, record, animals, stages, seed, drise_masks)
+            new = study.rows(todo)
+            if (name, record.image_id, *FOUND) not in done:
+                new += study.found()
+            measured.append(pd.DataFrame(new).assign(checkpoint=name))
+            if len(measured) == IMAGES_A_PART:
+                _write_part(out, measured)
+                measured = []
+        _write_part(out, measured)
+    rows = read_rows(out)
+    _write_parquet(rows, out / "rows.parquet")
+    return rows
+
+
+class ImageStudy:
+    """One photograph: its objects, the scene of those that were found, and their rows."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        record: Record,
+        animals: dict[str, list[Animal]],
+        stages: dict,
+        seed: int,
+        drise_masks: int,
+    ):
+        self.predictor, self.stages, self.record = predictor, stages, record
+        self.image = read_image(record.path)
+        analysis = predictor.analyse(self.image)
+        self.scores = analysis.prediction.scores
+        self.cases = cases_of(
+            record, predictor.classes, analysis.prediction, animals.get(record.image_id, [])
+        )
+        self.seen = [case for case in self.cases if case.detection is not None]
+        # Of the id, so that an image's random maps do not depend on what was measured before.
+        own = int.from_bytes(hashlib.sha256(record.image_id.encode()).digest()[:4])
+        detections = [case.detection for case in self.seen]
+        self.scene = scene_of(predictor, analysis, detections, seed + own, drise_masks)
+        self.repeats: dict = {}
+
+    def found(self) -> list[dict]:
+        """Whether each object was found."""
+        map, measure = FOUND
+        return [self._row(c, map, measure, c.detection is not None) for c in self.cases]
+
+    def rows(self, todo: dict[str, list[str]]) -> list[dict]:
+        """Values of the measures of each map of `todo`, for each object that was found.
+
+        A measure that cannot be taken of an object gives a row without a value.
+        """
+        rows = []
+        for name, measures in todo.items() if self.seen else ():
+            maps = make_maps(name, self.scene)
+            for measure in measures:
+                values = self._values(name, maps, measure)
+                rows += [
+                    self._row(case, name, measure, value)
+                    for case, value in zip(self.seen, values, strict=True)
+                ]
+        return rows
+
+    def _values(self, name: str, maps: np.ndarray, measure: str) -> list[float]:
+        if MEASURES[measure].value is not None:
+            value = MEASURES[measure].value
+            return [value(map, case) for map, case in zip(maps, self.seen, strict=True)]
+        if measure in CURVES:
+            return curve_areas(self.scene, maps, measure)
+        if measure in CASCADE:
+            return under_randomization(self.scene, name, maps, self.stages[measure])
+        if measure not in self.repeats:  # detects on the changed image, once for all maps
+            self.repeats[measure] = REPEATS[measure](self.predictor, self.image, self.scene)
+        return self.repeats[measure](name, maps)
+
+    def _row(self, case: Case, map: str, measure: str, value: float) -> dict:
+        score = float("nan") if case.detection is None else float(self.scores[case.detection])
+        return {
+            "image_id": self.record.image_id,
+            "object": case.index,
+            "class": case.name,
+            "size": case.size,
+            "score": score,
+            "map": map,
+            "measure": measure,
+            "value": float(value),
+        }
+
+
+def read_rows(out: Path) -> pd.DataFrame:
+    """All rows of a study's folder, also of one that still runs; none where there is no folder."""
+    parts = sorted((Path(out) / "parts").glob("*.parquet"))
+    if not parts:
+        columns = ["checkpoint", "image_id", "object", "class", "size", "score"]
+        return pd.DataFrame(columns=[*columns, "map", "measure", "value"])
+    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+
+
+def _attends(map: str) -> bool:
+    return MAPS[map].needs_attention
+
+
+def _todo(
+    done: set, checkpoint: str, image_id: str, maps: Sequence[str], measures: Sequence[str]
+) -> dict[str, list[str]]:
+    """Map -> measures that this image still lacks."""
+    todo = {}
+    for map in maps:
+        lacking = [m for m in measures if (checkpoint, image_id, map, m) not in done]
+        todo[map] = [measure for measure in lacking if _applies(map, measure)]
+    return {map: lacking for map, lacking in todo.items() if lacking}
+
+
+def _applies(map: str, measure: str) -> bool:
+    """Sanity is asked of what depends on the network, and not of maps that take minutes."""
+    kind = MAPS[map]
+    return MEASURES[measure].group != "sanity" or (kind.learnt and not kind.slow)
+
+
+def _stages(predictor: Predictor, measures: Sequence[str], seed: int) -> dict:
+    return randomized(predictor.detector, seed) if set(CASCADE) & set(measures) else {}
+
+
+def _check_names(maps: Sequence[str], measures: Sequence[str]) -> None:
+    for kind, given, known in (("map", maps, MAPS), ("measure", measures, MEASURES)):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise InputError(f"{kind} '{unknown[0]}' is unknown; choose of {', '.join(known)}.")
+
+
+def _check_settings(
+    out: Path, predictors: dict[str, Predictor], records, seed: int, drise_masks: int, resume: bool
+) -> None:
+    """Rows of one folder are of one data set, one set of checkpoints and one seed."""
+    settings = {
+        "checkpoints": {name: _digest(predictor) for name, predictor in predictors.items()},
+        "seed": seed,
+        "drise_masks": drise_masks,
+    }
+    file = out / "settings.json"
+    if not file.exists():
+        write_json(file, settings)
+        return
+    if not resume:
+        raise InputError(f"{out}: holds a study already; pass --resume or choose another --out.")
+    before = read_json(file)
+    changed = [name for name in settings if settings[name] != before.get(name)]
+    if changed:
+        raise InputError(
+            f"{out}: its study had other {' and '.join(changed)}; choose another --out."
+        )
+
+
+def _digest(predictor: Predictor) -> str:
+    digest = hashlib.sha256()
+    for tensor in predictor.detector.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _write_part(out: Path, measured: list[pd.DataFrame]) -> None:
+    if not measured:
+        return
+    folder = out / "parts"
+    folder.mkdir(parents=True, exist_ok=True)
+    number = len(list(folder.glob("*.parquet")))
+    _write_parquet(pd.concat(measured, ignore_index=True), folder / f"{number:05d}.parquet")
+
+
+def _write_parquet(rows: pd.DataFrame, path: Path) -> None:
+    aside = path.with_name(path.name + ".part")
+    rows.to_parquet(aside, index=False)
+    aside.replace(path)

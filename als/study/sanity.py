@@ -1,0 +1,99 @@
+"""Sanity of maps: do they follow the weights, and do they stay when the photograph hardly changes?
+
+Weights: cascading randomization (Adebayo et al. 2018, 'Sanity checks for saliency maps', section
+3): from the output back to the input, one group of layers more each time. The same proposal and
+class are explained; a map that stays the same does not show what the network learnt.
+Photograph: a mirrored one, and one that lost 8 pixels at the left and the top, half a cell of the
+conv4 grid, are detected on anew; the map of the same detection should come along.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from scipy.stats import spearmanr
+
+from als.model import Detector
+from als.predictor import Predictor
+from als.study.maps import Scene, make_maps
+from als.study.scenes import scene_again
+
+SHIFT = 8  # pixels
+SAMPLED = 4  # every so many pixels are compared; maps are smooth
+
+CASCADE = {
+    "random_head": ("roi_heads.cls_score", "roi_heads.bbox_pred", "rpn."),
+    "random_conv5": ("roi_heads.conv5",),
+    "random_attention": ("attention_",),
+    "random_trunk": ("trunk.",),
+}
+
+
+def similarity(one: np.ndarray, two: np.ndarray) -> float:
+    """Spearman's rank correlation of two maps [H, W], -1 to 1; not a number if one is constant."""
+    one, two = (map[::SAMPLED, ::SAMPLED].ravel() for map in (one, two))
+    if np.ptp(one) == 0 or np.ptp(two) == 0:
+        return float("nan")
+    return float(spearmanr(one, two).statistic)
+
+
+@torch.no_grad()
+def randomized(detector: Detector, seed: int) -> dict[str, Detector]:
+    """Copies of the detector, each with one group of layers of `CASCADE` more at random.
+
+    The values of every tensor are shuffled: random weights of the very distribution.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    copies, current = {}, detector
+    for stage, prefixes in CASCADE.items():
+        current = deepcopy(current)
+        for name, tensor in current.named_parameters():
+            if name.startswith(prefixes):
+                order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
+                tensor.copy_(tensor.flatten()[order].view_as(tensor))
+        copies[stage] = current
+    return copies
+
+
+@torch.no_grad()
+def under_randomization(scene: Scene, name: str, maps: np.ndarray, stage: Detector) -> list[float]:
+    """Similarity of each detection's map [K, H, W] with the one that `stage` gives it."""
+    original = scene.encoding
+    encoding = stage.encode([scene.image])
+    encoding.original_sizes = original.original_sizes
+    changed = make_maps(name, replace(scene, detector=stage, encoding=encoding))
+    return [similarity(a, b) for a, b in zip(maps, changed, strict=True)]
+
+
+def under_flip(
+    predictor: Predictor, image: Image.Image, scene: Scene
+) -> Callable[[str, np.ndarray], list[float]]:
+    """(map's name, maps [K, H, W]) -> similarity of each with its mirrored photograph's map."""
+    x1, y1, x2, y2 = scene.boxes.T
+    boxes = np.stack([image.width - x2, y1, image.width - x1, y2], 1)
+    changed = scene_again(predictor, ImageOps.mirror(image), boxes, scene.labels, scene.seed)
+    return lambda name, maps: _compare(name, maps, *changed, lambda map: map[:, ::-1])
+
+
+def under_shift(
+    predictor: Predictor, image: Image.Image, scene: Scene
+) -> Callable[[str, np.ndarray], list[float]]:
+    """The same for a photograph without its leftmost and topmost 8 pixels."""
+    crop = image.crop((SHIFT, SHIFT, image.width, image.height))
+    boxes = np.maximum(scene.boxes - SHIFT, 0)
+    changed = scene_again(predictor, crop, boxes, scene.labels, scene.seed)
+    return lambda name, maps: _compare(name, maps[:, SHIFT:, SHIFT:], *changed, lambda map: map)
+
+
+def _compare(name: str, maps: np.ndarray, changed: Scene, kept: list[int], undo) -> list[float]:
+    values = [float("nan")] * len(maps)
+    if kept:
+        for k, map in zip(kept, make_maps(name, changed), strict=True):
+            values[k] = similarity(maps[k], undo(map))
+    return values
+
+
+REPEATS = {"flip": under_flip, "shift": under_shift}

@@ -1,0 +1,107 @@
+"""Rows of a study -> means with intervals, paired differences, per class and per size."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from als.study.maps import MAPS
+from als.study.measures import MEASURES
+
+RESAMPLES = 2000
+LEVEL = 0.95
+OBJECT = ["image_id", "object"]
+
+
+def interval(
+    values: np.ndarray, images: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, float]:
+    """Mean of values [N] over objects with a bootstrap interval over images.
+
+    Objects of one image are not independent, so images are drawn with replacement, each with all
+    of its objects (Efron's percentile interval).
+
+    Args:
+        values: NaN for objects that do not count. images: [N], the image of each.
+
+    Returns:
+        mean, low, high (2.5th and 97.5th percentile), objects, images (counted).
+    """
+    counted = np.isfinite(values)
+    values, images = values[counted], images[counted]
+    if len(values) == 0:
+        return {"mean": np.nan, "low": np.nan, "high": np.nan, "objects": 0, "images": 0}
+    _, index = np.unique(images, return_inverse=True)
+    n = index.max() + 1
+    sums, counts = np.bincount(index, values, n), np.bincount(index, minlength=n)
+    weights = _draws(n, seed, resamples)
+    means = (weights @ sums) / (weights @ counts)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {
+        "mean": float(values.mean()),
+        "low": float(low),
+        "high": float(high),
+        "objects": int(len(values)),
+        "images": int(n),
+    }
+
+
+@lru_cache(maxsize=8)
+def _draws(n: int, seed: int, resamples: int) -> np.ndarray:
+    """How often each of n images is drawn in each resample: float64 [resamples, n]."""
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    return draws.astype(float)
+
+
+def summarise(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """map -> measure -> `interval`, in the order of `MAPS` and `MEASURES`; of one checkpoint."""
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for (map, measure), group in _ordered(rows):
+        values, images = group["value"].to_numpy(float), group["image_id"].to_numpy(str)
+        summary.setdefault(map, {})[measure] = interval(values, images)
+    return summary
+
+
+def by_group(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """`interval` of each map and measure within each value of a column ("class" or "size")."""
+    parts = []
+    for (map, measure), group in _ordered(rows):
+        for value, some in group.groupby(column, sort=True):
+            result = interval(some["value"].to_numpy(float), some["image_id"].to_numpy(str))
+            parts.append({"map": map, "measure": measure, column: value, **result})
+    return pd.DataFrame(parts)
+
+
+def differences(rows: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences: for each measure and two maps, `interval` of first minus second.
+
+    Over the objects that both maps have a value for. `separated`: 0 lies outside the interval.
+    """
+    parts = []
+    for measure, group in rows.groupby("measure", sort=False):
+        if measure not in MEASURES:
+            continue
+        table = group.pivot_table(index=OBJECT, columns="map", values="value")
+        images = table.index.get_level_values("image_id").to_numpy(str)
+        maps = [map for map in MAPS if map in table]
+        for i, first in enumerate(maps):
+            for second in maps[i + 1 :]:
+                result = interval((table[first] - table[second]).to_numpy(float), images)
+                separated = result["low"] > 0 or result["high"] < 0
+                parts.append(
+                    {"measure": measure, "first": first, "second": second, **result}
+                    | {"separated": bool(separated)}
+                )
+    return pd.DataFrame(parts)
+
+
+def found_share(rows: pd.DataFrame) -> dict[str, float]:
+    """How many of the annotated objects were found, and so measured."""
+    found = rows[rows["measure"] == "found"]["value"]
+    return {"objects": int(len(found)), "found": int(found.sum())}
+
+
+def _ordered(rows: pd.DataFrame) -> Sequence[tuple[tuple[str, str], pd.DataFrame]]:
+    groups = dict(list(rows.groupby(["map", "measure"])))
+    return [((a, b), groups[a, b]) for a in MAPS for b in MEASURES if (a, b) in groups]

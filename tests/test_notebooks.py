@@ -1,0 +1,78 @@
+"""Every notebook runs from its first cell to its last on drawn data, and holds what it may hold."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from nbclient import NotebookClient
+from tiny import lively_detector
+
+from als.data.toy import TOY_CLASSES, write_toy
+from als.model import save_checkpoint
+from als.study.command import study
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+LONGEST_FUNCTION = 5  # lines; what is longer belongs into the package
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    """A drawn data set, a tiny detector and its study."""
+    root = tmp_path_factory.mktemp("notebooks")
+    write_toy(root, images=8, size=(64, 96))
+    detector = lively_detector(
+        classes=TOY_CLASSES, score_threshold=0.0, nms_threshold=0.9, rpn_post_nms_test=200
+    )
+    save_checkpoint(detector, root / "toy.safetensors")
+    study(
+        [str(root / "toy.safetensors")],
+        "VOC2012:trainval",
+        root,
+        root / "study",
+        ["localization", "classification", "gradcam", "box_gaussian"],
+        interventions=True,
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def parameters(toys):
+    """What the parameters cell of each notebook is replaced by."""
+    checkpoint = f"CHECKPOINT = {str(toys / 'toy.safetensors')!r}"
+    images = toys / "VOC2012" / "JPEGImages"
+    photographs = [str(p) for p in sorted(images.iterdir())[:2]]
+    return {
+        "figure3_attention_maps": f"{checkpoint}; FOLDER = {str(images)!r}; SCORE_THRESHOLD = 0.5",
+        "attention_vs_cam": f"{checkpoint}; STUDY = {str(toys / 'study')!r}\n"
+        f"PHOTOGRAPHS = {photographs}; LIVE_MAPS = ['localization', 'gradcam']",
+    }
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_on_drawn_data(path, parameters):
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    cell.source = parameters[path.stem]
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": path.parent}}).execute()
+    pictures = [
+        output
+        for c in notebook.cells
+        if c.cell_type == "code"
+        for output in c.outputs
+        if {"image/png", "image/jpeg"} & set(output.get("data", {}))
+    ]
+    assert pictures, "a notebook without a picture shows nothing"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_is_committed_with_its_outputs_and_is_thin(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code), "run `make notebooks`"
+    for cell in code:
+        assert not any(output.output_type == "error" for output in cell.outputs)
+        for node in ast.walk(ast.parse(TransformerManager().transform_cell(cell.source))):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name

@@ -1,0 +1,242 @@
+"""The study: cases, rows, resumption, summary."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import lively_detector
+
+from als.cli import main
+from als.data.toy import TOY_CLASSES, write_toy
+from als.data.voc import load_records
+from als.errors import InputError
+from als.model import save_checkpoint
+from als.predictor import Predictor
+from als.study.cases import cases_of, keypoints_of, match_detections, size_name
+from als.study.command import chosen, measure_names, study
+from als.study.gallery import chosen_cases
+from als.study.run import read_rows, run_study
+from als.study.summary import differences, interval, summarise
+
+MAPS = ["localization", "classification", "gradcam", "box_gaussian", "random"]
+MEASURES = ["energy_box", "mask_iou", "head_focus"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study-data")
+    write_toy(folder, images=12, size=(64, 96))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(root):
+    return load_records("VOC2012:trainval", root, TOY_CLASSES)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    """Random, but with so many detections that some overlap an object."""
+    return lively_detector(
+        classes=TOY_CLASSES,
+        score_threshold=0.0,
+        nms_threshold=0.9,
+        detections_per_image=400,
+        rpn_pre_nms_test=500,
+        rpn_post_nms_test=200,
+    ).float()
+
+
+@pytest.fixture(scope="module")
+def predictor(detector):
+    return Predictor(detector, {})
+
+
+def prediction(boxes, labels):
+    return SimpleNamespace(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array(labels, int),
+        scores=np.linspace(0.9, 0.1, len(labels)),
+    )
+
+
+def record_of(boxes, labels):
+    return SimpleNamespace(boxes=np.array(boxes, np.float32), labels=np.array(labels))
+
+
+def test_an_object_is_found_by_the_best_score_of_its_class_that_overlaps_it():
+    record = record_of([[0, 0, 10, 10], [50, 0, 60, 10]], [1, 2])
+    found = prediction(
+        [[0, 0, 10, 4], [0, 0, 10, 9], [0, 0, 10, 10], [50, 0, 60, 10]], [1, 1, 1, 1]
+    )
+    # Row 0 overlaps by 0.4, row 2 has the larger IoU but the lower score, row 3 another class.
+    assert match_detections(record, found) == {0: 1}
+
+
+def test_a_detection_goes_to_the_object_that_it_overlaps_most():
+    record = record_of([[0, 0, 10, 10], [0, 0, 10, 14]], [1, 1])
+    assert match_detections(record, prediction([[0, 0, 10, 14]], [1])) == {1: 0}
+    assert match_detections(record, prediction([], [])) == {}
+
+
+def test_cases_have_regions_of_their_own(records, predictor):
+    keypoints = keypoints_of(records)
+    heads = 0
+    for record in records:
+        cases = cases_of(
+            record, TOY_CLASSES, predictor.predict(record.path), keypoints.get(record.image_id, [])
+        )
+        assert [case.index for case in cases] == list(np.flatnonzero(~record.difficult))
+        for case in cases:
+            if record.mask is None:
+                assert case.mask is None and case.known.all() and case.head is None
+                continue
+            assert case.mask.any() and not (case.mask & ~case.box).any()
+            assert not (case.mask & ~case.known).any()
+            if case.head is not None:
+                heads += 1
+                assert (case.head & case.mask).any()
+    assert heads > 0
+
+
+def test_sizes_have_cocos_borders():
+    sizes = [size_name(np.array([0, 0, side, side])) for side in (31, 32, 95, 96)]
+    assert sizes == ["small", "medium", "medium", "large"]
+
+
+@pytest.fixture(scope="module")
+def rows(records, predictor, tmp_path_factory):
+    out = tmp_path_factory.mktemp("rows")
+    return run_study({"toy": predictor}, records, out, MAPS, MEASURES, progress=False)
+
+
+def test_there_is_a_row_for_each_found_object_map_and_measure(rows, records):
+    found = rows[rows["measure"] == "found"]
+    assert len(found) == sum((~record.difficult).sum() for record in records)
+    assert found["value"].sum() > 5, "the toy detector finds too little to test on"
+    measured = rows[rows["measure"] != "found"]
+    assert len(measured) == found["value"].sum() * len(MAPS) * len(MEASURES)
+    assert not measured.duplicated(["image_id", "object", "map", "measure"]).any()
+
+
+def test_an_image_level_map_is_the_same_for_all_objects_and_a_box_map_is_not(rows):
+    energy = rows[rows["measure"] == "energy_box"].pivot_table(
+        index=["image_id", "object"], columns="map", values="value"
+    )
+    assert (energy["box_gaussian"] > energy["random"]).mean() > 0.9
+    assert energy["localization"].between(0, 1).all()
+
+
+def test_an_interrupted_study_goes_on_to_the_same_rows(rows, records, predictor, tmp_path):
+    first = {"toy": predictor}
+    run_study(first, records[:4], tmp_path, MAPS[:3], MEASURES, progress=False)
+    before = len(read_rows(tmp_path))
+    run_study(first, records[:4], tmp_path, MAPS[:3], MEASURES, resume=True, progress=False)
+    assert len(read_rows(tmp_path)) == before, "a finished study measures nothing again"
+    run_study(first, records, tmp_path, MAPS, MEASURES, resume=True, progress=False)
+    keys = ["image_id", "object", "map", "measure"]
+    one, two = (r.sort_values(keys, ignore_index=True) for r in (rows, read_rows(tmp_path)))
+    pd.testing.assert_frame_equal(one[two.columns], two)
+
+
+def test_a_folder_holds_one_study(rows, records, predictor, detector, tmp_path):
+    given = [records[:1], tmp_path, ["uniform"], ["energy_box"]]
+    run_study({"toy": predictor}, *given, progress=False)
+    with pytest.raises(InputError, match="pass --resume"):
+        run_study({"toy": predictor}, *given, progress=False)
+    with pytest.raises(InputError, match="other seed"):
+        run_study({"toy": predictor}, *given, seed=1, resume=True, progress=False)
+    other = Predictor(lively_detector(1, classes=TOY_CLASSES).float(), {})
+    with pytest.raises(InputError, match="other checkpoints"):
+        run_study({"toy": other}, *given, resume=True, progress=False)
+
+
+def test_a_model_without_attention_is_studied_without_its_maps(records, tmp_path):
+    plain = Predictor(
+        lively_detector(classes=TOY_CLASSES, attention=False, score_threshold=0.0).float(), {}
+    )
+    rows = run_study({"plain": plain}, records[:6], tmp_path, MAPS, MEASURES, progress=False)
+    assert not set(rows["map"]) & {"localization", "classification"}
+
+
+def test_unknown_names_are_refused_before_anything_runs(records, predictor, tmp_path):
+    with pytest.raises(InputError, match="map 'grandcam' is unknown"):
+        run_study({"toy": predictor}, records, tmp_path / "new", ["grandcam"], MEASURES)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(InputError, match="measure 'energie' is unknown"):
+        run_study({"toy": predictor}, records, tmp_path / "new", MAPS, ["energie"])
+
+
+def test_groups_stand_for_their_measures():
+    assert measure_names(["faithfulness", "flip", "insertion"]) == ["insertion", "deletion", "flip"]
+    assert "energy_mask" in measure_names(None) and "flip" not in measure_names(None)
+
+
+def test_a_smaller_limit_chooses_a_part_of_a_larger_one():
+    items = list(range(50))
+    small, large = chosen(items, 10, seed=0), chosen(items, 20, seed=0)
+    assert len(small) == 10 and set(small) < set(large) and small == sorted(small)
+    assert small != chosen(items, 10, seed=1) and chosen(items, None, 0) == items
+
+
+def test_interval_counts_images_not_objects():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=60)
+    alone = interval(values, np.arange(60))
+    # Ten copies of each object in its image say nothing new.
+    copied = interval(np.repeat(values, 10), np.repeat(np.arange(60), 10))
+    assert copied["low"] == pytest.approx(alone["low"]) and copied["objects"] == 600
+    standard_error = values.std(ddof=1) / np.sqrt(60)
+    assert alone["high"] - alone["low"] == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
+
+
+def test_interval_leaves_out_what_has_no_value():
+    result = interval(np.array([1.0, np.nan, 3.0]), np.array(["a", "b", "c"]))
+    assert (result["mean"], result["objects"], result["images"]) == (2.0, 2, 2)
+    assert interval(np.array([np.nan]), np.array(["a"]))["objects"] == 0
+
+
+def test_differences_are_paired():
+    table = [
+        {"image_id": str(i), "object": 0, "map": map, "measure": "energy_mask", "value": value}
+        for i in range(30)
+        for map, value in (("localization", i + 0.1), ("random", float(i)))
+    ]
+    (row,) = differences(pd.DataFrame(table)).to_dict("records")
+    # Objects differ by far more than 0.1, but each pair differs by just that.
+    assert row["first"] == "localization" and row["second"] == "random"
+    assert row["low"] == pytest.approx(0.1) and row["high"] == pytest.approx(0.1)
+    assert row["separated"]
+
+
+def test_gallery_knows_which_end_is_best():
+    values = {"image_id": list("abcdefghi"), "object": 0, "map": "gradcam"}
+    for measure, best in (("energy_mask", "i"), ("leakage", "a")):
+        rows = pd.DataFrame(values | {"measure": measure, "value": np.arange(9.0)})
+        cases = chosen_cases(rows, "gradcam", measure)
+        assert cases["best"].iloc[0].image_id == best
+        assert cases["worst"].iloc[0].image_id == {"i": "a", "a": "i"}[best]
+        assert set(cases["median"].image_id) == {"d", "e", "f"}
+
+
+def test_the_command_writes_what_a_reader_opens(root, detector, tmp_path):
+    file = tmp_path / "toy.safetensors"
+    save_checkpoint(detector, file)
+    (folder,) = study(
+        [str(file)], "VOC2012:trainval", root, tmp_path / "out", MAPS, ["where", "part"], limit=5
+    )
+    summary = summarise(read_rows(folder))
+    assert list(summary) == MAPS and 0 <= summary["gradcam"]["energy_box"]["mean"] <= 1
+    names = {path.name for path in folder.iterdir()}
+    assert {"summary.json", "differences.csv", "per_class.csv", "per_size.csv"} <= names
+    assert {"forest.png", "classes.png", "record.json", "rows.parquet"} <= names
+
+
+def test_the_command_line_names_an_unknown_map(root, detector, tmp_path, capsys):
+    file = tmp_path / "toy.safetensors"
+    save_checkpoint(detector, file)
+    given = ["study", str(file), "--data", "VOC2012:test", "--root", str(root)]
+    with pytest.raises(SystemExit) as stop:
+        main([*given, "--out", str(tmp_path / "out"), "--maps", "grandcam"])
+    assert stop.value.code == 2 and "'grandcam' is unknown" in capsys.readouterr().err
