@@ -15,6 +15,8 @@ from als.predictor import Predictor
 from als.study.faithfulness import curve_areas
 from als.study.interventions import _displaced, intervene
 from als.study.maps import make_maps
+from als.study.measures import MEASURES
+from als.study.run import run_study
 from als.study.sanity import (
     CASCADE,
     randomized,
@@ -58,12 +60,12 @@ def test_randomization_goes_from_the_output_to_the_input(detector):  # noqa: F81
 def test_a_map_follows_the_weights_that_it_depends_on(scene, detector):  # noqa: F811
     copies = randomized(detector, seed=0)
     maps = make_maps("localization", scene)
-    values = {s: under_randomization(scene, "localization", maps, copies[s])[0] for s in CASCADE}
+    values = {s: under_randomization(scene, copies[s])("localization", maps)[0] for s in CASCADE}
     # A_loc stands before the RoIs: nothing behind it can change it.
     assert values["random_head"] == pytest.approx(1) and values["random_conv5"] == pytest.approx(1)
     assert values["random_attention"] < 0.9
     cams = make_maps("gradcam", scene)
-    assert under_randomization(scene, "gradcam", cams, copies["random_head"])[0] < 0.9
+    assert under_randomization(scene, copies["random_head"])("gradcam", cams)[0] < 0.9
 
 
 def test_a_symmetric_map_stays_under_a_flip(predictor, records, scene):  # noqa: F811
@@ -92,6 +94,22 @@ def test_a_shift_compares_what_both_photographs_show(predictor, records, scene):
     maps = make_maps("localization", scene)
     values = np.array(again("localization", maps))
     assert np.nanmax(values) > 0.3
+
+
+def test_a_study_takes_every_measure(predictor, records, tmp_path):  # noqa: F811
+    rows = run_study(
+        {"toy": predictor},
+        records[:2],
+        tmp_path,
+        ["localization", "gradact", "drise", "uniform"],
+        list(MEASURES),
+        drise_masks=8,
+        progress=False,
+    )
+    taken = rows[rows["value"].notna()].groupby("map")["measure"].agg(set)
+    # What knows nothing of the network, or takes minutes, is not asked whether it follows it.
+    assert {"random_head", "random_trunk", "insertion"} <= taken["localization"]
+    assert not {"random_head", "flip"} & (taken["drise"] | taken["uniform"])
 
 
 def test_curves_of_a_scene_are_areas(scene):

@@ -62,7 +62,8 @@ def study(
     classes = {predictor.classes for predictor in predictors.values()}
     if len(classes) > 1:
         raise InputError("the checkpoints detect different classes; study them one by one.")
-    records = chosen(load_records(spec, root, classes.pop()), limit, seed)
+    everything = load_records(spec, root, classes.pop())
+    records = chosen(everything, limit, seed)
     maps = [m for m in MAPS if not MAPS[m].slow] if maps is None else list(maps)
     measures = measure_names(measures)
     _announce(predictors, records, maps, measures, drise_masks)
@@ -80,7 +81,7 @@ def study(
         if gallery:
             shown = [m for m in GALLERY_MAPS if (own["map"] == m).any()]
             write_gallery(predictor, records, own, shown, GALLERY_MEASURE, folder / "gallery")
-        _write_record(folder, predictor, own, spec, records, seed, drise_masks, started)
+        _write_record(folder, predictor, own, spec, everything, seed, drise_masks, started)
         folders.append(folder)
     return folders
 
@@ -131,7 +132,11 @@ def _write_record(folder, predictor, rows, spec, records, seed, drise_masks, sta
             "command": "als study",
             "checkpoint": {"file": predictor.source, "info": predictor.info},
             "config": predictor.detector.config.to_dict(),
-            "data": {"split": spec, "images": len(records), "fingerprint": fingerprint(records)},
+            "data": {
+                "split": spec,
+                "images": int(rows["image_id"].nunique()),
+                "fingerprint": fingerprint(records),
+            },
             "objects": found_share(rows),
             "images_of_measure": {
                 m: int(rows[rows["measure"] == m]["image_id"].nunique())
@@ -146,7 +151,7 @@ def _write_record(folder, predictor, rows, spec, records, seed, drise_masks, sta
             },
             "revision": revision(),
             "machine": machine(),
-            "seconds": time.perf_counter() - started,
+            "seconds_of_last_call": time.perf_counter() - started,
         },
     )
 

@@ -18,7 +18,7 @@ from als.study.cases import Case, cases_of, keypoints_of
 from als.study.faithfulness import CURVES, curve_areas
 from als.study.maps import DRISE_MASKS, MAPS, make_maps
 from als.study.measures import MEASURES
-from als.study.sanity import CASCADE, REPEATS, randomized, under_randomization
+from als.study.sanity import CASCADE, REPEATS, Compare, randomized, under_randomization
 from als.study.scenes import scene_of
 
 IMAGES_A_PART = 10  # lost at most, if the run is interrupted
@@ -109,7 +109,7 @@ class ImageStudy:
         own = int.from_bytes(hashlib.sha256(record.image_id.encode()).digest()[:4])
         detections = [case.detection for case in self.seen]
         self.scene = scene_of(predictor, analysis, detections, seed + own, drise_masks)
-        self.repeats: dict = {}
+        self.repeats: dict[str, Compare] = {}
 
     def found(self) -> list[dict]:
         """Whether each object was found."""
@@ -138,11 +138,14 @@ class ImageStudy:
             return [value(map, case) for map, case in zip(maps, self.seen, strict=True)]
         if measure in CURVES:
             return curve_areas(self.scene, maps, measure)
-        if measure in CASCADE:
-            return under_randomization(self.scene, name, maps, self.stages[measure])
-        if measure not in self.repeats:  # detects on the changed image, once for all maps
-            self.repeats[measure] = REPEATS[measure](self.predictor, self.image, self.scene)
+        if measure not in self.repeats:  # the network sees the change once for all maps
+            self.repeats[measure] = self._repeat(measure)
         return self.repeats[measure](name, maps)
+
+    def _repeat(self, measure: str) -> Compare:
+        if measure in CASCADE:
+            return under_randomization(self.scene, self.stages[measure])
+        return REPEATS[measure](self.predictor, self.image, self.scene)
 
     def _row(self, case: Case, map: str, measure: str, value: float) -> dict:
         score = float("nan") if case.detection is None else float(self.scores[case.detection])

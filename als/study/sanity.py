@@ -21,6 +21,8 @@ from als.predictor import Predictor
 from als.study.maps import Scene, make_maps
 from als.study.scenes import scene_again
 
+Compare = Callable[[str, np.ndarray], list[float]]
+
 SHIFT = 8  # pixels
 SAMPLED = 4  # every so many pixels are compared; maps are smooth
 
@@ -59,28 +61,24 @@ def randomized(detector: Detector, seed: int) -> dict[str, Detector]:
 
 
 @torch.no_grad()
-def under_randomization(scene: Scene, name: str, maps: np.ndarray, stage: Detector) -> list[float]:
-    """Similarity of each detection's map [K, H, W] with the one that `stage` gives it."""
-    original = scene.encoding
+def under_randomization(scene: Scene, stage: Detector) -> Compare:
+    """(map's name, maps [K, H, W]) -> similarity of each with the map that `stage` makes."""
     encoding = stage.encode([scene.image])
-    encoding.original_sizes = original.original_sizes
-    changed = make_maps(name, replace(scene, detector=stage, encoding=encoding))
-    return [similarity(a, b) for a, b in zip(maps, changed, strict=True)]
+    encoding.original_sizes = scene.encoding.original_sizes
+    changed = replace(scene, detector=stage, encoding=encoding)
+    everyone = list(range(len(scene.boxes)))
+    return lambda name, maps: _compare(name, maps, changed, everyone, lambda map: map)
 
 
-def under_flip(
-    predictor: Predictor, image: Image.Image, scene: Scene
-) -> Callable[[str, np.ndarray], list[float]]:
-    """(map's name, maps [K, H, W]) -> similarity of each with its mirrored photograph's map."""
+def under_flip(predictor: Predictor, image: Image.Image, scene: Scene) -> Compare:
+    """The same for the mirrored photograph; not a number where the detection is gone."""
     x1, y1, x2, y2 = scene.boxes.T
     boxes = np.stack([image.width - x2, y1, image.width - x1, y2], 1)
     changed = scene_again(predictor, ImageOps.mirror(image), boxes, scene.labels, scene.seed)
     return lambda name, maps: _compare(name, maps, *changed, lambda map: map[:, ::-1])
 
 
-def under_shift(
-    predictor: Predictor, image: Image.Image, scene: Scene
-) -> Callable[[str, np.ndarray], list[float]]:
+def under_shift(predictor: Predictor, image: Image.Image, scene: Scene) -> Compare:
     """The same for a photograph without its leftmost and topmost 8 pixels."""
     crop = image.crop((SHIFT, SHIFT, image.width, image.height))
     boxes = np.maximum(scene.boxes - SHIFT, 0)
