@@ -7,9 +7,9 @@ rejects unknown keys. A checkpoint carries its `ModelConfig`, so that it rebuild
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from als.classes import CLASS_LISTS
 from als.errors import InputError
-
-Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+from als.families import Backbone, Family, check_family
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,11 @@ class ModelConfig:
     `configs/compact-*.yaml` hold the differences of the model that trains on two cores.
 
     Args:
-        backbone: torchvision network that gives the trunk (conv1 to conv4) and conv5.
+        classes: names of the classes to detect, or "voc" or "coco" for all 20 or 80 of them.
+        family: "als" (this paper; with both parts off Faster R-CNN), or the rows beside it,
+            "rfcn" and "ssd" (docs/baselines.md). A family refuses options that it does not read.
+        backbone: torchvision network that gives the trunk (conv1 to conv4) and conv5; of vgg16
+            conv1 to conv5 and fc6, fc7.
         weights: "imagenet" (torchvision's, downloaded once), a .safetensors or .pth file with
             torchvision's keys, or None for random weights.
         attention: the attention network part (section 2.1).
@@ -34,20 +38,24 @@ class ModelConfig:
         attention_source: what A_cls is multiplied on: "F" (the paper's wording, 'the last block
             of conv4') or "F_loc", the object area-aware feature.
         frozen_blocks: leading blocks of the trunk that do not train. ResNet: stem, layer1,
-            layer2, layer3; MobileNetV2: features 0 to 13.
+            layer2, layer3; MobileNetV2: features 0 to 13; VGG16: conv1 to conv5.
         fold_batch_norm: fold every frozen BN into the convolution before it (same function,
             faster; the scale then trains along with the weight).
-        pool: RoIAlign (aligned, 2 x 2 samples a bin) or RoIPool.
-        pool_size: side of the RoI feature; 14 in the paper's family.
-        min_size, max_size: shorter side in test, longest side, in pixels.
+        pool: RoIAlign (aligned, 2 x 2 samples a bin) or RoIPool; R-FCN's position-sensitive form.
+        pool_size: side of the RoI feature; 14 in the paper's family, 7 for VGG16 and R-FCN.
+        min_size, max_size: shorter side in test, longest side, in pixels. SSD resizes to a
+            square: both are its side, 300 or 512 with vgg16.
         anchor_sizes, anchor_ratios: sides in pixels and height / width ratios of RPN anchors.
         rpn_*: proposals before and after NMS in training and test, NMS threshold, anchors
             sampled an image. rois_per_image, roi_positive_fraction: RoIs sampled an image.
+        hard_rois_per_image: how many of the RoIs sampled, those of the highest loss, carry the
+            loss (R-FCN's online hard example mining); 0 is all.
         score_threshold, nms_threshold, detections_per_image: final detections.
         lambda_cls, lambda_loc, lambda_att: weights of equation 1 (lambda 1 to 3).
     """
 
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | Literal["voc", "coco"] = ()
+    family: Family = "als"
     backbone: Backbone = "resnet101"
     weights: str | None = "imagenet"
     attention: bool = True
@@ -73,6 +81,7 @@ class ModelConfig:
     rpn_anchors_per_image: int = 256
     rois_per_image: int = 128
     roi_positive_fraction: float = 0.25
+    hard_rois_per_image: int = 0
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     detections_per_image: int = 100
@@ -81,6 +90,8 @@ class ModelConfig:
     lambda_att: float = 1.0
 
     def __post_init__(self):
+        if isinstance(self.classes, str):
+            object.__setattr__(self, "classes", class_list(self.classes))
         for name in ("classes", "anchor_sizes", "anchor_ratios"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(set(self.classes)) != len(self.classes):
@@ -89,6 +100,7 @@ class ModelConfig:
             raise InputError(
                 f"min_size {self.min_size} is over max_size {self.max_size}; raise max_size."
             )
+        check_family(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -105,6 +117,13 @@ class ModelConfig:
         return cls(**values)
 
 
+def class_list(name: str) -> tuple[str, ...]:
+    """The classes that "voc" or "coco" stands for."""
+    if name not in CLASS_LISTS:
+        raise InputError(f"classes: '{name}' is no class list; give a list, voc or coco.")
+    return CLASS_LISTS[name]
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """What is trained and validated on.
@@ -113,7 +132,10 @@ class DataConfig:
         root: folder that holds the data folders named in `train` and `val`.
         train, val: unions of VOC-layout folders and splits, "VOC2007:trainval + VOC2012:trainval".
             `val` chooses the best checkpoint; None keeps the last.
+        only_with_masks: train on the images alone that have a segmentation mask (section 3.2).
         batch_size: images a step and process.
+        augmentation: "flip" (and a size drawn), or "ssd": SSD's zooming out, cropping, distortion
+            and flip, resized to a square of `max_size`; it reads neither min_sizes nor jitter.
         min_sizes: shorter sides in pixels, one drawn for each training image.
         max_size: longest side in pixels of a training image.
         jitter: photometric distortion (brightness, contrast, saturation, hue) in training.
@@ -124,7 +146,9 @@ class DataConfig:
     root: str = "."
     train: str = "VOC2007:trainval + VOC2012:trainval"
     val: str | None = None
+    only_with_masks: bool = False
     batch_size: int = 1
+    augmentation: Literal["flip", "ssd"] = "flip"
     min_sizes: tuple[int, ...] = (600,)
     max_size: int = 1000
     jitter: bool = False
@@ -177,6 +201,7 @@ class TrainConfig:
         seed: of weights, order, augmentation and sampling.
         epochs: passes over the training images.
         channels_last: memory layout of the convolutions.
+        compile: compile trunk and semantic layers (torch.compile); the start takes minutes.
     """
 
     out: str = "runs/als"
@@ -184,6 +209,15 @@ class TrainConfig:
     seed: int = 0
     epochs: int = 1
     channels_last: bool = True
+    compile: bool = False
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self):
+        if (self.model.family, self.model.backbone) == ("ssd", "mobilenet_v2"):
+            if self.data.batch_size < 2:  # its last map is a single cell
+                raise InputError(
+                    "data.batch_size: the batch normalisation of SSDLite's extra layers needs 2 "
+                    "images a step; raise it."
+                )

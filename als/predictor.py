@@ -18,9 +18,10 @@ from als.errors import InputError
 from als.explain.gradcam import grad_cam, is_empty
 from als.explain.targets import Target, best_proposal, decode_boxes, find_proposal
 from als.images import as_rgb, reduced
-from als.model import Detector, Encoding, load_checkpoint
+from als.model import AnyDetector, Encoding, load_checkpoint
 from als.model.backbone import STRIDE
 from als.model.grid import image_to_map, map_to_image
+from als.model.steps import detect_in_steps, timed
 
 SHIPPED = Path(__file__).parent / "weights" / "compact.safetensors"
 MapInput = str | float | np.ndarray
@@ -89,7 +90,7 @@ class Predictor:
     """
 
     def __init__(
-        self, detector: Detector, info: dict, device: str = "cpu", source: str = "in memory"
+        self, detector: AnyDetector, info: dict, device: str = "cpu", source: str = "in memory"
     ):
         self.detector = detector.eval().to(device, memory_format=torch.channels_last)
         self.info = info
@@ -139,16 +140,12 @@ class Predictor:
         override_loc = self._override("localization_map", localization_map, image.size)
         override_cls = self._override("classification_map", classification_map, image.size)
         with self.lock, _threshold(detector, score_threshold):
-            with _timed(seconds, "trunk and maps"):
+            with timed(seconds, "trunk and maps"):
                 thick = _not_too_thin(tensor, detector.config.max_size)
-                encoding = detector.encode([thick], override_loc, override_cls)
+                overrides = (override_loc, override_cls) if detector.config.attention else ()
+                encoding = detector.encode([thick], *overrides)
                 encoding.original_sizes = [size]
-            with _timed(seconds, "proposals"):
-                proposals = detector.propose(encoding)
-            with _timed(seconds, "classification"):
-                logits, vectors = detector.roi_heads.classify(encoding.f_cls, proposals)
-            with _timed(seconds, "localization"):
-                found = detector.locate(encoding, proposals, logits, vectors)[0]
+            found, proposals, logits = detect_in_steps(detector, encoding, seconds)
         labels = found["labels"].cpu().numpy()
         prediction = Prediction(
             boxes=found["boxes"].cpu().numpy(),
@@ -160,7 +157,7 @@ class Predictor:
             size=size,
             seconds=seconds,
         )
-        return Analysis(image, prediction, encoding, proposals[0], logits)
+        return Analysis(image, prediction, encoding, proposals, logits)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -185,13 +182,19 @@ class Predictor:
             kind, layer, method: see `als.explain.Target` and `als.explain.grad_cams`.
 
         Raises:
-            InputError: no such detection or class, or nothing was proposed.
+            InputError: no such detection or class, nothing was proposed, or the model is of a
+                family without the branches that are explained.
         """
+        if self.detector.config.family != "als":
+            raise InputError(
+                f"this model is of family {self.detector.config.family}, without the two branches "
+                "that are explained; load one of family als."
+            )
         with self.lock:
             row, label, box, score = self._chosen(analysis, detection, label)
             target = Target(analysis.proposals[row : row + 1], label, kind)
             map = grad_cam(self.detector, analysis.encoding, target, layer, method)
-        passed = score > self.detector.roi_heads.score_thresh
+        passed = score > self.detector.score_threshold
         name = self.classes[label - 1]
         return Explanation(map, box, label, name, score, passed, is_empty(map))
 
@@ -262,23 +265,14 @@ def _closest_class(logits: Tensor) -> int:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Write the block's duration to `seconds[name]`."""
-    started = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - started
-
-
-@contextmanager
-def _threshold(detector: Detector, value: float | None) -> Iterator[None]:
+def _threshold(detector: AnyDetector, value: float | None) -> Iterator[None]:
     """Set the detector's score threshold for the block, and put it back also after an error."""
-    heads = detector.roi_heads
-    before = heads.score_thresh
-    heads.score_thresh = before if value is None else value
+    before = detector.score_threshold
+    detector.score_threshold = before if value is None else value
     try:
         yield
     finally:
-        heads.score_thresh = before
+        detector.score_threshold = before
 
 
 def _not_too_thin(pixels: Tensor, max_size: int) -> Tensor:

@@ -40,7 +40,9 @@ def test_commands_of_the_readme_exist():
     assert {"train", "evaluate", "predict"} <= commands <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/model.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/model.md", "docs/baselines.md", "docs/data.md", "docs/study.md"]
+)
 def test_files_named_in_a_page_exist(page):
     text = (ROOT / page).read_text()
     links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
@@ -70,6 +72,27 @@ def test_second_stages_start_from_a_first_stage():
     for config in configs:
         start = config.start_from
         assert start is None or start in written or (ROOT / start).is_file()
+
+
+def test_second_stages_keep_the_network_of_their_first():
+    configs = [_read_config(path.read_text()) for path in CONFIGS]
+    by_file = {f"{config.out}/model.safetensors": config.model.to_dict() for config in configs}
+    for config in configs:
+        if config.start_from in by_file:
+            first, second = by_file[config.start_from], config.model.to_dict()
+            changed = {name for name in first if first[name] != second[name]}
+            assert "attention" in changed
+            assert all(name == "weights" or name.startswith("attention") for name in changed)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_config_of_a_row_says_how_and_what_to_expect(path):
+    head = " ".join(re.findall(r"^# ?(.*)", path.read_text(), re.MULTILINE))
+    if path.parent.name == "configs":  # the compact model's own two stages
+        return
+    assert f"als train {path.relative_to(ROOT)} " in head
+    assert re.search(r"[Aa]t least [\d.]+ GiB.* h of a V100", head)
+    assert re.search(r"Expected AP.*: .*\d.*(paper|model zoo|README)|No figure is published", head)
 
 
 def test_import_als_is_light_and_its_names_resolve():

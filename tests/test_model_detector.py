@@ -9,74 +9,31 @@ from tiny import (
     lively_detector,
     random_images,
     some_targets,
+    thin_vgg16,
     tiny_config,
 )
-from torch import nn
-from torchvision.models.detection import FasterRCNN
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision import models
 
 from als.config import ModelConfig
 from als.errors import InputError
 from als.model import build_detector
 from als.model.attention import attention_loss, object_map_targets
+from benchmarks.twin import torchvision_twin
 
 SWITCHES = list(product([False, True], repeat=2))  # attention, separation
 
 
-class SingleScalePool(nn.Module):
-    """torchvision calls the pooling with (features, proposals, image shapes)."""
-
-    def __init__(self, pool):
-        super().__init__()
-        self.pool = pool
-
-    def forward(self, features, proposals, image_shapes):
-        return self.pool(features["0"], proposals)
-
-
-class Predictor(nn.Module):
-    def __init__(self, heads):
-        super().__init__()
-        self.cls_score, self.bbox_pred = heads.cls_score, heads.bbox_pred
-
-    def forward(self, vectors):
-        return self.cls_score(vectors), self.bbox_pred(vectors)
-
-
-def torchvision_twin(detector) -> FasterRCNN:
-    """torchvision's Faster R-CNN of the detector's own modules."""
-    config, heads = detector.config, detector.roi_heads
-    trunk = nn.Sequential(detector.trunk)
-    trunk.out_channels = heads.conv5_cls[0][0].conv[0][0].in_channels
-    twin = FasterRCNN(
-        trunk,
-        min_size=config.min_size,
-        max_size=config.max_size,
-        rpn_anchor_generator=detector.rpn.anchor_generator,
-        rpn_head=detector.rpn.head,
-        rpn_pre_nms_top_n_train=config.rpn_pre_nms_train,
-        rpn_pre_nms_top_n_test=config.rpn_pre_nms_test,
-        rpn_post_nms_top_n_train=config.rpn_post_nms_train,
-        rpn_post_nms_top_n_test=config.rpn_post_nms_test,
-        rpn_nms_thresh=config.rpn_nms_threshold,
-        rpn_batch_size_per_image=config.rpn_anchors_per_image,
-        box_roi_pool=MultiScaleRoIAlign(["0"], config.pool_size, 2),
-        box_head=heads.conv5_cls,
-        box_predictor=Predictor(heads),
-        box_score_thresh=config.score_threshold,
-        box_nms_thresh=config.nms_threshold,
-        box_detections_per_img=config.detections_per_image,
-        box_batch_size_per_image=config.rois_per_image,
-        box_positive_fraction=config.roi_positive_fraction,
-        _skip_resize=True,
-    )
-    twin.roi_heads.box_roi_pool = SingleScalePool(heads.pool)
-    return twin
+@pytest.fixture(params=["mobilenet_v2", "vgg16"])
+def network(request, monkeypatch):
+    """The options that choose a backbone; VGG16 is a thin one."""
+    monkeypatch.setattr(models, "vgg16", thin_vgg16)
+    return {"backbone": "vgg16", "pool_size": 7} if request.param == "vgg16" else {}
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_detections_equal_torchvisions(seed):
+def test_detections_equal_torchvisions(seed, network):
     changes = {"detections_per_image": 15, "score_threshold": 0.3, "nms_threshold": 0.4}
+    changes |= network
     detector = lively_detector(seed, attention=False, separation=False, **changes)
     twin = torchvision_twin(detector).eval()
     images = random_images(seed, [(100, 150), (90, 70)])  # resized on the way
@@ -93,8 +50,9 @@ def test_detections_equal_torchvisions(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_losses_and_gradients_equal_torchvisions(seed):
-    detector = lively_detector(seed, attention=False, separation=False).float().train()
+def test_losses_and_gradients_equal_torchvisions(seed, network):
+    changes = {"attention": False, "separation": False} | network
+    detector = lively_detector(seed, **changes).float().train()
     twin = torchvision_twin(detector).train()
     images, targets = random_images(seed, dtype=torch.float32), some_targets(masks=False)
 

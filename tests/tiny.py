@@ -2,8 +2,13 @@
 
 from copy import deepcopy
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from torch import nn
+from torchvision import models
+from torchvision.models.vgg import make_layers
 from torchvision.ops import FrozenBatchNorm2d
 
 from als.config import ModelConfig
@@ -31,6 +36,30 @@ TINY = {
 
 def tiny_config(**changes) -> ModelConfig:
     return ModelConfig(**(TINY | changes))
+
+
+def thin_vgg16(weights: None = None) -> SimpleNamespace:
+    """VGG16's stages and classifier in the same order, with few layers and units.
+
+    conv4 and conv5 keep the 512 channels that torchvision's SSD writes out.
+    """
+    features = make_layers([4, "M", 4, "M", 4, "M", 512, "M", 512, "M"])
+    fc6, fc7 = nn.Linear(512 * 49, 32), nn.Linear(32, 24)
+    layers = [fc6, nn.ReLU(True), nn.Dropout(), fc7, nn.ReLU(True), nn.Dropout()]
+    return SimpleNamespace(features=features, classifier=nn.Sequential(*layers, nn.Linear(24, 9)))
+
+
+@torch.no_grad()
+def write_lively_weights(path: Path) -> str:
+    """A file of random MobileNetV2 weights whose BN statistics keep the features alive."""
+    torch.manual_seed(0)
+    network = models.mobilenet_v2(weights=None).train()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+    network(torch.rand(8, 3, 96, 96) * 4 - 2)
+    torch.save(network.state_dict(), path)
+    return str(path)
 
 
 def lively_detector(seed: int = 0, **changes) -> Detector:

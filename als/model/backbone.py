@@ -2,6 +2,7 @@
 
 Paper, section 2: 'the conv1~conv4 and conv5 of ResNet-101 are used as less semantics layers and
 semantics layers'. In MobileNetV2 features 0 to 13 (stride 16) are the trunk, 14 to 17 are conv5.
+In VGG16, as Faster R-CNN uses it, conv1 to conv5_3 are the trunk and fc6, fc7 take conv5's part.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Backbone:
 
     trunk: image [B, 3, H, W] -> feature F [B, trunk_channels, H / 16, W / 16].
     semantic: RoI feature [R, trunk_channels, P, P] -> vector [R, semantic_channels]; copy it for
-    each task.
+    each task. Its first module ends with the last feature that has height and width.
     """
 
     trunk: nn.Sequential
@@ -45,11 +46,12 @@ def build_backbone(config: ModelConfig, pretrained: bool = True) -> Backbone:
     Raises:
         InputError: the weights' file is missing, unreadable or of another network.
     """
-    network = getattr(models, config.backbone)(weights=None, norm_layer=FrozenBatchNorm2d)
+    norm = {} if config.backbone == "vgg16" else {"norm_layer": FrozenBatchNorm2d}
+    network = getattr(models, config.backbone)(weights=None, **norm)
     if pretrained and config.weights is not None:
         _load_classifier_weights(network, config)
-    cut = _cut_mobilenet if config.backbone == "mobilenet_v2" else _cut_resnet
-    backbone = cut(network)
+    cuts = {"mobilenet_v2": _cut_mobilenet, "vgg16": cut_vgg}
+    backbone = cuts.get(config.backbone, _cut_resnet)(network)
     if not 0 <= config.frozen_blocks <= len(backbone.trunk):
         raise InputError(
             f"frozen_blocks {config.frozen_blocks}: the trunk of {config.backbone} has "
@@ -76,6 +78,20 @@ def _cut_mobilenet(network: models.MobileNetV2) -> Backbone:
     return Backbone(trunk, semantic, trunk[-1].out_channels, layers[-1].out_channels)
 
 
+def cut_vgg(network: models.VGG) -> Backbone:
+    """conv1 to conv5 with the pooling after each but the last; fc6, fc7 with their dropout."""
+    blocks: list[list[nn.Module]] = [[]]
+    for layer in network.features[:-1]:
+        blocks[-1].append(layer)
+        if isinstance(layer, nn.MaxPool2d):
+            blocks.append([])
+    trunk = nn.Sequential(*(nn.Sequential(*block) for block in blocks))
+    # Dropout is off in evaluation; the last of the seven layers is ImageNet's classifier.
+    semantic = nn.Sequential(nn.Identity(), nn.Flatten(), *network.classifier[:6])
+    channels = [layer.out_channels for layer in trunk[-1] if isinstance(layer, nn.Conv2d)]
+    return Backbone(trunk, semantic, channels[-1], network.classifier[3].out_features)
+
+
 def _load_classifier_weights(network: nn.Module, config: ModelConfig) -> None:
     """Fill the network from torchvision's ImageNet weights or a local file with the same keys."""
     if config.weights == "imagenet":
@@ -84,11 +100,12 @@ def _load_classifier_weights(network: nn.Module, config: ModelConfig) -> None:
         )
     else:
         state = _read_tensors(Path(config.weights))
-    # The classifier is never used; the batch counters do not exist in a frozen BN.
+    # The classifier is never used (of vgg16 only its last layer is the classifier proper); the
+    # batch counters do not exist in a frozen BN.
+    unused = {"vgg16": ("classifier.6.",), "mobilenet_v2": ("classifier.", "features.18.")}
+    unused = unused.get(config.backbone, ("fc.",))
     wanted = {
-        name: tensor
-        for name, tensor in network.state_dict().items()
-        if not name.startswith(("fc.", "classifier.", "features.18."))
+        name: tensor for name, tensor in network.state_dict().items() if not name.startswith(unused)
     }
     missing = sorted(wanted.keys() - state.keys())
     if missing:

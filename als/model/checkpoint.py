@@ -9,14 +9,23 @@ from safetensors.torch import save_file
 
 from als.config import ModelConfig
 from als.errors import InputError
+from als.families import Family
 from als.model.backbone import build_backbone
 from als.model.detector import Detector
+from als.model.interface import AnyDetector
+from als.model.rfcn import RFCNDetector
+from als.model.ssd import SSDDetector
 
 FORMAT = "als-detector-1"
 ATTENTION_PREFIXES = ("attention_loc.", "attention_cls.")
+FAMILIES: dict[Family, type[AnyDetector]] = {
+    "als": Detector,
+    "rfcn": RFCNDetector,
+    "ssd": SSDDetector,
+}
 
 
-def build_detector(config: ModelConfig, pretrained: bool = True) -> Detector:
+def build_detector(config: ModelConfig, pretrained: bool = True) -> AnyDetector:
     """A detector as configured; `pretrained=False` skips the ImageNet weights.
 
     Raises:
@@ -24,11 +33,11 @@ def build_detector(config: ModelConfig, pretrained: bool = True) -> Detector:
     """
     if not config.classes:
         raise InputError("model.classes is empty; name the classes to detect.")
-    return Detector(config, build_backbone(config, pretrained))
+    return FAMILIES[config.family](config, build_backbone(config, pretrained))
 
 
 def save_checkpoint(
-    detector: Detector, path: Path, info: dict | None = None, half: bool = False
+    detector: AnyDetector, path: Path, info: dict | None = None, half: bool = False
 ) -> None:
     """Write tensors, config and `info` (data, figures, revision) as one .safetensors file.
 
@@ -77,7 +86,7 @@ def read_checkpoint(path: Path) -> tuple[ModelConfig, dict, dict[str, torch.Tens
     return config, json.loads(metadata["info"]), tensors
 
 
-def load_checkpoint(path: Path) -> tuple[Detector, dict]:
+def load_checkpoint(path: Path) -> tuple[AnyDetector, dict]:
     """(detector in evaluation mode on the CPU, info), rebuilt from the file alone."""
     config, info, tensors = read_checkpoint(path)
     detector = build_detector(config, pretrained=False)
@@ -91,7 +100,7 @@ def load_checkpoint(path: Path) -> tuple[Detector, dict]:
     return detector.eval(), info
 
 
-def load_weights(detector: Detector, path: Path) -> list[str]:
+def load_weights(detector: AnyDetector, path: Path) -> list[str]:
     """Start `detector` from a checkpoint of stage 1; only attention layers may be new.
 
     Returns:
@@ -114,7 +123,7 @@ def load_weights(detector: Detector, path: Path) -> list[str]:
     if odd:
         raise InputError(
             f"{path}: {len(odd)} tensors do not fit this network, the first is {odd[0]}; "
-            "use the same backbone, separation, fold_batch_norm and classes as stage 1."
+            "use the same family, backbone, separation, fold_batch_norm and classes as stage 1."
         )
     detector.load_state_dict(tensors, strict=False)
     return new

@@ -7,19 +7,17 @@ F_cls -> RoIAlign -> conv5_cls -> scores; F_loc -> RoIAlign -> conv5_loc -> delt
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from als.config import ModelConfig
 from als.model.attention import AttentionNetwork, attention_loss, object_map_targets
 from als.model.backbone import Backbone
+from als.model.interface import IMAGENET_MEAN, IMAGENET_STD, AnyDetector
 from als.model.roi_heads import SeparatedRoIHeads
 from als.model.rpn import build_rpn
-
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-
 
 MapOverride = Callable[[Tensor, Tensor], Tensor]  # (A_loc, A_cls) [B, 1, h, w] -> the map used
 
@@ -48,13 +46,15 @@ class Encoding:
     override_cls: MapOverride | None = None
 
 
-class Detector(nn.Module):
+class Detector(AnyDetector):
     """Two-stage detector with attentive layer separation (paper, section 2).
 
     In training `forward(images, targets)` gives the named losses, unweighted; in evaluation
     `forward(images)` gives for each image a dict of boxes [K, 4] (xyxy, pixels of the original
     image), labels [K] (1 to C), scores [K] (descending).
     """
+
+    heads: type[RoIHeads] = SeparatedRoIHeads
 
     def __init__(self, config: ModelConfig, backbone: Backbone):
         super().__init__()
@@ -73,21 +73,15 @@ class Detector(nn.Module):
                 channels, width, start, config.attention_cls_biased
             )
         self.rpn = build_rpn(config, channels)
-        self.roi_heads = SeparatedRoIHeads(config, backbone)
+        self.roi_heads = self.heads(config, backbone)
 
-    def forward(
-        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Losses by name (training) or detections (evaluation).
+    @property
+    def score_threshold(self) -> float:
+        return self.roi_heads.score_thresh
 
-        Args:
-            images: each float [3, H, W] in 0..1, of any size.
-            targets: for each image boxes [M, 4] xyxy pixels, labels [M] 1 to C, and, where the
-                image has a mask, object_map uint8 [H, W] (1 object, 0 background, 255 void).
-        """
-        if self.training:
-            return self.losses(self.encode(images), targets)
-        return self.detect(self.encode(images))
+    @score_threshold.setter
+    def score_threshold(self, value: float) -> None:
+        self.roi_heads.score_thresh = value
 
     def encode(
         self,
@@ -104,10 +98,7 @@ class Detector(nn.Module):
         """
         sizes = [tuple(image.shape[-2:]) for image in images]
         batch, _ = self.transform(images)
-        tensors = batch.tensors
-        if next(self.trunk.parameters()).is_contiguous(memory_format=torch.channels_last):
-            tensors = tensors.contiguous(memory_format=torch.channels_last)
-        f = self.trunk(tensors)
+        f = self.trunk(self.in_layout(batch.tensors))
         encoding = Encoding(
             batch, sizes, f, f_loc=f, f_cls=f, override_loc=override_loc, override_cls=override_cls
         )

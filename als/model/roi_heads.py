@@ -5,6 +5,7 @@ which feature each task sees, and that the localization branch runs only where i
 """
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,23 @@ from als.config import ModelConfig
 from als.model.backbone import STRIDE, Backbone
 
 SMOOTH_L1_BETA = 1 / 9  # torchvision's and Faster R-CNN's
+
+
+def roi_head_options(config: ModelConfig) -> dict[str, Any]:
+    """torchvision's `RoIHeads` for its matching, sampling, box coding and NMS alone."""
+    return {
+        "box_roi_pool": None,
+        "box_head": None,
+        "box_predictor": None,
+        "fg_iou_thresh": 0.5,
+        "bg_iou_thresh": 0.5,
+        "batch_size_per_image": config.rois_per_image,
+        "positive_fraction": config.roi_positive_fraction,
+        "bbox_reg_weights": None,
+        "score_thresh": config.score_threshold,
+        "nms_thresh": config.nms_threshold,
+        "detections_per_img": config.detections_per_image,
+    }
 
 
 class SeparatedRoIHeads(RoIHeads):
@@ -31,19 +49,7 @@ class SeparatedRoIHeads(RoIHeads):
     """
 
     def __init__(self, config: ModelConfig, backbone: Backbone):
-        super().__init__(
-            box_roi_pool=None,
-            box_head=None,
-            box_predictor=None,
-            fg_iou_thresh=0.5,
-            bg_iou_thresh=0.5,
-            batch_size_per_image=config.rois_per_image,
-            positive_fraction=config.roi_positive_fraction,
-            bbox_reg_weights=None,
-            score_thresh=config.score_threshold,
-            nms_thresh=config.nms_threshold,
-            detections_per_img=config.detections_per_image,
-        )
+        super().__init__(**roi_head_options(config))
         if config.pool == "align":
             self.pool = RoIAlign(config.pool_size, 1 / STRIDE, sampling_ratio=2, aligned=True)
         else:

@@ -1,0 +1,41 @@
+"""From encoding to detections step by step, each step timed: what explaining needs is kept."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from als.model.detector import Detector
+from als.model.interface import AnyDetector
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Write the block's duration to `seconds[name]`."""
+    started = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - started
+
+
+def detect_in_steps(
+    detector: AnyDetector, encoding: Any, seconds: dict[str, float]
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """The encoding of one image -> (detections, proposals [N, 4], logits [N, C + 1]).
+
+    Detections as `AnyDetector.detect` gives them, proposals in pixels of the resized image. SSD
+    has no proposals: N is 0. `seconds` gets the duration of each step by name.
+    """
+    if not isinstance(detector, Detector):
+        with timed(seconds, "detection"):
+            found = detector.detect(encoding)[0]
+        nothing = encoding.images.tensors.new_zeros(0, 4)
+        return found, nothing, nothing.new_zeros(0, len(detector.config.classes) + 1)
+    with timed(seconds, "proposals"):
+        proposals = detector.propose(encoding)
+    with timed(seconds, "classification"):
+        logits, vectors = detector.roi_heads.classify(encoding.f_cls, proposals)
+    with timed(seconds, "localization"):
+        found = detector.locate(encoding, proposals, logits, vectors)[0]
+    return found, proposals[0], logits
