@@ -48,5 +48,5 @@ lab: $(VENV)/.installed-lab ## JupyterLab on the notebooks
 notebooks: $(VENV)/.installed-lab ## execute every notebook in place
 	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
 
-bench: install ## the benchmarks: a table, a figure and a record
+bench: $(VENV)/.installed-test ## the benchmarks: a table, a figure and a record
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -159,6 +159,15 @@ class Predictor:
         )
         return Analysis(image, prediction, encoding, proposals, logits)
 
+    def require_branches(self) -> "Predictor":
+        """Itself; raises InputError if the model is of a family that cannot be explained."""
+        if self.detector.config.family != "als":
+            raise InputError(
+                f"{self.source}: this model is of family {self.detector.config.family}, without "
+                "the two branches that are explained; load one of family als."
+            )
+        return self
+
     @torch.inference_mode(False)
     @torch.no_grad()
     def explain(
@@ -185,11 +194,7 @@ class Predictor:
             InputError: no such detection or class, nothing was proposed, or the model is of a
                 family without the branches that are explained.
         """
-        if self.detector.config.family != "als":
-            raise InputError(
-                f"this model is of family {self.detector.config.family}, without the two branches "
-                "that are explained; load one of family als."
-            )
+        self.require_branches()
         with self.lock:
             row, label, box, score = self._chosen(analysis, detection, label)
             target = Target(analysis.proposals[row : row + 1], label, kind)

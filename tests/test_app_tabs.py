@@ -7,7 +7,9 @@ import gradio as gr
 import numpy as np
 import pytest
 from app_server import scene, tiny_predictor
+from tiny import tiny_config
 
+from als.model import build_detector, save_checkpoint
 from als.report.views import RULES, Look
 from als.ui import parts
 from als.ui.compare_tab import CompareTab
@@ -223,6 +225,16 @@ def test_a_checkpoint_of_somebody_else_is_refused_with_one_sentence(tab, tmp_pat
     payload = {"path": str(tmp_path / "other.safetensors"), "orig_name": "other.safetensors"}
     said = compare.load_checkpoint(request, payload, *VALUES)[0]
     assert 'role="alert"' in said and "other.safetensors" in said and str(tmp_path) not in said
+
+
+def test_a_checkpoint_that_cannot_be_explained_is_refused_too(tab, tmp_path):
+    tab, request = tab
+    plain = {"attention": False, "separation": False}
+    detector = build_detector(tiny_config(family="rfcn", attention_width=2048, **plain))
+    save_checkpoint(detector, tmp_path / "rfcn.safetensors")
+    payload = {"path": str(tmp_path / "rfcn.safetensors"), "orig_name": "rfcn.safetensors"}
+    said = CompareTab(None, tab.store).load_checkpoint(request, payload, *VALUES)[0]
+    assert 'role="alert"' in said and "family rfcn" in said
 
 
 def test_the_store_forgets_what_was_used_longest_ago(study):

@@ -1,8 +1,16 @@
 """`als evaluate` and `als predict`: a checkpoint on a data set, or on some images."""
 
+import sys
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
+
+from als.errors import InputError
+
+WAITING = 16  # predictions that wait for being written, at most
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -28,6 +36,9 @@ def evaluate(arguments: list[str]) -> None:
     record["data"]["split"] = given.data
     record["training"] = info
     print(table(record, given.checkpoint))
+    coco = {k.removeprefix("COCO_"): v for k, v in record["metrics"].items() if "COCO" in k}
+    told = ", ".join(f"{name} {100 * value:.1f}" for name, value in coco.items())
+    print(f"COCO (by the area of {record['data']['COCO_areas']}): {told}")
     if record["maps"]:
         print("maps: " + ", ".join(f"{k} {v:.3f}" for k, v in record["maps"].items()))
     if given.out is not None:
@@ -35,25 +46,62 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def predict(arguments: list[str]) -> None:
-    """Detect on images: als predict CHECKPOINT IMAGE... --out DIR (pictures and JSON)"""
+    """Detect on images: als predict CHECKPOINT IMAGE_OR_FOLDER... --out DIR (pictures and JSON)"""
     parser = ArgumentParser(prog="als predict", description=predict.__doc__)
     parser.add_argument("checkpoint", type=Path, help="or 'shipped' for the one in the package")
-    parser.add_argument("images", type=Path, nargs="+")
+    parser.add_argument("images", type=Path, nargs="+", help="files, or folders of them")
     parser.add_argument("--out", type=Path, default=Path("predictions"))
     parser.add_argument("--score-threshold", type=float, default=0.5)
     parser.add_argument("--device", type=str, default="cpu")
+    parser.add_argument("--batch-size", type=int, default=8, help="images of like shape at once")
     given = parser.parse_args(arguments)
 
+    from als.batches import image_files, predict_many
     from als.predictor import load
-    from als.report.pictures import save_prediction
 
     shipped = str(given.checkpoint) == "shipped"
     predictor = load(None if shipped else given.checkpoint, given.device)
-    for path in given.images:
-        prediction = predictor.predict(path, score_threshold=given.score_threshold)
-        written = save_prediction(path, prediction, given.out)
-        found = ", ".join(
-            f"{name} {score:.2f}"
-            for name, score in zip(prediction.names, prediction.scores, strict=True)
-        )
-        print(f"{path}: {found or 'nothing found'} -> {written}")
+    files = image_files(given.images)
+    _refuse_twins(files)
+    broken = []
+
+    def skip(path: Path, error: InputError) -> None:
+        print(f"als: {error}", file=sys.stderr)
+        broken.append(path)
+
+    found = predict_many(predictor, files, given.batch_size, given.score_threshold, skip)
+    save_all(found, given.out)
+    if broken:
+        raise InputError(f"{len(broken)} of {len(files)} images could not be read, see above.")
+
+
+def _refuse_twins(files: list[Path]) -> None:
+    """Raise InputError where two images would write the same files."""
+    seen: dict[str, Path] = {}
+    for path in files:
+        if seen.setdefault(path.stem, path) is not path:
+            raise InputError(
+                f"{seen[path.stem]} and {path} would both write {path.stem}.png; rename one or "
+                "predict them apart."
+            )
+
+
+def save_all(found: Iterable, out: Path) -> None:
+    """Write pictures and JSON in a thread beside the network, and tell each file once written."""
+    from als.report.pictures import save_prediction
+
+    def tell() -> None:
+        path, prediction, written = running.popleft()
+        scored = zip(prediction.names, prediction.scores, strict=True)
+        names = ", ".join(f"{name} {score:.2f}" for name, score in scored)
+        print(f"{path}: {names or 'nothing found'} -> {written.result()}")
+
+    running: deque = deque()
+    with ThreadPoolExecutor(1) as writer:
+        for path, prediction in found:
+            written = writer.submit(save_prediction, path, prediction, out)
+            running.append((path, prediction, written))
+            while running and (running[0][2].done() or len(running) > WAITING):
+                tell()
+        while running:
+            tell()

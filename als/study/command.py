@@ -159,7 +159,7 @@ def _write_record(folder, predictor, rows, spec, records, seed, drise_masks, sta
 def _load(checkpoints: Sequence[str], device: str) -> dict[str, Predictor]:
     predictors = {}
     for file in checkpoints:
-        predictor = load(None if file == "shipped" else file, device)
+        predictor = load(None if file == "shipped" else file, device).require_branches()
         path = Path(file)
         # `als train` calls every checkpoint model.safetensors; its folder then tells which.
         name = path.parent.name if path.stem in ("model", "best") else path.stem

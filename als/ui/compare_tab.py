@@ -31,7 +31,7 @@ class CompareTab:
             session.compared, session.second = None, None
             if payload and payload.get("path"):
                 try:
-                    session.second = load(payload["path"])
+                    session.second = load(payload["path"]).require_branches()
                 except InputError as error:
                     name = payload.get("orig_name") or Path(payload["path"]).name
                     said = str(error).replace(payload["path"], name)

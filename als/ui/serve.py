@@ -26,8 +26,8 @@ def launch(
     Raises:
         InputError: a checkpoint is missing or not one of ours.
     """
-    predictor = load(checkpoint)
-    second = None if other is None else load(other)
+    predictor = load(checkpoint).require_branches()
+    second = None if other is None else load(other).require_branches()
     with tempfile.TemporaryDirectory(prefix="als-app-") as cache:
         os.environ["GRADIO_TEMP_DIR"] = cache
         build_app(predictor, second).launch(**serving(host, port))

@@ -1,0 +1,174 @@
+"""Many photos: decoded in threads ahead of the network, which takes those of one shape together."""
+
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from als.errors import InputError
+from als.images import as_rgb, reduced
+from als.model.grid import map_to_image
+from als.predictor import Prediction, Predictor, _not_too_thin, _threshold
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".heic", ".heif"),  # not read, but said so
+)
+BATCH_SIZE = 8
+DECODERS = 2  # threads; Pillow decodes without holding Python's lock
+PADDING = 32  # torchvision pads the sides of a batch to a multiple of this
+OnError = Callable[[Path, InputError], None]
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """pixels: uint8 [H, W, 3], perhaps reduced. size: (height, width) of the photo itself."""
+
+    path: Path
+    pixels: np.ndarray
+    size: tuple[int, int]
+    seconds: float
+
+
+def image_files(paths: Iterable[Path]) -> list[Path]:
+    """Files as given, and for a folder every image file right in it, by name.
+
+    Hidden files are left out. Raises InputError for a folder without an image file.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+        inside = [f for f in inside if f.is_file() and not f.name.startswith(".")]
+        if not inside:
+            raise InputError(f"{path}: there is no image file in this folder.")
+        files += inside
+    return files
+
+
+def predict_many(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    batch_size: int = BATCH_SIZE,
+    score_threshold: float | None = None,
+    on_error: OnError | None = None,
+) -> Iterator[tuple[Path, Prediction]]:
+    """`Predictor.predict` of many files, faster; yields (path, prediction) as they are done.
+
+    A batch holds only photos that the network would pad to one same canvas, so that each gets the
+    result that it gets alone, up to rounding. The order is that of the batches. Memory holds few
+    photos at a time, however many there are.
+
+    Args:
+        batch_size: photos that go through the network together, at most.
+        score_threshold: instead of the model's own.
+        on_error: is told of each file that cannot be read, which is then left out.
+
+    Raises:
+        InputError: without `on_error`, for the first file that cannot be read; a batch size
+            below 1.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size {batch_size}: give at least 1.")
+    waiting: dict[tuple[int, int], list[_Photo]] = defaultdict(list)
+    photos = _decoded(predictor, map(Path, paths), 2 * batch_size, on_error)
+    with closing(photos):
+        for photo in photos:
+            group = waiting[_canvas(predictor, photo.pixels.shape[:2])]
+            group.append(photo)
+            if len(group) < batch_size and sum(map(len, waiting.values())) < 4 * batch_size:
+                continue
+            # One group is full, or so many photos wait that the largest group has to do.
+            largest = max(waiting, key=lambda canvas: len(waiting[canvas]))
+            yield from _predict(predictor, waiting.pop(largest), score_threshold)
+        for group in waiting.values():
+            yield from _predict(predictor, group, score_threshold)
+
+
+def _decoded(
+    predictor: Predictor, paths: Iterator[Path], ahead: int, on_error: OnError | None
+) -> Iterator[_Photo]:
+    """Photos in the order of `paths`; `ahead` files are decoded or being decoded meanwhile."""
+    longest = 2 * predictor.detector.config.max_size
+    with ThreadPoolExecutor(DECODERS) as pool:
+        running: deque[tuple[Path, Future]] = deque()
+        try:
+            while True:
+                for path in islice(paths, ahead - len(running)):
+                    running.append((path, pool.submit(_decode, path, longest)))
+                if not running:
+                    return
+                path, future = running.popleft()
+                try:
+                    photo = future.result()
+                except InputError as error:
+                    if on_error is None:
+                        raise
+                    on_error(path, error)
+                else:
+                    yield photo
+        finally:
+            for _, future in running:
+                future.cancel()
+
+
+def _decode(path: Path, longest: int) -> _Photo:
+    started = time.perf_counter()
+    image = as_rgb(path)
+    pixels = np.array(reduced(image, longest))
+    return _Photo(path, pixels, (image.height, image.width), time.perf_counter() - started)
+
+
+def _canvas(predictor: Predictor, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) to which the network resizes and pads an image of this (height, width)."""
+    config = predictor.detector.config
+    scale = min(config.min_size / min(size), config.max_size / max(size))
+    height, width = (math.ceil(max(1, int(side * scale)) / PADDING) * PADDING for side in size)
+    return height, width
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _predict(
+    predictor: Predictor, photos: list[_Photo], score_threshold: float | None
+) -> list[tuple[Path, Prediction]]:
+    """One batch through the network."""
+    started = time.perf_counter()
+    detector = predictor.detector
+    with predictor.lock, _threshold(detector, score_threshold):
+        encoding = detector.encode([_tensor(predictor, photo.pixels) for photo in photos])
+        encoding.original_sizes = [photo.size for photo in photos]
+        found = detector.detect(encoding)
+    seconds = (time.perf_counter() - started) / len(photos)
+    results = []
+    for i, (photo, one) in enumerate(zip(photos, found, strict=True)):
+        labels = one["labels"].cpu().numpy()
+        prediction = Prediction(
+            boxes=one["boxes"].cpu().numpy(),
+            labels=labels,
+            names=[predictor.classes[label - 1] for label in labels],
+            scores=one["scores"].cpu().numpy(),
+            localization_map=map_to_image(encoding.a_loc, encoding, i),
+            classification_map=map_to_image(encoding.a_cls, encoding, i),
+            size=photo.size,
+            seconds={"decode": photo.seconds, "network": seconds},
+        )
+        results.append((photo.path, prediction))
+    return results
+
+
+def _tensor(predictor: Predictor, pixels: np.ndarray) -> Tensor:
+    """uint8 [H, W, 3] -> float32 [3, H, W] in 0..1, as `Predictor.analyse` makes it."""
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(predictor.device).float() / 255
+    return _not_too_thin(tensor, predictor.detector.config.max_size)

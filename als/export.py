@@ -1,0 +1,254 @@
+"""The whole detector as one file for other programs: ONNX, TorchScript or torch.export's pt2.
+
+The file takes one image, float32 [3, H, W] in 0..1 RGB, of the size that it was made for, and gives
+what `OUTPUTS` names. Resizing to the network's own size and NMS are inside.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import skimage
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image, nms
+
+from als.errors import InputError
+from als.images import as_rgb
+from als.model import AnyDetector, Detector, Encoding
+from als.model.grid import map_to_image
+
+FORMATS = ("onnx", "torchscript", "pt2")
+OUTPUTS = ("boxes", "labels", "scores", "localization_map", "classification_map")
+TOLERANCE = 1e-3  # pixels of boxes, and scores and map values in 0..1
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")  # of scikit-image
+SMALLEST_SIDE = 1e-2  # pixels; torchvision's RoI heads drop boxes thinner than this
+LOWEST_SCORE = -1e9  # under every logit
+Run = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+class WholeDetector(nn.Module):
+    """One image of a fixed size -> what `OUTPUTS` names, without a branch on its content.
+
+    The steps are the detector's own wherever these take any image. Choosing proposals and
+    detections is written here once more, for one image and in a straight line: torchvision's code
+    branches on how many boxes there are, which an exported graph cannot.
+
+    boxes [K, 4] xyxy, pixels of the image given; labels [K], 1 to C; scores [K], descending; both
+    maps [H, W], raw, only of a model with attention.
+
+    Args:
+        size: (height, width) in pixels of the images that will come.
+    """
+
+    def __init__(self, detector: Detector, size: tuple[int, int]):
+        super().__init__()
+        self.detector = detector
+        self.size = size
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        encoding = self.detector.encode([image])
+        proposals, heads = self._propose(encoding), self.detector.roi_heads
+        logits, vectors = heads.classify(encoding.f_cls, [proposals])
+        scores = logits.softmax(-1)
+        counts = (scores[:, 1:].amax(1) > heads.score_thresh).nonzero()[:, 0]
+        rois = proposals[counts]
+        if heads.conv5_loc is None and encoding.f_cls is encoding.f_loc:
+            deltas = heads.bbox_pred(vectors[counts])
+        else:
+            deltas = heads.localize(encoding.f_loc, [rois])
+        found = self._select(rois, scores[counts], deltas, encoding)
+        if encoding.a_loc is None:
+            return found
+        maps = (self._at_image(grid, encoding) for grid in (encoding.a_loc, encoding.a_cls))
+        return (*found, *maps)
+
+    def _propose(self, encoding: Encoding) -> Tensor:
+        """RoIs [N, 4] in pixels of the resized image, best first, as torchvision's RPN has them."""
+        rpn, feature = self.detector.rpn, encoding.f_loc
+        objectness, deltas = (outputs[0][0] for outputs in rpn.head([feature]))
+        anchors = rpn.anchor_generator(encoding.images, [feature])[0]
+        # Both are [A, h, w] and [4 A, h, w]; anchors count along A first, then x, then y.
+        objectness = objectness.permute(1, 2, 0).flatten()
+        deltas = deltas.unflatten(0, (-1, 4)).permute(2, 3, 0, 1).reshape(-1, 4)
+        scores, best = objectness.topk(min(rpn.pre_nms_top_n(), len(anchors)))
+        boxes = rpn.box_coder.decode_single(deltas[best], anchors[best])
+        boxes = clip_boxes_to_image(boxes, encoding.images.image_sizes[0])
+        wide = (_sides(boxes) >= rpn.min_size).all(1).nonzero()[:, 0]
+        boxes, scores = boxes[wide], scores[wide]
+        return boxes[_kept(boxes, scores, rpn.nms_thresh)[: rpn.post_nms_top_n()]]
+
+    def _select(
+        self, rois: Tensor, scores: Tensor, deltas: Tensor, encoding: Encoding
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Detections out of RoIs [R, 4] with scores [R, C + 1] and deltas [R, 4 (C + 1)]."""
+        heads, size = self.detector.roi_heads, encoding.images.image_sizes[0]
+        classes = len(self.detector.config.classes)
+        boxes = heads.box_coder.decode_single(deltas, rois).unflatten(1, (-1, 4))
+        boxes = clip_boxes_to_image(boxes, size)[:, 1:].reshape(-1, 4)
+        labels = torch.arange(1, classes + 1).expand(scores.shape[0], -1).reshape(-1)
+        scores = scores[:, 1:].reshape(-1)
+        chosen = (scores > heads.score_thresh) & (_sides(boxes) >= SMALLEST_SIDE).all(1)
+        chosen = chosen.nonzero()[:, 0]
+        boxes, labels, scores = boxes[chosen], labels[chosen], scores[chosen]
+        # Classes are laid side by side, so that one NMS serves all and none meets another.
+        apart = boxes + labels[:, None] * (max(size) + 1.0)
+        keep = _kept(apart, scores, heads.nms_thresh)[: heads.detections_per_img]
+        scale = boxes.new_tensor([self.size[1] / size[1], self.size[0] / size[0]] * 2)
+        return boxes[keep] * scale, labels[keep], scores[keep]
+
+    def _at_image(self, grid: Tensor, encoding: Encoding) -> Tensor:
+        """A map on the conv4 grid [1, 1, h, w] -> [H, W], as `als.model.grid.map_to_image`."""
+        height, width = encoding.images.image_sizes[0]
+        padded = tuple(encoding.images.tensors.shape[-2:])
+        fine = F.interpolate(grid, padded, mode="bilinear", align_corners=False)
+        fine = fine[..., :height, :width]
+        return F.interpolate(fine, self.size, mode="bilinear", align_corners=False)[0, 0]
+
+
+def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]) -> float:
+    """Write the detector to `path`, checked; returns the largest difference to eager PyTorch.
+
+    The file is run on photographs of scikit-image before it gets its name: it must find the same
+    detections, with boxes, scores and maps within `TOLERANCE`.
+
+    Args:
+        detector: left as it is; a copy goes to the CPU.
+        format: one of `FORMATS`. size: (height, width) in pixels of the images that will come.
+
+    Raises:
+        InputError: unknown format, a family that cannot be exported, a package is missing, or the
+            file does not agree with the detector.
+    """
+    if format not in FORMATS:
+        raise InputError(f"format '{format}' is unknown; choose one of {', '.join(FORMATS)}.")
+    if detector.config.family != "als":
+        raise InputError(
+            f"a model of family {detector.config.family} cannot be exported; give one of family "
+            "als (with or without its two parts)."
+        )
+    if format == "onnx":
+        import_onnx()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    copy = deepcopy(detector).eval().to("cpu", memory_format=torch.contiguous_format)
+    whole = WholeDetector(copy, size).requires_grad_(False)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        aside = Path(folder) / f"model.{format}"  # torch.export wants its own ending
+        _write(whole, aside, format)
+        difference = check(copy, aside, format, size)
+        if difference > TOLERANCE:
+            raise InputError(
+                f"{path}: the exported model differs from the detector by {difference:.2g}, more "
+                f"than {TOLERANCE:g}, and was not kept; try another format."
+            )
+        aside.replace(path)
+    return difference
+
+
+@torch.no_grad()
+def _write(whole: WholeDetector, path: Path, format: str) -> None:
+    image = photographs(whole.size)[0]
+    with warnings.catch_warnings():
+        # Sizes become constants, as they are meant to; TorchScript is asked for by name.
+        warnings.simplefilter("ignore")
+        if format == "torchscript":
+            torch.jit.trace(whole, (image,), check_trace=False).save(str(path))
+            return
+        program = torch.export.export(whole, (image,), strict=False)
+        if format == "pt2":
+            torch.export.save(program, path)
+            return
+        names = OUTPUTS if whole.detector.config.attention else OUTPUTS[:3]
+        torch.onnx.export(
+            program,
+            f=path,
+            input_names=["image"],
+            output_names=list(names),
+            external_data=False,  # one file
+            verbose=False,
+        )
+
+
+def runner(path: Path, format: str) -> Run:
+    """The exported file as a function: image [3, H, W] -> the tensors that `OUTPUTS` names.
+
+    Raises InputError if the format's packages are not installed.
+    """
+    if format == "torchscript":
+        with warnings.catch_warnings():  # that pt2 is the newer format
+            warnings.simplefilter("ignore", FutureWarning)
+            return torch.jit.load(path)
+    if format == "pt2":
+        with Path(path).open("rb") as file:  # of a name, it wants a certain ending
+            return torch.export.load(file).module()
+    options = import_onnx().SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = import_onnx().InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda image: tuple(map(torch.from_numpy, session.run(None, {"image": image.numpy()})))
+
+
+@torch.no_grad()
+def check(detector: Detector, path: Path, format: str, size: tuple[int, int]) -> float:
+    """Largest difference of an exported file to its detector on `photographs`; inf where it finds
+    another number of objects or other classes. Boxes count in pixels."""
+    run, differences = runner(path, format), [0.0]
+    for image in photographs(size):
+        encoding = detector.encode([image])
+        found = detector.detect(encoding)[0]
+        expected = [found[name] for name in OUTPUTS[:3]]
+        if encoding.a_loc is not None:
+            maps = (map_to_image(grid, encoding) for grid in (encoding.a_loc, encoding.a_cls))
+            expected += map(torch.from_numpy, maps)
+        for ours, theirs in zip(expected, run(image), strict=True):
+            if ours.shape != theirs.shape:
+                return float("inf")
+            if ours.dtype == torch.int64 and not torch.equal(ours, theirs):
+                return float("inf")
+            differences.append(float((ours - theirs).abs().max()) if ours.numel() else 0.0)
+    return max(differences)
+
+
+def photographs(size: tuple[int, int]) -> list[Tensor]:
+    """Photographs of scikit-image, float32 [3, H, W] in 0..1, resized to (height, width)."""
+    folder = Path(skimage.__file__).parent / "data"
+    arrays = [
+        np.array(as_rgb(folder / name).resize((size[1], size[0])), np.float32)
+        for name in PHOTOGRAPHS
+    ]
+    return [torch.from_numpy(array).permute(2, 0, 1).contiguous() / 255 for array in arrays]
+
+
+def import_onnx():
+    """onnxruntime. Raises InputError if it or the packages that write ONNX are missing."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "ONNX needs the packages onnx, onnxruntime and onnxscript; run "
+            "`pip install 'als[export]'`."
+        ) from error
+    return onnxruntime
+
+
+def _kept(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """Rows that NMS keeps of boxes [N, 4], none of which has a negative coordinate.
+
+    torchvision tells torch.export that NMS keeps at least two boxes, and the exported graph would
+    stop at fewer. So two boxes outside the image, with the lowest scores, go in and come out.
+    """
+    outside = boxes.new_tensor([[-2, -2, -1, -1], [-4, -4, -3, -3]])
+    lowest = scores.new_full((2,), LOWEST_SCORE)
+    keep = nms(torch.cat([boxes, outside]), torch.cat([scores, lowest]), threshold)
+    return keep[(keep < boxes.shape[0]).nonzero()[:, 0]]
+
+
+def _sides(boxes: Tensor) -> Tensor:
+    """Widths and heights [N, 2] of boxes [N, 4] xyxy."""
+    return boxes[:, 2:] - boxes[:, :2]

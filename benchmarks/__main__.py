@@ -1,0 +1,82 @@
+"""Every comparison in one run: a table, a figure and a record.
+
+    python -m benchmarks [--device cuda] [--out results/bench] [--quick]
+
+Growth (`benchmarks.growth`) and exported files (`benchmarks.export_speed`) have runs of their own.
+"""
+
+import argparse
+from pathlib import Path
+
+from als.records import machine, revision, write_json
+from benchmarks import (
+    detection,
+    evaluation_speed,
+    explaining,
+    folder,
+    loading,
+    memory,
+    training_step,
+)
+from benchmarks.goals import described, draw, machine_name, table
+from benchmarks.pairs import Measured
+from benchmarks.subjects import SHARE, Setting, build
+
+
+def measure_all(setting: Setting) -> Measured:
+    """Every topic, one after another; each measures its sides in turns."""
+    measured = evaluation_speed.measure(setting)
+    print("evaluation: done", flush=True)
+    for name in ("compact", "resnet50"):
+        subject = build(name, setting)
+        measured.add(detection.measure(subject))
+        measured.add(training_step.measure(subject, setting))
+        measured.add(explaining.measure(subject))
+        if name == "compact":
+            measured.add(loading.measure(subject, setting))
+            measured.add(folder.measure(subject, setting))
+        del subject
+        if name == "compact" or not setting.quick:
+            measured.add(memory.measure(name, setting))
+        print(f"{name}: done", flush=True)
+    return measured
+
+
+def record_of(measured: Measured, setting: Setting) -> dict:
+    """The record: medians in `ratios`, [least, most] of the rounds in `spread`."""
+    voc = measured.seconds["voc_eval_seconds"]
+    spreads = measured.ratios | {"voc_eval_seconds": voc}
+    return {
+        "ratios": {name: spread.median for name, spread in measured.ratios.items()},
+        "voc_eval_seconds": voc.median,
+        "spread": {name: [spread.low, spread.high] for name, spread in spreads.items()},
+        "seconds": {name: spread.median for name, spread in measured.seconds.items()},
+        "facts": measured.facts | {"share_set_for_random_networks": SHARE},
+        "device": setting.device,
+        "quick": setting.quick,
+        "machine": machine(),
+        "revision": revision(),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print the table, write record and figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder")
+    parser.add_argument("--quick", action="store_true", help="tiny, only to see that it runs")
+    given = parser.parse_args(arguments)
+    setting = Setting(given.device, given.quick)
+    record = record_of(measure_all(setting), setting)
+    print(f"\n{described(record['machine'], given.device)}\n\n{table(record)}")
+    path = given.out / f"{machine_name(given.device)}.json"
+    write_json(path, record)
+    picture = path.with_suffix(".png")
+    aside = picture.with_name(picture.name + ".part")
+    draw(record, aside)
+    aside.replace(picture)
+    print(f"\n{path}, {picture}")
+
+
+if __name__ == "__main__":
+    main()
