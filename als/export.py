@@ -11,7 +11,6 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
-import skimage
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,11 +20,11 @@ from als.errors import InputError
 from als.images import as_rgb
 from als.model import AnyDetector, Detector, Encoding
 from als.model.grid import map_to_image
+from als.photographs import package_photographs
 
 FORMATS = ("onnx", "torchscript", "pt2")
 OUTPUTS = ("boxes", "labels", "scores", "localization_map", "classification_map")
 TOLERANCE = 1e-3  # pixels of boxes, and scores and map values in 0..1
-PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")  # of scikit-image
 SMALLEST_SIDE = 1e-2  # pixels; torchvision's RoI heads drop boxes thinner than this
 LOWEST_SCORE = -1e9  # under every logit
 Run = Callable[[Tensor], tuple[Tensor, ...]]
@@ -215,10 +214,9 @@ def check(detector: Detector, path: Path, format: str, size: tuple[int, int]) ->
 
 def photographs(size: tuple[int, int]) -> list[Tensor]:
     """Photographs of scikit-image, float32 [3, H, W] in 0..1, resized to (height, width)."""
-    folder = Path(skimage.__file__).parent / "data"
     arrays = [
-        np.array(as_rgb(folder / name).resize((size[1], size[0])), np.float32)
-        for name in PHOTOGRAPHS
+        np.array(as_rgb(path).resize((size[1], size[0])), np.float32)
+        for path in package_photographs()
     ]
     return [torch.from_numpy(array).permute(2, 0, 1).contiguous() / 255 for array in arrays]
 

@@ -8,10 +8,8 @@ ones do and a stated share of the proposals passes the threshold.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import skimage
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
@@ -20,10 +18,10 @@ from als.config import ModelConfig
 from als.images import as_rgb
 from als.model import Detector, build_detector
 from als.model.checkpoint import read_checkpoint
+from als.photographs import package_photographs
 from als.predictor import SHIPPED
 from benchmarks.twin import torchvision_twin
 
-PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")  # of scikit-image
 SHARE = 0.35  # of the proposals of a random network that pass the score threshold
 # A photograph is as large as the network's own size: 384 x 512 pixels.
 COMPACT = {"rpn_pre_nms_test": 6000}  # so that 300 proposals are left after NMS
@@ -110,8 +108,8 @@ def build_side(name: str, side: str, setting: Setting) -> Detector:
 
 def photographs(size: tuple[int, int], count: int) -> list[np.ndarray]:
     """The first `count` photographs, uint8 [H, W, 3], resized to (height, width)."""
-    folder = Path(skimage.__file__).parent / "data"
-    sized = (as_rgb(folder / name).resize((size[1], size[0])) for name in PHOTOGRAPHS[:count])
+    chosen = package_photographs()[:count]
+    sized = (as_rgb(path).resize((size[1], size[0])) for path in chosen)
     return [np.array(photo) for photo in sized]
 
 

@@ -8,8 +8,9 @@ from torch.utils.data import DataLoader
 from als.config import TrainConfig
 from als.data.dataset import DetectionDataset, collate
 from als.data.sampler import AspectBatchSampler
-from als.data.transforms import evaluation_transforms, training_transforms
+from als.data.transforms import evaluation_transforms, ssd_transforms, training_transforms
 from als.data.voc import Problem, load_records, with_objects
+from als.errors import InputError
 
 
 class DetectionData(L.LightningDataModule):
@@ -28,6 +29,13 @@ class DetectionData(L.LightningDataModule):
         self.config = config
         self.problems: list[Problem] = []
         self.train_records = with_objects(self._load(config.data.train))
+        if config.data.only_with_masks:
+            self.train_records = [r for r in self.train_records if r.mask is not None]
+            if not self.train_records:
+                raise InputError(
+                    f"data.only_with_masks: no image of '{config.data.train}' has a mask; add the "
+                    "folder SBD or SegmentationClass, or leave the option out."
+                )
         self.val_records = self._load(config.data.val) if config.data.val else []
 
     def _load(self, spec: str):
@@ -37,7 +45,7 @@ class DetectionData(L.LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch on one process."""
+        """Batches of an epoch on one process."""
         return len(self.train_records) // self.config.data.batch_size
 
     def train_dataloader(self) -> DataLoader:
@@ -55,7 +63,10 @@ class DetectionData(L.LightningDataModule):
         done = trainer.fit_loop.total_batch_idx + 1
         epoch, sampler.skip_batches = divmod(done, len(sampler))
         sampler.set_epoch(epoch)
-        transform = training_transforms(data.min_sizes, data.max_size, data.jitter)
+        if data.augmentation == "ssd":
+            transform = ssd_transforms(data.max_size)
+        else:
+            transform = training_transforms(data.min_sizes, data.max_size, data.jitter)
         return self._loader(self.train_records, transform, sampler)
 
     def val_dataloader(self) -> DataLoader | list:

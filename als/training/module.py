@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, S
 
 from als.config import TrainConfig
 from als.errors import InputError
-from als.model import Detector
+from als.model import AnyDetector
 from als.model.checkpoint import ATTENTION_PREFIXES
 
 Found = dict[str, dict[str, np.ndarray]]  # image id -> boxes, labels, scores
@@ -22,7 +22,7 @@ MAP_LOG_STEPS = 50  # maps change slowly; their statistics need not be taken at 
 
 
 class DetectorModule(L.LightningModule):
-    """Trains a `Detector` on equation 1.
+    """Trains a detector on its total loss, `Detector` on equation 1.
 
     Args:
         detector: the network, already started from stage 1 where there is one.
@@ -34,7 +34,7 @@ class DetectorModule(L.LightningModule):
 
     def __init__(
         self,
-        detector: Detector,
+        detector: AnyDetector,
         config: TrainConfig,
         total_steps: int,
         metric: Metric | None = None,
@@ -46,22 +46,25 @@ class DetectorModule(L.LightningModule):
         self.metric = metric
         self.found: Found = {}
         self.skipped = 0  # samples of this process that could not be read
+        self.figures: dict[str, Tensor] = {}  # of the last step, for the log
 
     def on_train_epoch_start(self) -> None:
         # Lightning tells the epoch to samplers of images only, not to one that makes batches.
         self.trainer.train_dataloader.batch_sampler.set_epoch(self.current_epoch)
 
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
-        # Sampling of anchors and RoIs depends on (seed, step, rank) alone: a resumed run draws
+        # Sampling of anchors and RoIs depends on (seed, batch, rank) alone: a resumed run draws
         # what the uninterrupted one would have drawn.
-        draw = (self.run_config.seed * 1_000_003 + self.global_step) * 4096 + self.global_rank
+        batch_number = self.trainer.fit_loop.total_batch_idx
+        draw = (self.run_config.seed * 1_000_003 + batch_number) * 4096 + self.global_rank
         torch.manual_seed(draw)
 
     def training_step(self, batch, batch_idx: int) -> Tensor | None:
         images, targets = batch
         self.skipped += self.run_config.data.batch_size - len(images)
+        self.figures = {}
         if not images:
-            return None
+            return self._no_loss()
         encoding = self.detector.encode(images)
         losses = self.detector.losses(encoding, targets)
         total = self.detector.total_loss(losses)
@@ -72,11 +75,17 @@ class DetectorModule(L.LightningModule):
                 f"step {self.global_step}: the loss is not finite ({terms}) on images {names}; "
                 "lower optimizer.lr or look at these images."
             )
-        self.log("loss", total, prog_bar=True, batch_size=len(images))
-        self.log_dict(losses, batch_size=len(images))
-        if encoding.a_loc is not None and self.global_step % MAP_LOG_STEPS == 0:
-            self._log_maps(encoding.a_loc.detach(), encoding.a_cls.detach(), len(images))
+        self.log("loss", total, prog_bar=True, logger=False, batch_size=len(images))
+        self.figures = {name: value.detach() for name, value in ({"loss": total} | losses).items()}
+        if encoding.a_loc is not None and (self.global_step + 1) % MAP_LOG_STEPS == 0:
+            self._log_maps(encoding.a_loc.detach(), encoding.a_cls.detach())
         return total
+
+    def _no_loss(self) -> Tensor | None:
+        """The loss of a batch whose images were all skipped: other processes wait for gradients."""
+        if self.trainer.world_size == 1:
+            return None
+        return sum(p.sum() for p in self.detector.parameters() if p.requires_grad) * 0.0
 
     def validation_step(self, batch, batch_idx: int) -> None:
         images, targets = batch
@@ -94,11 +103,11 @@ class DetectorModule(L.LightningModule):
             found = {image_id: one for part in parts for image_id, one in part.items()}
         if self.metric is not None and not self.trainer.sanity_checking:
             figures = {f"val_{name}": value for name, value in self.metric(found).items()}
-            self.log_dict(figures, prog_bar=True)
+            self.log_dict(figures, prog_bar=True, logger=False)
 
-    def _log_maps(self, a_loc: Tensor, a_cls: Tensor, batch_size: int) -> None:
+    def _log_maps(self, a_loc: Tensor, a_cls: Tensor) -> None:
         statistics = map_statistics(a_loc, a_cls)
-        self.log_dict(statistics, batch_size=batch_size)
+        self.figures |= statistics
         if self.global_step < 2 * self.run_config.optimizer.warmup_steps:
             return
         for name in ("loc", "cls"):

@@ -1,6 +1,5 @@
 """Config -> Trainer.fit: one run from start or from its last checkpoint to an inference file."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -8,18 +7,32 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
 
 from als.config import TrainConfig
 from als.data.voc import Record, fingerprint
 from als.errors import InputError
 from als.model import build_detector, load_weights, save_checkpoint
+from als.records import write_json
 from als.training.data import DetectionData
+from als.training.figures import LogFigures
 from als.training.module import DetectorModule, Found
+from als.training.saving import (
+    LAST,
+    SaveLast,
+    WholeFiles,
+    failures_in_a_sentence,
+    newest_checkpoint,
+    say,
+)
 
 Judge = Callable[[Found, list[Record], tuple[str, ...]], dict[str, float]]
 SAVE_EVERY_STEPS = 200
+# Of the RPN and the RoI heads, of R-FCN, and of SSD.
+OUTPUT_LAYERS = {"cls_logits", "cls_score", "bbox_pred", "score_maps", "box_maps"}
+OUTPUT_LAYERS |= {"classification_head", "regression_head"}
 
 
 def train(
@@ -31,77 +44,81 @@ def train(
     best by AP50 is kept beside the last as `<out>/best.safetensors`.
 
     Args:
-        resume: go on from `<out>/checkpoints/last.ckpt`, in the middle of an epoch too; without
-            that file the run starts anew.
+        resume: go on from the newest whole checkpoint in `<out>/checkpoints`, in the middle of an
+            epoch too; without one the run starts anew.
         judge: (detections by image id, validation records, classes) -> figures, AP50 among them.
-        trainer_options: arguments of lightning's Trainer (devices, num_nodes, precision, ...).
+        trainer_options: arguments of lightning's Trainer (devices, num_nodes, precision, ...);
+            `callbacks` are added to the run's own.
 
     Raises:
-        InputError: data, weights or options cannot be used, or the loss is not finite.
+        InputError: data, weights or options cannot be used, the loss is not finite, `out` cannot
+            be written (the checkpoint before stays as it was), or a worker died.
+        SystemExit: SIGTERM came and the run is saved; its status is 143.
     """
     out = Path(config.out)
-    last = out / "checkpoints" / "last.ckpt"
-    if last.exists() and not resume:
-        raise InputError(f"{out}: holds a run already; pass --resume or choose another --out.")
+    with failures_in_a_sentence(out):
+        start = newest_checkpoint(out / "checkpoints") if resume else None
+        if not resume and any((out / "checkpoints").glob("*.ckpt")):
+            raise InputError(f"{out}: holds a run already; pass --resume or choose another --out.")
+        return _train(config, out, start, judge, trainer_options)
+
+
+def _train(
+    config: TrainConfig,
+    out: Path,
+    start: tuple[Path, int] | None,
+    judge: Judge | None,
+    trainer_options: dict,
+) -> Path:
     L.seed_everything(config.seed, verbose=False)
     data = DetectionData(config)
     if data.problems:
-        print(f"{len(data.problems)} broken files are left out; the first: {data.problems[0]}")
+        say(f"{len(data.problems)} broken files are left out; the first: {data.problems[0]}")
     detector = _start(config)
     validates = judge is not None and config.data.val is not None
-    trainer = _trainer(config, out, validates, trainer_options)
-    total_steps = data.steps_per_epoch // trainer.world_size * config.epochs
+    path, first_step = start or (None, 0)
+    trainer = _trainer(config, out, validates, first_step, trainer_options)
     metric = None
     if validates:
-        metric = partial(judge, records=data.val_records, classes=config.model.classes)
-    module = DetectorModule(detector, config, total_steps, metric)
-    trainer.fit(
-        module,
-        datamodule=data,
-        ckpt_path=last if resume and last.exists() else None,
-        weights_only=True,
-    )
-    if module.skipped:
-        print(f"{module.skipped} samples could not be read and were skipped")
+        metric = partial(_judged, data=data, judge=judge)
+    module = DetectorModule(detector, config, _total_steps(config, data, trainer), metric)
+    trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     info = {
         "data": {"train": config.data.train, "fingerprint": fingerprint(data.train_records)},
         "epochs": config.epochs,
         "seed": config.seed,
+        "time": _time(config, data, trainer),
     }
-    path = out / "model.safetensors"
     if trainer.is_global_zero:
-        save_checkpoint(detector, path, info)
+        save_checkpoint(detector, out / "model.safetensors", info)
         best = out / "checkpoints" / "best.ckpt"
         if metric is not None and best.exists():
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
             module.load_state_dict(state)
             save_checkpoint(detector, out / "best.safetensors", info)
-    return path
+    return out / "model.safetensors"
 
 
-class SaveLast(L.Callback):
-    """Saves all that resuming needs, every `SAVE_EVERY_STEPS` steps and after every epoch.
+def _time(config: TrainConfig, data: DetectionData, trainer: L.Trainer) -> dict[str, float]:
+    """Hours of training, all resumptions together, and training images a second."""
+    timer = next(c for c in trainer.callbacks if isinstance(c, Timer))
+    seconds = timer.time_elapsed("train")
+    images = data.steps_per_epoch * config.data.batch_size * config.epochs
+    return {"hours": seconds / 3600, "images_per_second": images / max(seconds, 1e-9)}
 
-    The file appears whole or not at all. Lightning's ModelCheckpoint is not used: it saves either
-    by steps or by epochs, and by way of the system's temporary folder, from where moving the file
-    is a copy that can be cut off.
-    """
 
-    def __init__(self, path: Path):
-        self.path = path
+def _judged(found: Found, data: DetectionData, judge: Judge) -> dict[str, float]:
+    """The figures of a validation, without the images that were broken and may be skipped."""
+    records, config = data.val_records, data.config
+    if config.data.skip_broken:
+        records = [record for record in records if record.image_id in found]
+    return judge(found, records, config.model.classes)
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        if trainer.global_step % SAVE_EVERY_STEPS == 0:
-            self._save(trainer)
 
-    def on_train_epoch_end(self, trainer, module) -> None:
-        self._save(trainer)
-
-    def _save(self, trainer: L.Trainer) -> None:
-        aside = self.path.with_name(self.path.name + ".part")
-        trainer.save_checkpoint(aside)  # every process takes part
-        if trainer.is_global_zero:
-            aside.replace(self.path)
+def _total_steps(config: TrainConfig, data: DetectionData, trainer: L.Trainer) -> int:
+    """Optimiser steps of the run; an epoch's last step may accumulate fewer batches."""
+    batches = data.steps_per_epoch // trainer.world_size
+    return -(-batches // trainer.accumulate_grad_batches) * config.epochs
 
 
 def _start(config: TrainConfig):
@@ -109,35 +126,76 @@ def _start(config: TrainConfig):
     detector = build_detector(config.model, pretrained=config.start_from is None)
     if config.start_from is not None:
         new = load_weights(detector, Path(config.start_from))
-        print(f"{config.start_from}: {len(new)} tensors are new: {', '.join(new) or 'none'}")
+        say(f"{config.start_from}: {len(new)} tensors are new: {', '.join(new) or 'none'}")
     if config.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
+    if config.compile:
+        compile_convolutions(detector)
+    give_float32(detector)
     return detector
 
 
-def _trainer(config: TrainConfig, out: Path, validates: bool, options: dict) -> L.Trainer:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-    callbacks = [SaveLast(out / "checkpoints" / "last.ckpt"), LearningRateMonitor("step")]
+def compile_convolutions(detector: nn.Module) -> None:
+    """torch.compile of trunk and semantic layers, in place: names of tensors stay as they are."""
+    for name, part in detector.named_modules():
+        if name == "trunk" or name.rpartition(".")[2] in ("conv5_cls", "conv5_loc"):
+            part.compile()
+
+
+def give_float32(detector: nn.Module) -> None:
+    """Under autocast too scores and box deltas leave their layers in float32.
+
+    torchvision decodes boxes in the type of the deltas: in bfloat16 a box at 500 pixels could
+    only lie on every second pixel.
+    """
+    for name, part in detector.named_modules():
+        if name.rpartition(".")[2] in OUTPUT_LAYERS:
+            part.register_forward_hook(_in_float32)
+
+
+def _in_float32(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:
+    return output.to(torch.promote_types(output.dtype, torch.float32))
+
+
+def _trainer(
+    config: TrainConfig, out: Path, validates: bool, first_step: int, options: dict
+) -> L.Trainer:
+    checkpoints = out / "checkpoints"
+    callbacks = [
+        # In this order: a checkpoint finds the figures of its step written.
+        LogFigures(out / "metrics.csv", first_step),
+        SaveLast(checkpoints / LAST, SAVE_EVERY_STEPS),
+        Timer(),  # counts on after a resumption
+    ]
     if validates:
         callbacks.append(
             ModelCheckpoint(
-                out / "checkpoints",
+                checkpoints,
                 filename="best",
                 monitor="val_AP50",
                 mode="max",
                 enable_version_counter=False,
+                # Else it comes after SaveLast, whose checkpoint would not know the best so far.
+                save_on_train_epoch_end=False,
             )
         )
     settings = {
         "max_epochs": config.epochs,
         "gradient_clip_val": config.optimizer.gradient_clip or None,
         "callbacks": callbacks,
+        "plugins": [WholeFiles()],
         "enable_checkpointing": validates,  # for ModelCheckpoint alone
         "num_sanity_val_steps": 0,
-        "logger": [CSVLogger(out, name="logs"), TensorBoardLogger(out, name="tensorboard")],
+        # TensorBoard hides what a killed run had drawn beyond the step that it resumes from.
+        "logger": TensorBoardLogger(
+            out, name="tensorboard", version="", purge_step=first_step or None
+        ),
         "log_every_n_steps": 50,
         "use_distributed_sampler": False,
         "default_root_dir": out,
     }
-    return L.Trainer(**(settings | options))
+    settings |= options | {"callbacks": callbacks + options.get("callbacks", [])}
+    trainer = L.Trainer(**settings)
+    if trainer.is_global_zero:
+        write_json(out / "config.json", asdict(config))
+    return trainer

@@ -1,0 +1,181 @@
+"""What survives a kill: checkpoints that appear whole, the one before kept, SIGTERM obeyed."""
+
+import errno
+import io
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
+from safetensors import SafetensorError
+
+from als.errors import InputError
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+STOPPED = 128 + signal.SIGTERM
+"""Exit status after a SIGTERM, the one that shells give: no failure, resume to go on."""
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+UNWRITABLE |= {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+
+say = rank_zero_only(print)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all; `last.ckpt` first becomes `previous.ckpt`.
+
+    Lightning's own way writes to the system's temporary folder, from where moving the file is a
+    copy that can be cut off.
+    """
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(path.name + ".part")
+        try:
+            with open(aside, "wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut leaves the new name on an empty file
+            # Killed between the two lines a run has no last.ckpt, and resumes from the previous.
+            if path.name == LAST and path.exists():
+                path.replace(path.with_name(PREVIOUS))
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
+    """(path, step) of the newest whole checkpoint in `folder`; None where there is none at all.
+
+    A damaged one is told in a sentence, and the one before it is taken. Raises InputError when
+    none is whole.
+    """
+    paths = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
+    for path in paths:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return path, int(state["global_step"])
+        except Exception as error:  # torch raises many kinds for a broken file
+            say(f"{path}: the checkpoint is cut off or damaged ({type(error).__name__}).")
+    if paths:
+        raise InputError(
+            f"{folder}: no checkpoint here is whole; copy {LAST} here again, or remove the "
+            "folder to start anew."
+        )
+    return None
+
+
+class SaveLast(L.Callback):
+    """Saves all that resuming needs, every so many steps, after every epoch and at a SIGTERM.
+
+    After a SIGTERM the step is finished, the run saved, and the process ends with status STOPPED.
+
+    Args:
+        path: the checkpoint, `last.ckpt`.
+        every: optimiser steps between two saves.
+    """
+
+    def __init__(self, path: Path, every: int):
+        self.path, self.every = path, every
+        self.step = 0
+        self.asked_to_stop = False
+
+    def on_train_start(self, trainer, module) -> None:
+        self.step = trainer.global_step
+        self.asked_to_stop = trainer.received_sigterm
+        # Lightning's handler ends the run unsaved, and of several processes it stops each at
+        # another step. It puts the handler of before back when the run ends.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._ask_to_stop)
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == self.step:  # gradients accumulate, or the batch was skipped
+            return
+        self.step = trainer.global_step
+        # After an epoch's last step comes its validation; it would be left out on resuming.
+        if trainer.is_last_batch:
+            return
+        stop = self._all_stop(trainer)
+        if stop or self.step % self.every == 0:
+            trainer.save_checkpoint(self.path)  # every process takes part
+        if stop:
+            self._leave()
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        trainer.save_checkpoint(self.path)
+        if self._all_stop(trainer):
+            self._leave()
+
+    def on_save_checkpoint(self, trainer, module, checkpoint) -> None:
+        checkpoint["skipped"] = _total_skipped(trainer, module)
+
+    def on_load_checkpoint(self, trainer, module, checkpoint) -> None:
+        if trainer.is_global_zero:
+            module.skipped = checkpoint.get("skipped", 0)
+
+    def on_train_end(self, trainer, module) -> None:
+        skipped = _total_skipped(trainer, module)
+        if skipped:
+            say(f"{skipped} samples could not be read and were skipped")
+
+    def _ask_to_stop(self, number, frame) -> None:
+        self.asked_to_stop = True
+
+    def _all_stop(self, trainer: L.Trainer) -> bool:
+        """Whether any process was asked to stop: then all do, at the same step."""
+        return trainer.strategy.reduce_boolean_decision(self.asked_to_stop, all=False)
+
+    def _leave(self) -> None:
+        say(f"stopped by SIGTERM: {self.path} holds step {self.step}; --resume goes on from it")
+        raise SystemExit(STOPPED)
+
+
+def _total_skipped(trainer: L.Trainer, module) -> int:
+    own = torch.tensor(float(module.skipped), device=module.device)
+    return int(trainer.strategy.reduce(own, reduce_op="sum"))
+
+
+@contextmanager
+def failures_in_a_sentence(out: Path) -> Iterator[None]:
+    """A disk that cannot be written and a worker that dies end a run with an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise _unwritable(error.filename or out, error.strerror, out) from error
+    except SafetensorError as error:
+        raise _unwritable(out, str(error), out) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        # The workers' end is told by whoever notices first; only one of them knows the cause.
+        causes = [str(e) for e in (error, error.__cause__, error.__context__) if e is not None]
+        cause = next((c for c in causes if "signal" in c or "exit code" in c), causes[0])
+        raise InputError(
+            f"{' '.join(cause.split()).rstrip('.')}; a worker killed by the system most often "
+            f"found no memory left: lower data.workers or data.min_sizes. {_kept(out)}"
+        ) from error
+
+
+def _unwritable(path, reason: str, out: Path) -> InputError:
+    return InputError(
+        f"{path}: cannot be written ({reason}); make room, or choose another --out. {_kept(out)}"
+    )
+
+
+def _kept(out: Path) -> str:
+    for name in (LAST, PREVIOUS):
+        path = out / "checkpoints" / name
+        if path.exists():
+            return f"{path} is as it was; --resume goes on from it."
+    return "No checkpoint was saved yet."

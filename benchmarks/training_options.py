@@ -1,0 +1,220 @@
+"""What each option of a training costs or saves on this machine, taken in turns with the plain run.
+
+    python -m benchmarks.training_options [--config configs/compact-stage2.yaml] [--rounds 7]
+        [--out results/training_options.json] [--docs docs/scale.md]
+
+Times whole steps (forward, backward, update) of a config's network on one batch. `--docs` writes
+the table into the page, between its two marks for this config. A processor without bf16 units
+takes minutes for a step in bf16: `--skip bf16` leaves it out.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import yaml
+
+from als.config import ModelConfig
+from als.data.dataset import DetectionDataset, read_image
+from als.data.toy import TOY_CLASSES, write_toy
+from als.data.transforms import training_transforms
+from als.data.voc import load_records
+from als.records import machine, revision, write_json
+from als.training.run import compile_convolutions
+from benchmarks import speed
+from benchmarks.pairs import Spread, in_turns
+
+PHOTO = (375, 500)  # height, width in pixels: VOC's most common size
+PAYS = 0.95  # an option pays if steps take less than this share of the plain ones'
+
+
+def network_of(config: Path, side: int | None) -> tuple[ModelConfig, int, int]:
+    """(network with random weights, images a batch, shorter side in pixels) of a config."""
+    values = yaml.safe_load(config.read_text())
+    data = values.get("data", {})
+    sizes = data.get("min_sizes", [600])
+    model = ModelConfig(**(values["model"] | {"weights": None}))
+    return model, data.get("batch_size", 1), side or sizes[len(sizes) // 2]
+
+
+def step_of(
+    model: ModelConfig,
+    batch: speed.Batch,
+    precision: str = "fp32",
+    channels_last: bool = False,
+    compiled: bool = False,
+    parts: int = 1,
+) -> Callable:
+    """A step on `batch`; in `parts` its gradients accumulate."""
+    torch.manual_seed(0)
+    detector = speed.settled_detector(model, batch[0][:1]).train()
+    if channels_last:
+        detector = detector.to(memory_format=torch.channels_last)
+    if compiled:
+        compile_convolutions(detector)
+    optimizer = torch.optim.SGD(detector.parameters(), 1e-6, momentum=0.9)
+    device, size = batch[0][0].device, len(batch[0]) // parts
+    chunks = [[kind[i * size : (i + 1) * size] for kind in batch] for i in range(parts)]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        for images, targets in chunks:
+            with speed.autocast(device, precision):
+                losses = detector.losses(detector.encode(images), targets)
+                total = detector.total_loss(losses) / parts
+            total.backward()
+        optimizer.step()
+
+    return step
+
+
+def steps(model: ModelConfig, batch: speed.Batch) -> dict[str, Callable[[], Callable]]:
+    """Option -> what makes its step, so that one option's network is held at a time."""
+    options = {
+        "channels_last": lambda: step_of(model, batch, channels_last=True),
+        "bf16 autocast": lambda: step_of(model, batch, "bf16"),
+        "bf16 autocast, channels_last": lambda: step_of(model, batch, "bf16", True),
+        "compile": lambda: step_of(model, batch, compiled=True),
+        "lying and standing images mixed": lambda: step_of(model, mixed(batch)),
+    }
+    if len(batch[0]) > 1:
+        options["2 half batches accumulated"] = lambda: step_of(model, batch, parts=2)
+    return options
+
+
+def mixed(batch: speed.Batch) -> speed.Batch:
+    """The batch with every other image and its target turned by a quarter."""
+    images, targets = list(batch[0]), list(batch[1])
+    for i in range(0, len(images), 2):
+        images[i] = images[i].transpose(1, 2).contiguous()
+        targets[i] = targets[i] | {
+            "boxes": targets[i]["boxes"][:, [1, 0, 3, 2]],
+            "object_map": targets[i]["object_map"].T.contiguous(),
+        }
+    return images, targets
+
+
+def measure_steps(
+    model: ModelConfig, batch: speed.Batch, rounds: int, skip: list[str]
+) -> list[dict]:
+    """A row an option: seconds without and with it, their ratio, peak memory."""
+    device = batch[0][0].device
+    plain = step_of(model, batch)
+    plain_memory = speed.peak_megabytes(plain, device)
+    rows = []
+    for name, make in steps(model, batch).items():
+        if any(word in name for word in skip):
+            continue
+        step = make()
+        turns = in_turns({"plain": plain, name: step}, rounds)
+        rows.append(
+            {
+                "option": name,
+                "plain_seconds": turns.seconds("plain"),
+                "seconds": turns.seconds(name),
+                "ratio": turns.ratio(name, "plain"),
+                "plain_megabytes": plain_memory,
+                "megabytes": speed.peak_megabytes(step, device),
+            }
+        )
+        print(row_text(rows[-1]), flush=True)
+    return rows
+
+
+def measure_loading(min_size: int, max_size: int, rounds: int) -> dict[str, Spread]:
+    """Seconds an image of decoding alone, and of the whole sample, on one core."""
+    with TemporaryDirectory() as folder:
+        write_toy(Path(folder) / "toy", 8, size=PHOTO)
+        records = load_records("VOC2012:trainval", Path(folder) / "toy", TOY_CLASSES)
+        transform = training_transforms((min_size,), max_size, jitter=False)
+        dataset = DetectionDataset(records, TOY_CLASSES, transform)
+        sides = {
+            "decoding": lambda: [read_image(record.path) for record in records],
+            "the whole sample": lambda: [dataset[i] for i in range(len(records))],
+        }
+        turns = in_turns(sides, rounds)
+    images = len(records)
+    return {name: Spread.of([seconds / images for seconds in turns.rounds[name]]) for name in sides}
+
+
+def row_text(row: dict) -> str:
+    """A row of the table: what a step takes with the option, as a share of the plain step."""
+    ratio, memory = row["ratio"], row["megabytes"]
+    pays = "yes" if ratio.high < PAYS else "no"
+    share = "" if memory is None else f"{memory / row['plain_megabytes']:.2f}"
+    return (
+        f"| {row['option']} | {row['plain_seconds'].median:.3f} s | "
+        f"{row['seconds'].median:.3f} s | {ratio.median:.2f} ({ratio.low:.2f} to "
+        f"{ratio.high:.2f}) | {share} | {pays} |"
+    )
+
+
+def table(record: dict) -> str:
+    """The record as Markdown."""
+    loading = record["loading"]
+    decoding, sample = (loading[name].median for name in ("decoding", "the whole sample"))
+    image = record["rows"][0]["plain_seconds"].median / record["batch"]
+    place = record["machine"]["gpu"] or f"{record['machine']['cpu']}, {record['threads']} threads"
+    return "\n".join(
+        [
+            f"{record['config']}, {record['batch']} images of {record['side']} px, on {place}:",
+            "",
+            "| option | step without | step with | ratio (lowest to highest) | memory | faster |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *map(row_text, record["rows"]),
+            "",
+            f"Decoding takes {1000 * decoding:.1f} ms an image of {PHOTO[1]}x{PHOTO[0]} pixels on "
+            f"one core, the whole sample {1000 * sample:.1f} ms, the step {1000 * image:.1f} ms "
+            "an image.",
+        ]
+    )
+
+
+def write_docs(path: Path, name: str, text: str) -> None:
+    """Put `text` into a page, between <!-- options NAME --> and <!-- end NAME -->."""
+    start, end = f"<!-- options {name} -->\n", f"<!-- end {name} -->"
+    before, found, rest = path.read_text().partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"{path}: has no marks for '{name}'; add {start.strip()} and {end}.")
+    path.write_text(f"{before}{start}{text}\n{end}{after}")
+
+
+def main() -> None:
+    """Measure, print the table, write the record and the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=Path("configs/compact-stage2.yaml"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--side", type=int, help="shorter side in pixels; default: the config's")
+    parser.add_argument("--batch", type=int, help="images a step; default: the config's")
+    parser.add_argument("--skip", nargs="*", default=[], help="words of options to leave out")
+    parser.add_argument("--out", type=Path, help="where the JSON record goes")
+    parser.add_argument("--docs", type=Path, help="the page whose table is written")
+    given = parser.parse_args()
+    model, count, side = network_of(given.config, given.side)
+    count, device = given.batch or count, torch.device(given.device)
+    batch = speed.random_batch(count, side, len(model.classes), device)
+    record = {
+        "config": given.config.stem,
+        "batch": count,
+        "side": side,
+        "rows": measure_steps(model, batch, given.rounds, given.skip),
+        "loading": measure_loading(side, side * 4 // 3, given.rounds),
+        "threads": torch.get_num_threads(),
+        "revision": revision(),
+        "machine": machine(),
+    }
+    print(table(record))
+    if given.docs is not None:
+        write_docs(given.docs, f"{given.config.stem} {device.type}", table(record))
+    if given.out is not None:
+        plain = [{k: getattr(v, "__dict__", v) for k, v in row.items()} for row in record["rows"]]
+        loading = {name: vars(spread) for name, spread in record["loading"].items()}
+        write_json(given.out, record | {"rows": plain, "loading": loading})
+
+
+if __name__ == "__main__":
+    main()

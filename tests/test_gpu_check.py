@@ -1,0 +1,99 @@
+"""The one command for a GPU machine, on the CPU at tiny size, with what such a machine has."""
+
+import json
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+
+from als.config import ModelConfig
+from als.model import build_detector
+from benchmarks import gpu_check, speed
+from benchmarks.gpu_peaks import peak_tflops
+
+ROOT = Path(__file__).parents[1]
+ABSENT = ("captum", "gradio", "jsonargparse", "pycocotools", "skimage")
+
+
+def test_it_checks_measures_and_writes(tmp_path, capsys):
+    out = tmp_path / "gpu_check.json"
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main(["--device", "cpu", "--tiny", "--out", str(out)])
+    assert ended.value.code == 0, capsys.readouterr().out
+    record = json.loads(out.read_text())
+    assert [row["equal"] for row in record["equal"]] == [True, True]
+    assert [row["falls"] for row in record["train"]] == [True]
+    assert len(record["speed"]) == 4  # ALS and Faster R-CNN, train and detect
+    for row in record["speed"]:
+        assert row["images_per_second"] > 0 and row["gflop_an_image"] > 0
+        assert row["peak_megabytes"] is None and row["share_of_peak"] is None
+    table = out.with_suffix(".md").read_text()
+    assert "| ALS | yes |" in table and table.count("| compact | 64 |") == 4
+
+
+def test_a_wrong_device_is_noticed(monkeypatch):
+    """A network that differs in one weight by a hundredth is not equal."""
+
+    class Wrong:
+        """deepcopy, as a device would do it whose arithmetic is off."""
+
+        def __new__(cls, detector):
+            copy = deepcopy(detector)
+            with torch.no_grad():
+                copy.attention_loc[0].weight[0] *= 1.01
+            return copy
+
+    monkeypatch.setattr(gpu_check, "deepcopy", Wrong)
+    row = gpu_check.check_equal("ALS", {}, torch.device("cpu"))
+    assert not row["equal"] and row["errors"]["gradients"] > gpu_check.TOLERANCE
+
+
+def test_training_and_the_check_need_little():
+    """They import on a machine that has torch, torchvision and lightning alone."""
+    script = (
+        "import sys\n"
+        f"for name in {ABSENT}: sys.modules[name] = None\n"
+        "import als.model, als.training.run, benchmarks.gpu_check\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_every_case_of_a_whole_check_builds():
+    cases = list(gpu_check.speed_cases(torch.device("cuda"), tiny=False))
+    assert len({tuple(case.items()) for case in cases}) == len(cases)
+    assert {case["trunk"] for case in cases if case["compiled"]} == {
+        "resnet50",
+        "resnet101",
+        "compact",
+    }
+    for changes in gpu_check.VARIANTS.values():
+        options = gpu_check.SMALL | ({} if "family" in changes else gpu_check.NARROW)
+        with torch.device("meta"):
+            build_detector(ModelConfig(**(options | changes)))
+
+
+def test_flops_are_counted_by_hand():
+    """A 1x1 convolution of 3 to 5 channels on 4 x 6 cells: 2 operations a multiplication."""
+    layer, image = torch.nn.Conv2d(3, 5, 1), torch.rand(1, 3, 4, 6)
+    assert speed.count_flops(lambda: layer(image)) == 2 * 3 * 5 * 4 * 6
+
+
+@pytest.mark.parametrize(
+    ("name", "bf16"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("NVIDIA H100 80GB HBM3", 989.5),
+        ("NVIDIA H100 PCIe", 756.5),
+        ("NVIDIA H200", 989.5),
+        ("NVIDIA L4", 121.0),
+        ("NVIDIA L40S", None),
+        ("Tesla T4", None),
+        ("NVIDIA GeForce RTX 4090", 165.2),
+    ],
+)
+def test_peaks_by_the_names_that_gpus_give(name, bf16, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert peak_tflops(torch.device("cuda"), "bf16") == bf16
