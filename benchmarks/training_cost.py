@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from als.config import ModelConfig, TrainConfig
 from als.model import AnyDetector, build_detector
 
-IMAGES = {"VOC2007:trainval": 5011, "VOC2012:trainval": 11540, "coco:train2017": 117266}
+IMAGES = {"VOC2007:trainval": 5011, "VOC2012:trainval": 11540, "coco2017:train2017": 117266}
 REFERENCE = ModelConfig(classes="coco", attention=False, separation=False, rois_per_image=512)
 REFERENCE_SIDE, REFERENCE_IMAGES, REFERENCE_SECONDS = 720, 2, 0.619
 

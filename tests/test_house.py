@@ -41,7 +41,16 @@ def test_commands_of_the_readme_exist():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/model.md", "docs/baselines.md", "docs/data.md", "docs/study.md"]
+    "page",
+    [
+        "README.md",
+        "docs/model.md",
+        "docs/baselines.md",
+        "docs/data.md",
+        "docs/study.md",
+        "docs/scale.md",
+        "docs/tables.md",
+    ],
 )
 def test_files_named_in_a_page_exist(page):
     text = (ROOT / page).read_text()

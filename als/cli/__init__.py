@@ -8,10 +8,17 @@ import sys
 from als.cli.app import app
 from als.cli.data import data
 from als.cli.evaluate import evaluate, predict
+from als.cli.export import export
+from als.cli.reproduce import reproduce
+from als.cli.study import study
+from als.cli.tables import tables
 from als.cli.train import ship, train
 from als.errors import InputError
 
-COMMANDS = {run.__name__: run for run in (train, evaluate, predict, data, app, ship)}
+COMMANDS = {
+    run.__name__: run
+    for run in (train, evaluate, predict, study, reproduce, tables, data, app, ship, export)
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,180 @@
+"""Pictures of the tables: per class, paper against measured, training curves.
+
+Colours are Okabe and Ito's, told apart with any colour vision; shapes differ as well.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from als.report.measured import NOT_RUN, frame, records_of
+from als.reproduce.definitions import SCALES, TABLES, Row, Scale
+
+LOOKS = {"paper": ("#777777", "s"), "full": ("#0072B2", "o"), "compact": ("#D55E00", "D")}
+NAMES = {
+    "paper": "paper",
+    "full": "measured, full scale",
+    "compact": "measured, compact models on voc-animals",
+}
+ROWS = ("#777777", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73")
+HATCHES = ("", "//", "..", "", "xx", "--")
+CURVES = {
+    "loss": ("all terms", "black"),
+    "loss_rpn": ("region proposals", "#0072B2"),
+    "loss_cls": ("classification", "#D55E00"),
+    "loss_loc": ("localization", "#009E73"),
+    "loss_att": ("attention on objects", "#CC79A7"),
+}
+
+
+def per_class_chart(table: str, results: Path, key: str = "proposed") -> Figure:
+    """AP50 (11 points) per class of one row of table 1; lines are the spread over seeds."""
+    cells = frame(table, results)
+    cells = cells[(cells["key"] == key) & (cells["column"] != "mAP")]
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axis = figure.subplots()
+    _marks(axis, cells)
+    axis.set_xticks(range(len(cells)), cells["column"], rotation=45, ha="right")
+    axis.set_ylabel("AP50, percent")
+    axis.set_title(f"{cells['title'].iloc[0]}: average precision of each class", loc="left")
+    return figure
+
+
+def size_chart(results: Path) -> Figure:
+    """Table 3's AP of small, medium and large objects: a panel a row."""
+    cells = frame("table3", results)
+    rows = TABLES["table3"]
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    axes = figure.subplots(1, len(rows), sharey=True)
+    words = {"AP": "all", "AP50": "all, AP50", "APS": "small", "APM": "medium", "APL": "large"}
+    for axis, row in zip(axes, rows, strict=True):
+        of_row = cells[cells["key"] == row.key]
+        _marks(axis, of_row, legend=row is rows[0])
+        axis.set_xticks(range(len(of_row)), of_row["column"].map(words), rotation=45, ha="right")
+        axis.set_title(row.title, fontsize=9, loc="left")
+    axes[0].set_ylabel("AP, percent")
+    return figure
+
+
+def paper_against_measured(table: str, results: Path, column: str = "mAP") -> Figure:
+    """The rows of a table, one column of it: a mark a source, lines the spread over seeds."""
+    cells = frame(table, results)
+    cells = cells[cells["column"] == column]
+    figure = Figure(figsize=(9, 1.4 + 0.42 * len(cells)), layout="constrained")
+    axis = figure.subplots()
+    for source in LOOKS:
+        _points(axis, cells, source, upright=False)
+    axis.set_yticks(range(len(cells)), cells["title"])
+    axis.set_ylim(len(cells) - 0.5, -0.5)
+    axis.set_xlabel(f"{column}, percent")
+    _tidy(axis, "x")
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def rows_per_class(table: str, results: Path, scale: Scale = "compact") -> Figure:
+    """AP50 (11 points) of every row that was run, class by class; lines are the seeds' spread."""
+    rows = [row for row in TABLES[table] if row.run(scale)]
+    found = [per_class(row, results, scale) for row in rows]
+    if not any(map(len, found)):
+        return _empty(f"each class, {NAMES[scale]}: {NOT_RUN}")
+    classes = next(of_row.index for of_row in found if len(of_row))
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axis = figure.subplots()
+    for place, (row, of_row) in enumerate(zip(rows, found, strict=True)):
+        values = of_row.reindex(classes)
+        axis.bar(
+            np.arange(len(classes)) + (place - (len(rows) - 1) / 2) * 0.8 / len(rows),
+            values["mean"],
+            0.75 / len(rows),
+            yerr=values["std"].fillna(0),
+            label=row.title if len(of_row) else f"{row.title}: {NOT_RUN}",
+            color=ROWS[place],
+            hatch=HATCHES[place],
+            edgecolor="white",
+        )
+    axis.set_xticks(range(len(classes)), classes)
+    axis.set_ylabel("AP50, percent")
+    axis.set_title(f"Each class, {NAMES[scale]}", loc="left")
+    _tidy(axis, "y")
+    axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def per_class(row: Row, results: Path, scale: Scale) -> pd.DataFrame:
+    """A row's AP50 (11 points) in percent: class against mean and std over seeds; maybe empty."""
+    values = {
+        seed: {name: of_class["AP50_11point"] for name, of_class in record["per_class"].items()}
+        for seed, record in records_of(row.run(scale), results).items()
+    }
+    by_seed = 100 * pd.DataFrame(values, dtype=float)
+    return pd.DataFrame({"mean": by_seed.mean(axis=1), "std": by_seed.std(axis=1)})
+
+
+def training_curves(table: str, results: Path, scale: Scale | None = None) -> Figure:
+    """The losses of the proposed row's stages, of the first seed that has a record.
+
+    scale: None takes the full scale where it was run, else compact.
+    """
+    for chosen in [scale] if scale else SCALES:
+        run = next(row for row in TABLES[table] if row.key == "proposed").run(chosen)
+        for seed, record in sorted(records_of(run, results).items()):
+            stages = [stage for stage in record.get("stages", []) if stage.get("curve")]
+            if stages:
+                return _curves(stages, f"{chosen}, seed {seed}")
+    return _empty(f"training curves: {NOT_RUN}")
+
+
+def _empty(told: str) -> Figure:
+    figure = Figure(figsize=(9, 1.2), layout="constrained")
+    axis = figure.subplots()  # a figure without axes is not shown in a notebook
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, told, ha="center", va="center", fontsize=12)
+    return figure
+
+
+def _curves(stages: list[dict], title: str) -> Figure:
+    figure = Figure(figsize=(5.5 * len(stages), 3.8), layout="constrained")
+    for axis, stage in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):
+        curve = stage["curve"]
+        for loss, (name, colour) in CURVES.items():
+            if loss in curve:
+                axis.plot(curve["step"], curve[loss], color=colour, label=name)
+        axis.set_title(f"{Path(stage['config_file']).stem} ({title})", fontsize=10, loc="left")
+        axis.set_xlabel("step")
+        axis.set_ylabel("loss")
+        axis.set_yscale("log")
+        _tidy(axis, "y")
+        axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _marks(axis: Axes, cells: pd.DataFrame, legend: bool = True) -> None:
+    for source in LOOKS:
+        _points(axis, cells, source, upright=True)
+    _tidy(axis, "y")
+    if legend:
+        axis.legend(frameon=False, fontsize=9)
+
+
+def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None:
+    """Means of a source; where nothing was run only the legend says so."""
+    colour, shape = LOOKS[source]
+    values = cells[source].to_numpy(float)
+    name = NAMES[source] if np.isfinite(values).any() else f"{NAMES[source]}: {NOT_RUN}"
+    places = np.arange(len(values))
+    spread = None if source == "paper" else np.nan_to_num(cells[f"{source}_spread"].to_numpy())
+    points: Mapping = {"fmt": shape, "color": colour, "label": name, "ms": 6}
+    if upright:
+        axis.errorbar(places, values, yerr=spread, **points)
+    else:
+        axis.errorbar(values, places, xerr=spread, **points)
+
+
+def _tidy(axis: Axes, along: str) -> None:
+    axis.grid(axis=along, alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,188 @@
+"""Tables 1 to 3 with a column for paper, full and compact, as Markdown, LaTeX and CSV.
+
+Figures are percent with one decimal. The best of each source and column is bold, as in the paper.
+'not run' is a run that has no record yet, '–' a cell that there can be none for.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from als.errors import InputError
+from als.records import read_json
+from als.report.measured import ABSENT, NOT_RUN, columns_of, frame
+from als.reproduce.definitions import SCALES, STEPS, TABLES
+
+SOURCES = ("paper", "full", "difference", "compact")
+CAPTIONS = {
+    "table1": "Table 1: mAP (AP50 by 11 points), VOC 2007 test; compact: voc-animals test",
+    "table2": "Table 2: the ablation, VOC 2007 test; compact: voc-animals test",
+    "table3": "Table 3: COCO minival; compact: voc-animals test in COCO's layout",
+}
+HEADLINES = {"table1": ["mAP"]}  # the rest of table 1's columns are classes
+ENDINGS = {"markdown": "md", "latex": "tex", "csv": "csv"}
+
+
+def headline(cells: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Rows of a table against (column, source) as text, the best of each marked `**`."""
+    parts = {}
+    for column in columns:
+        of_column = cells[cells["column"] == column].set_index("title")
+        printed = of_column["paper"].notna().any()
+        for source in SOURCES if printed else SCALES:
+            parts[column, source] = _texts(of_column, source)
+    return pd.DataFrame(parts).rename_axis("row")
+
+
+def by_class(cells: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Rows against columns of one source as text, without columns that nobody has."""
+    parts = {
+        column: _texts(of_column.set_index("title"), source)
+        for column, of_column in cells.groupby("column", sort=False)
+        if of_column[source].notna().any()
+    }
+    found = pd.DataFrame(parts).rename_axis("row")
+    return found[~found.isin([ABSENT]).all(axis=1)]
+
+
+def _texts(of_column: pd.DataFrame, source: str) -> pd.Series:
+    """One source's cells of one column, a text a row."""
+    rounded = of_column[source].round(1)
+    # Best as printed: rows that agree in the decimal shown are bold together.
+    best = None if source == "difference" else rounded.max()
+    texts = []
+    for title, value in rounded.items():
+        line = of_column.loc[title]
+        text = _missing(line, source) if pd.isna(value) else _shown(line, source, value)
+        texts.append(f"**{text}**" if best is not None and value == best else text)
+    return pd.Series(texts, index=of_column.index)
+
+
+def _missing(line: pd.Series, source: str) -> str:
+    if source == "paper":
+        return ABSENT
+    if source == "difference":
+        return ABSENT if pd.isna(line["paper"]) else _missing(line, "full")
+    # A class that the compact models do not detect has no figure even where the row was run.
+    waiting = line[f"{source}_run"] and not line[f"{source}_seeds"]
+    return NOT_RUN if waiting else ABSENT
+
+
+def _shown(line: pd.Series, source: str, value: float) -> str:
+    if source == "difference":
+        return f"{value:+.1f}"
+    spread, seeds = line.get(f"{source}_spread"), line.get(f"{source}_seeds")
+    if source == "paper" or pd.isna(spread):
+        return f"{value:.1f}"
+    return f"{value:.1f} ± {spread:.1f} ({seeds} seeds)"
+
+
+def steps(table: str, results: Path) -> pd.DataFrame:
+    """Each step from row to row: the paper's difference and the bootstrap's of each scale, as text.
+
+    An interval is 95% over the test images; detectable is the smallest true difference that the
+    test set would have shown four times in five. Empty for a table without steps.
+    """
+    titles = {row.key: row.title for row in TABLES[table]}
+    paper = frame(table, results).set_index(["key", "column"])["paper"]
+    lines = []
+    for first, second in STEPS.get(table, ()):
+        difference = paper[second, "mAP"] - paper[first, "mAP"]
+        line = {"step": f"{titles[first]} → {titles[second]}"}
+        line["paper"] = ABSENT if pd.isna(difference) else f"{difference:+.1f}"
+        for scale in SCALES:
+            line |= _bootstrapped(results / f"{table}-{scale}" / "bootstrap.json", first, second)
+        lines.append(line)
+    return pd.DataFrame(lines).set_index("step") if lines else pd.DataFrame()
+
+
+def _bootstrapped(path: Path, first: str, second: str) -> dict[str, str]:
+    scale = path.parent.name.rpartition("-")[2]
+    names = [f"{scale}", f"{scale} 95%", f"{scale} over seeds", f"{scale} detectable"]
+    found = read_json(path)["steps"] if path.is_file() else []
+    for step in found:
+        if (step["first"], step["second"]) == (first, second):
+            value = {k: _percent(v) for k, v in step["AP50_11point"].items() if k in _PERCENT}
+            spread = ABSENT if value["seed_spread"] is None else f"± {value['seed_spread']:.1f}"
+            texts = [f"{value['difference']:+.1f}", f"{value['low']:+.1f} to {value['high']:+.1f}"]
+            return dict(zip(names, [*texts, spread, f"{value['detectable']:.1f}"], strict=True))
+    return dict.fromkeys(names, NOT_RUN)
+
+
+_PERCENT = ("difference", "low", "high", "detectable", "seed_spread")
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
+    """Title -> text cells of everything shown for a table."""
+    cells = frame(table, Path(results))
+    found = {CAPTIONS[table]: headline(cells, HEADLINES.get(table) or columns_of(table))}
+    if table in HEADLINES:
+        for source in ("paper", "full", "compact"):
+            classes = by_class(cells, source)
+            if len(classes):
+                found[f"{table}, AP50 (11 points) per class: {source}"] = classes
+    if table in STEPS:
+        found[f"{table}, steps in AP50 (11 points)"] = steps(table, Path(results))
+    return found
+
+
+def render(table: str, results: Path, format: str = "markdown") -> str:
+    """A table as text; csv is `frame`, not rounded. Raises InputError for another name."""
+    if table not in TABLES or format not in ENDINGS:
+        raise InputError(
+            f"'{table}' as '{format}': give one of {', '.join(TABLES)} and one of "
+            f"{', '.join(ENDINGS)}."
+        )
+    if format == "csv":
+        return frame(table, Path(results)).to_csv(index=False, lineterminator="\n")
+    write = markdown if format == "markdown" else latex
+    return "\n".join(write(title, cells) for title, cells in sections(table, results).items())
+
+
+def write_tables(tables: Sequence[str], results: Path, out: Path) -> list[Path]:
+    """Each table as <out>/<table>.md, .tex and .csv; returns the files."""
+    Path(out).mkdir(parents=True, exist_ok=True)
+    written = []
+    for table in tables:
+        for format, ending in ENDINGS.items():
+            path = Path(out) / f"{table}.{ending}"
+            path.write_text(render(table, results, format), encoding="utf-8")
+            written.append(path)
+    return written
+
+
+def markdown(title: str, cells: pd.DataFrame) -> str:
+    """A title and a table in GitHub's Markdown."""
+    heads = [" ".join(c) if isinstance(c, tuple) else c for c in cells.columns]
+    lines = [[str(cells.index.name or ""), *heads], ["---"] + ["---:"] * len(heads)]
+    lines += [[row, *texts] for row, *texts in cells.itertuples(name=None)]
+    return f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(title: str, cells: pd.DataFrame) -> str:
+    """A LaTeX table (package booktabs) with its caption."""
+    shown = cells.rename(index=_escaped, columns=_escaped).map(_latex_cell)
+    columns = "l" + "r" * len(shown.columns)
+    return shown.to_latex(
+        caption=_escaped(title),
+        column_format=columns,
+        index_names=False,
+        multicolumn=True,
+        multicolumn_format="c",
+    )
+
+
+def _latex_cell(text: str) -> str:
+    bold = text.startswith("**")
+    text = _escaped(text.strip("*"))
+    return f"\\textbf{{{text}}}" if bold else text
+
+
+def _escaped(text: str) -> str:
+    signs = {"%": r"\%", "_": r"\_", "&": r"\&", "±": r"$\pm$", "→": r"$\to$", "–": "--"}
+    return "".join(signs.get(letter, letter) for letter in text)

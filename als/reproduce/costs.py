@@ -1,0 +1,121 @@
+"""How long a step takes and how much disk it fills, as far as anything is known of it."""
+
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from als.config import ModelConfig, OptimizerConfig
+from als.errors import InputError
+from als.model import build_detector
+from als.records import read_json
+from als.reproduce.configs import comparable, hours_in_header
+from als.reproduce.settings import Settings
+from als.reproduce.steps import Convert, Evaluate, Prepare, Train
+
+FLOAT = 4  # bytes
+SAVED_STATES = 2  # last.ckpt and previous.ckpt
+
+
+@dataclass(frozen=True)
+class Hours:
+    """hours is None where nothing is known; source says where the figure comes from."""
+
+    hours: float | None
+    source: str
+
+
+UNKNOWN = Hours(None, "unknown")
+
+
+def hours_of(step, settings: Settings) -> Hours:
+    """Of a whole step: measured where a record of the same work exists, else what a config says."""
+    if isinstance(step, Train):
+        return _measured_training(step, settings) or _derived(step)
+    if isinstance(step, Evaluate):
+        return _measured_evaluation(step, settings) or UNKNOWN
+    return UNKNOWN
+
+
+def _records(settings: Settings) -> list[dict]:
+    found = []
+    for path in sorted(settings.results.rglob("*.json")):
+        try:
+            record = read_json(path)
+        except InputError:
+            continue
+        if isinstance(record, dict) and "metrics" in record:
+            found.append(record)
+    return found
+
+
+def _measured_training(step: Train, settings: Settings) -> Hours | None:
+    wanted = comparable(step.config) | {"seed": None}
+    for record in _records(settings):
+        for stage in record.get("stages", []):
+            if stage["config"] | {"seed": None} == wanted and stage["hours"]:
+                return Hours(stage["hours"], f"measured on {_name(stage['machine'])}")
+    return None
+
+
+def _derived(step: Train) -> Hours:
+    hours = hours_in_header(step.stage, step.config)
+    return UNKNOWN if hours is None else Hours(hours, "derived, a V100")
+
+
+def _measured_evaluation(step: Evaluate, settings: Settings) -> Hours | None:
+    wanted = step.stages[-1].config.model.to_dict()
+    for record in _records(settings):
+        if _same_network(record["config"], wanted):
+            seconds = record["data"]["images"] / record["seconds"]["images_per_second"]
+            return Hours(seconds / 3600, f"measured on {_name(record['machine'])}")
+    return None
+
+
+def _same_network(made: dict, wanted: dict) -> bool:
+    names = (made.keys() & wanted.keys()) - {"weights"}
+    return all(_plain(made[name]) == _plain(wanted[name]) for name in names)
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _name(machine: dict | None) -> str:
+    machine = machine or {}
+    return machine.get("gpu") or f"{machine.get('cpu')}, {machine.get('threads')} threads"
+
+
+def bytes_of(step) -> int:
+    """What a step adds to the disk: data, or checkpoints (weights, gradients' momenta)."""
+    if isinstance(step, Prepare):
+        from als.data.prepare import SETS
+
+        archives = [archive for part in SETS[step.name] for archive in part.archives]
+        return sum(archive.size + archive.unpacked for archive in archives)
+    if isinstance(step, Convert):
+        images = step.settings.source / str(step.data.converted_from) / "JPEGImages"
+        # Hard links take no room; where they cannot be made this much is copied.
+        return sum(path.stat().st_size for path in images.glob("*"))
+    if isinstance(step, Train):
+        return _checkpoints(step.config.model, step.config.optimizer.name)
+    return 0
+
+
+@cache
+def _checkpoints(config: ModelConfig, optimizer: OptimizerConfig) -> int:
+    with torch.device("meta"):
+        detector = build_detector(config, pretrained=False)
+    weights = sum(tensor.numel() for tensor in detector.state_dict().values())
+    trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
+    states = weights + trained * (2 if optimizer == "adamw" else 1)
+    return FLOAT * (weights + SAVED_STATES * states)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free room where `folder` is or will be."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return shutil.disk_usage(folder).free

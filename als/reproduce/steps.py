@@ -1,0 +1,251 @@
+"""The steps of a reproduction: each knows whether it is done, and how to do it."""
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from als.config import TrainConfig
+from als.errors import InputError
+from als.records import machine, read_json, write_json
+from als.reproduce.configs import comparable, differences, saved_config
+from als.reproduce.curves import read_curve
+from als.reproduce.definitions import Data, Run, Stage
+from als.reproduce.settings import Settings
+
+State = Literal["done", "to do", "resumes", "another config"]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Download and unpack a data set below the data root."""
+
+    name: str
+    settings: Settings
+
+    @property
+    def title(self) -> str:
+        return f"als data prepare {self.name} {self.settings.source}"
+
+    def state(self) -> State:
+        from als.data.prepare import SETS
+
+        there = all((self.settings.source / part.target).is_dir() for part in SETS[self.name])
+        return "done" if there else "to do"
+
+    def run(self) -> None:
+        from als.data.prepare import prepare
+
+        prepare(self.name, self.settings.source)
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write the compact photographs in COCO's layout."""
+
+    data: Data
+    settings: Settings
+
+    @property
+    def folder(self) -> Path:
+        (name,) = self.data.folders
+        return self.settings.root(self.data) / name
+
+    @property
+    def splits(self) -> tuple[str, str]:
+        return self.data.train.partition(":")[2], self.data.test.partition(":")[2]
+
+    @property
+    def title(self) -> str:
+        source = self.settings.source / str(self.data.converted_from)
+        return f"als data to-coco {source} --splits {' '.join(self.splits)} --out {self.folder}"
+
+    def state(self) -> State:
+        files = [self.folder / "annotations" / f"instances_{split}.json" for split in self.splits]
+        return "done" if all(file.is_file() for file in files) else "to do"
+
+    def run(self) -> None:
+        from als.data.convert import to_coco
+
+        to_coco(self.settings.source / str(self.data.converted_from), self.splits, self.folder)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a stage, or go on with it where it was interrupted."""
+
+    stage: Stage
+    config: TrainConfig
+    settings: Settings
+
+    @property
+    def out(self) -> Path:
+        return Path(self.config.out)
+
+    @property
+    def target(self) -> Path:
+        """What the step makes."""
+        return self.out
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "model.safetensors"
+
+    @property
+    def title(self) -> str:
+        return f"train {self.stage.config} -> {self.out}"
+
+    @property
+    def other_options(self) -> list[str]:
+        """Options in which the run that is there differs; empty when nothing or the same is."""
+        file = self.out / "config.json"
+        if not file.is_file():
+            return ["config.json is missing"] if self.checkpoint.is_file() else []
+        saved = saved_config(file)
+        if saved is None:
+            return ["config.json cannot be read"]
+        return differences(saved, comparable(self.config))
+
+    def state(self) -> State:
+        if self.other_options:
+            return "another config"
+        if self.checkpoint.is_file():
+            return "done"
+        return "resumes" if any((self.out / "checkpoints").glob("*.ckpt")) else "to do"
+
+    def run(self) -> None:
+        from als.evaluation.run import judge_by_id
+        from als.training.run import train
+
+        # On several devices lightning would start this whole command once for each.
+        options = {"devices": 1} | dict(self.settings.trainer)
+        with self._timed():
+            train(self.config, True, judge_by_id, **options)
+
+    @contextlib.contextmanager
+    def _timed(self):
+        """Notes seconds and steps of this sitting, also of one that is interrupted."""
+        first, started = self._step(), time.perf_counter()
+        try:
+            yield
+        finally:
+            sitting = {
+                "steps": self._step() - first,
+                "seconds": time.perf_counter() - started,
+                "machine": machine(),
+            }
+            if sitting["steps"] > 0:
+                write_json(self._sittings, {"sittings": [*self._read_sittings(), sitting]})
+
+    def _step(self) -> int:
+        from als.training.saving import newest_checkpoint
+
+        with contextlib.suppress(InputError):
+            return (newest_checkpoint(self.out / "checkpoints") or (None, 0))[1]
+        return 0
+
+    @property
+    def _sittings(self) -> Path:
+        return self.out / "sittings.json"
+
+    def _read_sittings(self) -> list[dict[str, Any]]:
+        return read_json(self._sittings)["sittings"] if self._sittings.is_file() else []
+
+    def summary(self) -> dict[str, Any]:
+        """What a record says of this training; speed is None when `als train` made it."""
+        sittings = self._read_sittings()
+        seconds = sum(sitting["seconds"] for sitting in sittings)
+        images = sum(sitting["steps"] for sitting in sittings) * self.config.data.batch_size
+        return {
+            "config_file": f"configs/{self.stage.config}.yaml",
+            "config": comparable(self.config),
+            "hours": seconds / 3600 if sittings else None,
+            "images": images or None,
+            "images_per_second": images / seconds if images else None,
+            "machine": sittings[-1]["machine"] if sittings else None,
+            "curve": read_curve(self.out / "metrics.csv"),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Test the last stage's checkpoint and write the record of a row."""
+
+    run_of: Run
+    seed: int
+    stages: tuple[Train, ...]
+    settings: Settings
+    keeps_detections: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.run_of.name}-seed{self.seed}"
+
+    @property
+    def record(self) -> Path:
+        return self.settings.results / f"{self.name}.json"
+
+    @property
+    def target(self) -> Path:
+        """What the step makes."""
+        return self.record
+
+    @property
+    def detections(self) -> Path:
+        return self.settings.runs / self.name / "detections.npz"
+
+    @property
+    def title(self) -> str:
+        return f"evaluate {self.run_of.data.test} -> {self.record}"
+
+    @property
+    def other_options(self) -> list[str]:
+        """Options in which the record's trainings differ; empty without a record."""
+        if not self.record.is_file():
+            return []
+        stages = read_json(self.record).get("stages", [])
+        if len(stages) != len(self.stages):
+            return ["the number of stages"]
+        pairs = zip(stages, self.stages, strict=True)
+        return [
+            name
+            for made, stage in pairs
+            for name in differences(made["config"], comparable(stage.config))
+        ]
+
+    def state(self) -> State:
+        if self.other_options:
+            return "another config"
+        if not self.record.is_file():
+            return "to do"
+        return "to do" if self.keeps_detections and not self.detections.is_file() else "done"
+
+    def run(self) -> None:
+        import torch
+
+        from als.data.voc import load_records
+        from als.evaluation.run import evaluate
+        from als.model import load_checkpoint
+
+        detector, info = load_checkpoint(self.stages[-1].checkpoint)
+        data, config = self.run_of.data, self.stages[-1].config
+        records = load_records(data.test, self.settings.root(data), detector.config.classes)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        record = evaluate(detector.to(device), records, config.data.workers, keep=self.detections)
+        record["data"]["split"] = data.test
+        record |= {
+            "row": self.run_of.name,
+            "seed": self.seed,
+            "training": info,
+            "stages": [stage.summary() for stage in self.stages],
+        }
+        write_json(self.record, record)
+
+
+def put_aside(path: Path) -> None:
+    """Rename a file or folder that is made anew to the first free NAME.old1, NAME.old2, ..."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.old{number}")).exists():
+        number += 1
+    path.replace(aside)
