@@ -258,6 +258,18 @@ def test_a_change_that_names_no_option_is_refused(tmp_path):
         make_plan("table2", settings)
 
 
+def test_rows_can_be_chosen(tmp_path):
+    settings = Settings("compact", tmp_path, runs=tmp_path, rows=("separation",), seeds=(1, 2))
+    chosen = evaluations_of("table2", settings)
+    assert [(step.run_of.name, step.seed) for step in chosen] == [
+        ("table2-compact/separation", 1),
+        ("table2-compact/separation", 2),
+    ]
+    # Table 1 has MR-CNN as the paper's figure only.
+    with pytest.raises(InputError, match="'mr-cnn' is no row of table1; there are ssd300"):
+        make_plan("table1", Settings("compact", tmp_path, rows=("mr-cnn",)))
+
+
 def test_hours_of_a_header_follow_the_epochs():
     stage = FULL["rfcn"].stages[0]
     own = read_config(config_file(stage))

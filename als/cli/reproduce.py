@@ -14,6 +14,7 @@ def reproduce(arguments: list[str]) -> None:
     parser.add_argument("--scale", choices=["full", "compact"], required=True)
     parser.add_argument("--data-root", type=Path, help="default: data, compact data/voc-animals")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rows", type=str, nargs="+", default=[], help="only these rows")
     parser.add_argument("--weights", type=Path, help="MobileNetV2's file, for the compact rows")
     parser.add_argument("--set", type=str, nargs="+", default=[], metavar="OPTION=VALUE")
     parser.add_argument("--results", type=Path, default=Path("results"))
@@ -37,6 +38,7 @@ def reproduce(arguments: list[str]) -> None:
         given.weights,
         dict(_change(text) for text in given.set),
         given.force,
+        rows=tuple(given.rows),
     )
     plan = make_plan(given.table, settings)
     print(describe(plan), flush=True)

@@ -102,7 +102,9 @@ def saved_config(path: Path) -> dict[str, Any] | None:
 def _from_dict(values: Mapping[str, Any]) -> TrainConfig:
     parts = {"model": ModelConfig, "data": DataConfig, "optimizer": OptimizerConfig}
     made = {name: kind(**values[name]) for name, kind in parts.items()}
-    return TrainConfig(**{**values, **made})
+    # How lightning's trainer was started (devices, precision) is no part of the network.
+    others = {name: value for name, value in values.items() if name != "trainer"}
+    return TrainConfig(**{**others, **made})
 
 
 def differences(one: Mapping[str, Any], two: Mapping[str, Any], above: str = "") -> list[str]:

@@ -58,13 +58,20 @@ def make_plan(table: str, settings: Settings) -> Plan:
 
 
 def evaluations_of(table: str, settings: Settings) -> list[Evaluate]:
-    """The evaluation of every row and seed, with the trainings that it needs."""
-    runs = [row.run(settings.scale) for row in TABLES[table]]
+    """The evaluation of every row and seed, with the trainings that it needs.
+
+    Raises InputError for a row that the table has not, or that cannot be run at this scale.
+    """
+    runs = {row.key: row.run(settings.scale) for row in TABLES[table]}
+    runs = {key: run for key, run in runs.items() if run is not None}
+    for key in settings.rows:
+        if key not in runs:
+            raise InputError(f"'{key}' is no row of {table}; there are {', '.join(runs)}.")
     return [
         Evaluate(run, seed, _trainings(run, seed, settings), settings)
         for seed in settings.seeds
-        for run in runs
-        if run is not None
+        for key, run in runs.items()
+        if key in (settings.rows or runs)
     ]
 
 

@@ -23,6 +23,7 @@ class Settings:
         changes: dotted options that differ from every config, {"data.workers": 1}.
         force: make anew what another config made; the old files are kept under another name.
         trainer: further arguments of lightning's Trainer.
+        rows: keys of the rows to make, as in `TABLES`; empty is every row that can be run.
     """
 
     scale: Scale
@@ -34,6 +35,7 @@ class Settings:
     changes: Mapping[str, Any] = field(default_factory=dict)
     force: bool = False
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    rows: tuple[str, ...] = ()
 
     @property
     def source(self) -> Path:
