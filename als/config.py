@@ -134,8 +134,10 @@ class DataConfig:
             `val` chooses the best checkpoint; None keeps the last.
         only_with_masks: train on the images alone that have a segmentation mask (section 3.2).
         batch_size: images a step and process.
-        augmentation: "flip" (and a size drawn), or "ssd": SSD's zooming out, cropping, distortion
-            and flip, resized to a square of `max_size`; it reads neither min_sizes nor jitter.
+        augmentation: "flip" (and a size drawn); "crop": before the size is drawn, some images are
+            zoomed out and some cropped around an object; or "ssd": SSD's zooming out, cropping,
+            distortion and flip, resized to a square of `max_size`, which reads neither min_sizes
+            nor jitter.
         min_sizes: shorter sides in pixels, one drawn for each training image.
         max_size: longest side in pixels of a training image.
         jitter: photometric distortion (brightness, contrast, saturation, hue) in training.
@@ -148,7 +150,7 @@ class DataConfig:
     val: str | None = None
     only_with_masks: bool = False
     batch_size: int = 1
-    augmentation: Literal["flip", "ssd"] = "flip"
+    augmentation: Literal["flip", "crop", "ssd"] = "flip"
     min_sizes: tuple[int, ...] = (600,)
     max_size: int = 1000
     jitter: bool = False

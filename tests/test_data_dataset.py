@@ -76,6 +76,26 @@ def test_boxes_and_object_map_follow_flip_and_resize(records):
     assert {shape for shape, size in shapes if size == (120, 160)} == {(90, 120), (150, 200)}
 
 
+def test_crops_keep_an_object_and_move_boxes_with_the_map(records):
+    """Some images are cropped, some lie on a larger canvas; a box stays around its object."""
+    plain = dataset(records, training_transforms([120], 400, jitter=False))
+    cropped = dataset(records, training_transforms([120], 400, jitter=False, crop=True))
+    larger = smaller = 0
+    for index in range(len(records)):
+        for seed in range(8):
+            before, (image, target) = plain[index, seed][1], cropped[index, seed]
+            assert 1 <= len(target["labels"]) <= len(before["labels"])
+            assert set(target["labels"].tolist()) <= set(before["labels"].tolist())
+            largest = [(t["boxes"][:, 2:] - t["boxes"][:, :2]).max() for t in (before, target)]
+            larger += bool(largest[1] > 1.1 * largest[0])
+            smaller += bool(largest[1] < 0.9 * largest[0])
+            if "object_map" in target:
+                assert target["object_map"].shape == image.shape[1:]
+                for x1, y1, x2, y2 in target["boxes"].round().int().tolist():
+                    assert (target["object_map"][y1:y2, x1:x2] == 1).float().mean() > 0.3
+    assert larger > 0 and smaller > 0
+
+
 def test_flip_mirrors_the_boxes(records):
     data = dataset(records[:1], training_transforms([120], 160, jitter=False))
     seen = {tuple(data[0, seed][1]["boxes"][0].tolist()) for seed in range(12)}

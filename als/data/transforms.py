@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 MEAN_COLOUR = (124, 116, 104)  # of ImageNet, RGB
+FILL = {tv_tensors.Image: MEAN_COLOUR, "others": 0}  # what zooming out puts around an image
 
 
 class TidyBoxes(nn.Module):
@@ -32,17 +33,25 @@ class TidyBoxes(nn.Module):
         return image, target | {"boxes": boxes, "labels": target["labels"][valid]}
 
 
-def training_transforms(min_sizes: Sequence[int], max_size: int, jitter: bool) -> nn.Module:
-    """Random horizontal flip, random size, optional photometric distortion, float32 in 0..1.
+def training_transforms(
+    min_sizes: Sequence[int], max_size: int, jitter: bool, crop: bool = False
+) -> nn.Module:
+    """Random horizontal flip, random size, optional crop and distortion, float32 in 0..1.
 
     min_sizes: shorter sides in pixels, one of which is drawn for each image.
     max_size: longest side in pixels; it wins over the shorter side.
     jitter: distort brightness, contrast, saturation and hue (as SSD does, Liu et al. 2016).
+    crop: before the size is drawn, zoom out to at most twice the side (3 of 10 images), then crop
+        to at least half of each side around an object (half of the images). SSD's own are wilder
+        (`ssd_transforms`): a detector that resizes to a drawn size needs less of them.
     """
-    steps: list[nn.Module] = [
-        v2.RandomHorizontalFlip(),
-        v2.RandomShortestSize(list(min_sizes), max_size=max_size),
-    ]
+    steps: list[nn.Module] = [v2.RandomHorizontalFlip()]
+    if crop:
+        steps += [
+            v2.RandomZoomOut(fill=FILL, side_range=(1.0, 2.0), p=0.3),
+            v2.RandomApply([v2.RandomIoUCrop(min_scale=0.5)], p=0.5),
+        ]
+    steps.append(v2.RandomShortestSize(list(min_sizes), max_size=max_size))
     if jitter:
         steps.append(v2.RandomPhotometricDistort())
     return v2.Compose([*steps, *_conversion()])
@@ -54,11 +63,10 @@ def ssd_transforms(side: int) -> nn.Module:
     Photometric distortion, zooming out (up to 16 times the area, filled with ImageNet's mean), a
     crop that overlaps an object by a drawn least IoU, horizontal flip, each drawn anew.
     """
-    fill = {tv_tensors.Image: MEAN_COLOUR, "others": 0}
     return v2.Compose(
         [
             v2.RandomPhotometricDistort(),
-            v2.RandomZoomOut(fill=fill),
+            v2.RandomZoomOut(fill=FILL),
             v2.RandomIoUCrop(),
             v2.RandomHorizontalFlip(),
             v2.Resize((side, side)),

@@ -66,7 +66,8 @@ class DetectionData(L.LightningDataModule):
         if data.augmentation == "ssd":
             transform = ssd_transforms(data.max_size)
         else:
-            transform = training_transforms(data.min_sizes, data.max_size, data.jitter)
+            crop = data.augmentation == "crop"
+            transform = training_transforms(data.min_sizes, data.max_size, data.jitter, crop)
         return self._loader(self.train_records, transform, sampler)
 
     def val_dataloader(self) -> DataLoader | list:
