@@ -11,15 +11,17 @@ from PIL import Image
 from tiny import lively_detector
 
 from als.predictor import Predictor
+from als.report.views import RULES
+
+VALUES = (0.3, "class score", 0.6, "viridis", RULES[1])  # of the page's controls
 
 
 @cache
 def tiny_predictor(attention: bool = True) -> Predictor:
     """A lively detector with three classes; nothing outside the repository is needed."""
     detector = lively_detector(0, attention=attention).float()
-    return Predictor(
-        detector, {"data": {"train": "random"}, "AP50": 12.5}, source="tiny.safetensors"
-    )
+    info = {"data": {"train": "blocks"}, "seed": 77, "figures": {"data": "lines", "AP50": 12.5}}
+    return Predictor(detector, info, source="tiny.safetensors")
 
 
 @contextmanager
@@ -41,3 +43,24 @@ def scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
     """A drawn photo of (width, height): coloured blocks that differ with the seed."""
     colours = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(colours).resize(size, Image.Resampling.BILINEAR)
+
+
+class Click:
+    """What a click on the page sends."""
+
+    def __init__(self, **data):
+        self._data = data
+
+
+def only_network(monkeypatch, predictor):
+    """Counts runs of the trunk and backward passes of a predictor."""
+    runs = []
+    for name in ("analyse", "explain"):
+        original = getattr(predictor, name)
+
+        def counted(*args, original=original, name=name, **options):
+            runs.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(predictor, name, counted)
+    return runs

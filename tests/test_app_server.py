@@ -142,9 +142,17 @@ def test_odd_photos_are_analysed(client, tmp_path):
         "dot.png": Image.new("RGB", (1, 1), "red"),
         "ink.jpg": scene(2).convert("CMYK"),
         "deep.png": Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16),
+        "palette.png": scene(2).convert("P"),
+        "moving.gif": scene(3),
+        "moving.webp": scene(3),
+    }
+    options = {
+        "palette.png": {"transparency": 0},
+        "moving.gif": {"save_all": True, "append_images": [scene(4)]},
+        "moving.webp": {"save_all": True, "append_images": [scene(4)]},
     }
     for name, image in photos.items():
-        image.save(tmp_path / name)
+        image.save(tmp_path / name, **options.get(name, {}))
         record, _, _ = client.predict(handle_file(tmp_path / name), api_name="/analyse")
         assert (record["photo"]["width"], record["photo"]["height"]) == image.size
 
@@ -195,15 +203,25 @@ def test_files_outside_the_cache_are_not_served(web, path):
         assert answer.status_code >= 400, f"{prefix}{path}"
 
 
-def test_a_path_of_the_server_is_no_photo(web):
-    """A client may name a path instead of uploading: only uploads are read."""
-    data = {"path": str(ROOT / "pyproject.toml"), "meta": {"_type": "gradio.FileData"}}
-    body = {"data": [data, 0.5, "", "class score"]}
+def call_with(web, photo: dict) -> str:
+    """What the API answers to a photo as somebody else's program might send it."""
+    body = {"data": [photo, 0.5, "", "class score"]}
     call = web.post("/gradio_api/call/analyse", json=body)
-    if call.status_code == 200:
-        event = call.json()["event_id"]
-        answer = web.get(f"/gradio_api/call/analyse/{event}").text
-        assert "event: error" in answer and "build-backend" not in answer
+    if call.status_code != 200:
+        return f"event: error {call.text}"
+    return web.get(f"/gradio_api/call/analyse/{call.json()['event_id']}").text
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_a_photo_on_the_server_is_not_read_by_its_path(web, photo, meta):
+    """A client may name a path instead of uploading: only what was uploaded is read."""
+    with photo.open("rb") as file:
+        (uploaded,) = web.post("/gradio_api/upload", files={"files": file}).json()
+    good = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
+    assert "event: complete" in call_with(web, good)
+    for path in (str(photo), str(Path(uploaded).parent) + 20 * "/.." + str(photo)):
+        answer = call_with(web, {"path": path, **meta})
+        assert "event: error" in answer and "event: complete" not in answer
 
 
 def test_a_file_over_the_limit_is_refused(web):

@@ -1,4 +1,4 @@
-"""What the tabs answer, without a server: choices, thresholds, comparison, replaced maps."""
+"""What the first tab answers, without a server: choices, settings, what is kept and exported."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -6,29 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 import gradio as gr
 import numpy as np
 import pytest
-from app_server import scene, tiny_predictor
-from tiny import tiny_config
+from app_server import VALUES, Click, only_network, scene, tiny_predictor
 
-from als.model import build_detector, save_checkpoint
 from als.report.views import RULES, Look
 from als.ui import parts
-from als.ui.compare_tab import CompareTab
 from als.ui.explain_tab import NO_CLASS, ExplainTab
 from als.ui.export import write_files
 from als.ui.numbers import share_inside
-from als.ui.panels import explained_sentence, figures_of, panels_of, record_of, same_choice
+from als.ui.panels import explained_sentence, figures_of, panels_of, record_of
 from als.ui.session import BOX_KINDS, Choice, SessionStore, detection_at, study_photo
 from als.ui.settings import Settings
 
-VALUES = (0.3, "class score", 0.6, "viridis", RULES[1])
 SETTINGS = Settings(*VALUES)
-
-
-class Click:
-    """What a click on the page sends."""
-
-    def __init__(self, **data):
-        self._data = data
 
 
 @pytest.fixture
@@ -51,20 +40,6 @@ def tab(photo):
     return tab, request
 
 
-def only_network(monkeypatch, predictor):
-    """Counts runs of the trunk and backward passes of a predictor."""
-    runs = []
-    for name in ("analyse", "explain"):
-        original = getattr(predictor, name)
-
-        def counted(*args, original=original, name=name, **options):
-            runs.append(name)
-            return original(*args, **options)
-
-        monkeypatch.setattr(predictor, name, counted)
-    return runs
-
-
 def test_a_photo_gives_five_views_that_differ(tab):
     page = tab[0].refresh(tab[1], *VALUES)
     pictures = re.findall(r'src="(data:image/jpeg[^"]+)"', page[3])
@@ -85,6 +60,15 @@ def test_how_maps_are_drawn_needs_no_network(tab, monkeypatch):
     pages = [tab.refresh(request, *look)[3] for look in looks]
     assert runs == []
     assert len({before[3], *pages}) == 5, "a setting changed nothing"
+
+
+def test_an_emptied_number_is_its_default_and_others_stay_in_range(tab):
+    tab, request = tab
+    emptied = tab.refresh(request, None, "class score", None, "viridis", RULES[1])
+    look = Look()
+    assert emptied == tab.refresh(request, 0.5, "class score", look.opacity, "viridis", RULES[1])
+    beyond = tab.refresh(request, 7, "class score", -1, "viridis", RULES[1])
+    assert beyond == tab.refresh(request, 1.0, "class score", 0.0, "viridis", RULES[1])
 
 
 def test_another_detection_changes_only_its_own_views(tab, monkeypatch):
@@ -138,6 +122,17 @@ def test_a_click_beside_all_boxes_says_so(tab):
     assert "No detection there" in said and all(update == gr.skip() for update in rest)
 
 
+def test_the_sentence_about_a_bad_file_outlasts_the_emptied_photo(tab, tmp_path):
+    tab, request = tab
+    (tmp_path / "notes.jpg").write_text("no photo")
+    bad = {"path": str(tmp_path / "notes.jpg"), "orig_name": "notes.jpg"}
+    said, *_, photo, _ = tab.open_photo(request, bad, *VALUES)
+    assert "notes.jpg: not an image" in said and photo is None
+    # Gradio then reports the emptied photo; another sentence may stand there by now.
+    assert tab.open_photo(request, None, *VALUES)[0] == gr.skip()
+    assert tab.open_photo(request, None, *VALUES)[0] == "", "the user emptied it"
+
+
 def test_a_class_that_passes_nowhere_is_explained_and_said_to_be(tab):
     tab, request = tab
     page = tab.pick_class(request, "person", 0.999, *VALUES[1:])
@@ -171,6 +166,13 @@ def test_numbers_of_every_target(study, kind):
     assert {"trunk and maps", "Grad-CAM", "gradient x activation"} <= set(figures["milliseconds"])
 
 
+def test_an_attention_map_of_zeros_is_called_empty(photo):
+    study = study_photo(tiny_predictor(), photo, "scene.png", 0.0)
+    for rule in RULES:
+        panels = panels_of(study, Look(rule=rule), 0.3, "class score")
+        assert panels[1].note == "Empty map: 0 everywhere."
+
+
 def test_a_model_without_attention_says_that_it_has_no_maps(photo):
     study = study_photo(tiny_predictor(attention=False), photo, "scene.png")
     panels = panels_of(study, Look(), 0.3, "class score")
@@ -188,53 +190,11 @@ def test_names_from_a_checkpoint_or_a_file_cannot_become_markup(photo):
 
 
 def test_the_model_line_names_checkpoint_data_and_figures():
-    line = parts.model_line(tiny_predictor())
-    assert "tiny.safetensors" in line and "data train" in line and "12.5" in line
-
-
-def test_the_second_model_explains_the_same_object(photo, study):
-    other = study_photo(tiny_predictor(), photo, "scene.png")
-    study.choice = Choice(detection=2)
-    assert same_choice(study, other) == Choice(detection=2), "the same model, the same box"
-    without = study_photo(tiny_predictor(attention=False), photo, "scene.png")
-    without.choice = same_choice(study, without)
-    assert without.class_map().name == study.class_map().name
-
-
-def test_comparison_has_two_rows_and_runs_the_second_model_once(tab, monkeypatch):
-    tab, request = tab
-    compare = CompareTab(tiny_predictor(attention=False), tab.store)
-    runs = only_network(monkeypatch, compare.other)
-    _, views, numbers = compare.refresh(request, *VALUES)
-    assert views.count("<h3") == 2 == numbers.count("<h3") and views.count("<img") == 8
-    compare.refresh(request, *VALUES)
-    assert runs.count("analyse") == 1
-
-
-def test_comparison_without_photo_or_second_model_says_what_to_do():
-    request = gr.Request(session_hash="b")
-    assert "No second checkpoint" in CompareTab(None, SessionStore()).refresh(request, *VALUES)[1]
-    compare = CompareTab(tiny_predictor(), SessionStore())
-    assert "photo first" in compare.refresh(request, *VALUES)[1]
-
-
-def test_a_checkpoint_of_somebody_else_is_refused_with_one_sentence(tab, tmp_path):
-    tab, request = tab
-    (tmp_path / "other.safetensors").write_bytes(b"not tensors")
-    compare = CompareTab(None, tab.store)
-    payload = {"path": str(tmp_path / "other.safetensors"), "orig_name": "other.safetensors"}
-    said = compare.load_checkpoint(request, payload, *VALUES)[0]
-    assert 'role="alert"' in said and "other.safetensors" in said and str(tmp_path) not in said
-
-
-def test_a_checkpoint_that_cannot_be_explained_is_refused_too(tab, tmp_path):
-    tab, request = tab
-    plain = {"attention": False, "separation": False}
-    detector = build_detector(tiny_config(family="rfcn", attention_width=2048, **plain))
-    save_checkpoint(detector, tmp_path / "rfcn.safetensors")
-    payload = {"path": str(tmp_path / "rfcn.safetensors"), "orig_name": "rfcn.safetensors"}
-    said = CompareTab(None, tab.store).load_checkpoint(request, payload, *VALUES)[0]
-    assert 'role="alert"' in said and "family rfcn" in said
+    folded, shown = parts.model_line(tiny_predictor()).split("</details>")
+    assert "tiny.safetensors" in folded and "<td>77</td>" in folded
+    assert "Trained on blocks. On lines: AP50 12.5." in shown
+    silent = type(tiny_predictor())(tiny_predictor().detector, {}, source="silent.safetensors")
+    assert "says nothing of its data" in parts.model_line(silent).split("</details>")[1]
 
 
 def test_the_store_forgets_what_was_used_longest_ago(study):
@@ -244,6 +204,9 @@ def test_the_store_forgets_what_was_used_longest_ago(study):
     store.get("a")
     kept = set(store.sessions)
     assert kept == {"c", "a"} or kept == {"a", "c"}
+    store.get("a").second = study.predictor
+    weights = sum(p.nbytes for p in study.predictor.detector.parameters())
+    assert store.get("a").bytes() == study.bytes() + weights, "a checkpoint takes memory too"
     small = SessionStore(max_sessions=3)
     for key in "abcde":
         small.get(key)

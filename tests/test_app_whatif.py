@@ -3,14 +3,11 @@
 import gradio as gr
 import numpy as np
 import pytest
-from app_server import scene, tiny_predictor
+from app_server import VALUES, scene, tiny_predictor
 
-from als.report.views import RULES
 from als.ui import whatif_tab
 from als.ui.explain_tab import ExplainTab
 from als.ui.session import SessionStore
-
-VALUES = (0.3, "class score", 0.6, "viridis", RULES[1])
 
 
 @pytest.fixture
@@ -28,8 +25,8 @@ def test_ones_and_swapped_maps_change_what_is_found(what_if):
     session = tab.store.get("a")
     made = session.photo.prediction
     tab.run(request, whatif_tab.ONES, whatif_tab.ONES, None, *VALUES)
-    assert session.changed.prediction.localization_map.min() == 1
-    assert session.changed.prediction.classification_map.min() == 1
+    for used in ("localization_map", "classification_map"):
+        assert np.allclose(getattr(session.changed.prediction, used), 1, rtol=0, atol=1e-6)
     assert not np.array_equal(session.changed.prediction.scores, made.scores)
     tab.run(request, whatif_tab.SWAP, whatif_tab.SWAP, None, *VALUES)
     swapped = session.changed.prediction
@@ -76,6 +73,18 @@ def test_the_chosen_box_can_be_filled_without_a_pointer(what_if):
     tab.run(request, whatif_tab.KEEP, whatif_tab.OUTSIDE, None, *VALUES)
     used = session.changed.prediction.classification_map
     assert used[y1:y2, x1:x2].mean() < found.classification_map[y1:y2, x1:x2].mean()
+
+
+def test_strokes_stay_until_there_is_another_photo(what_if):
+    tab, request = what_if
+    session = tab.store.get("a")
+    shown = tab.tab_opened(request)
+    assert shown["background"] is session.photo.display and shown["layers"] == []
+    assert tab.tab_opened(request) == gr.skip(), "a new canvas would lose the strokes"
+    session.open(session.photo)
+    assert tab.tab_opened(request)["background"] is session.photo.display
+    session.open(None)
+    assert tab.tab_opened(request) is None
 
 
 @pytest.mark.parametrize("painting", [None, {"layers": []}, {"layers": [np.zeros((4, 4, 4))]}])

@@ -1,19 +1,10 @@
 """The page in a real browser: Debian's chromium, driven by playwright."""
 
-import re
-import shutil
-
 import pytest
 from app_server import scene, served, tiny_predictor
+from visit import CHROMIUM, COPY_A_PICTURE, Visit, expect, luminance, playwright
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("needs chromium: apt-get install chromium", allow_module_level=True)
-
-PATIENCE = 60_000  # milliseconds; the machine may be busy
-expect = playwright.expect
-expect.set_options(timeout=PATIENCE)
+SMALL = {"width": 700, "height": 600}  # for the editor of 'What if', which draws without a GPU
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +16,7 @@ def url(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    options += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with playwright.sync_playwright() as player:
         browser = player.chromium.launch(executable_path=CHROMIUM, args=options)
         yield browser
@@ -35,43 +27,11 @@ def browser():
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     scene(5).save(folder / "scene.png")
+    scene(6).save(folder / "other.png")
     (folder / "notes.jpg").write_text("no photo\n")
     (folder / "other.safetensors").write_text("no tensors\n")
     (folder / "big.png").write_bytes(b"\0" * (41 * 2**20))
     return folder
-
-
-class Visit:
-    """A page of the app, with what its console said and where it sent requests."""
-
-    def __init__(self, browser, url: str, **options):
-        self.page = browser.new_page(**({"viewport": {"width": 1440, "height": 900}} | options))
-        self.page.set_default_timeout(PATIENCE)
-        self.errors, self.elsewhere = [], []
-        self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda r: self.note_request(r.url, url))
-        self.page.goto(url)
-        self.page.locator("#photo input[type=file]").wait_for(state="attached")
-
-    def note_request(self, target: str, url: str) -> None:
-        if not target.startswith((url, "data:", "blob:")):
-            self.elsewhere.append(target)
-
-    def upload(self, path) -> None:
-        self.page.set_input_files("#photo input[type=file]", path)
-
-    def open_photo(self, path) -> None:
-        self.upload(path)
-        self.page.locator("#numbers table").first.wait_for()
-        expect(self.page.locator("#views img")).to_have_count(5)
-
-    def pictures(self) -> list[str]:
-        images = self.page.locator("#views img").all()
-        return [image.get_attribute("src") for image in images]
-
-    def says(self, text: str) -> None:
-        expect(self.page.locator("#sentence")).to_contain_text(text)
 
 
 @pytest.fixture
@@ -98,6 +58,25 @@ def test_a_photo_shows_five_views_that_differ(visit, files):
     assert len(set(tops)) == 1, "the views do not stand side by side"
     expect(visit.page.locator(".als-model").first).to_contain_text("tiny.safetensors")
     expect(visit.page.get_by_role("button", name="Example chelsea.png")).to_be_visible()
+    assert visit.errors == [] and visit.elsewhere == []
+
+
+def test_an_example_the_camera_and_the_clipboard_give_photos_too(visit):
+    visit = visit(permissions=["camera", "clipboard-read", "clipboard-write"])
+    photo = visit.page.locator("#photo")
+    visit.page.get_by_role("button", name="Example coffee.png").click()
+    visit.says("coffee.png, 600")
+    photo.get_by_label("Remove Image").click()
+    photo.get_by_label("Capture from camera").click()
+    photo.get_by_text("Click to Access Webcam").click()
+    photo.get_by_label("capture photo").click()
+    visit.says("image.png")
+    expect(visit.page.locator("#views img")).to_have_count(5)
+    photo.get_by_label("Remove Image").click()
+    photo.get_by_label("Upload file").click()  # the camera's view must not cover it
+    visit.page.evaluate(COPY_A_PICTURE)
+    photo.get_by_label("Paste from clipboard").click()
+    visit.says("200 × 150")
     assert visit.errors == [] and visit.elsewhere == []
 
 
@@ -142,6 +121,10 @@ def test_drawing_settings_run_no_network(visit, files, monkeypatch):
     number.press("Enter")
     expect(visit.page.locator("#detections")).to_contain_text("Nothing passes the threshold")
     visit.says("the threshold of 1.00")
+    number.fill("")
+    number.press("Enter")
+    expect(visit.page.locator("#sentence")).not_to_contain_text("threshold of 1.00")
+    expect(visit.page.get_by_text("Error", exact=True)).to_have_count(0)
     assert runs == [] and visit.errors == []
 
 
@@ -178,11 +161,13 @@ def test_bad_files_get_a_sentence_and_the_page_still_works(visit, files):
     expect(status).to_contain_text("notes.jpg: not an image that can be read")
     expect(visit.page.locator("#photo img")).to_have_count(0)
     assert visit.errors == []
+    before = len(visit.requests)
     visit.upload(files / "big.png")
-    expect(visit.page.get_by_text(re.compile("exceed the maximum allowed size"))).to_be_visible()
+    expect(status).to_contain_text("big.png: 41.0 MB are over the limit of 40 MB")
+    assert not any("upload_progress" in url for url in visit.requests[before:])
     visit.open_photo(files / "scene.png")
     expect(visit.page.locator("#status [role=alert]")).to_have_count(0)
-    assert len(visit.pictures()) == 5
+    assert len(visit.pictures()) == 5 and visit.errors == []
 
 
 def test_an_emptied_photo_leaves_an_empty_page(visit, files):
@@ -209,8 +194,33 @@ def test_two_checkpoints_side_by_side(visit, files):
     expect(visit.page.locator("#views img")).to_have_count(5)
 
 
+def test_another_photo_leaves_nothing_of_the_last_one(visit, files):
+    visit = visit(viewport=SMALL)
+    visit.open_photo(files / "scene.png")
+    visit.page.locator("#export").click()
+    expect(visit.page.locator("#files a")).to_have_count(3)
+    visit.page.get_by_role("tab", name="What if").click()
+    visit.page.get_by_role("button", name="Run with these maps").click()
+    expect(visit.page.locator("#whatif-views img")).to_have_count(6)
+    visit.page.get_by_role("tab", name="Compare").click()
+    compared = visit.page.locator("#compare-views img")
+    expect(compared).to_have_count(8)
+    first = compared.nth(3).get_attribute("src")
+    visit.page.locator("#detections tr[data-row='1'] button").click()
+    expect(compared.nth(3)).not_to_have_attribute("src", first)  # the comparison follows
+    visit.upload(files / "other.png")
+    expect(visit.page.locator("#compare-views")).to_contain_text("Compare on this photo")
+    expect(visit.page.locator("#detections")).not_to_have_text("")
+    visit.page.get_by_role("tab", name="What if").click()
+    expect(visit.page.locator("#whatif-views")).to_contain_text("Choose what becomes of a map")
+    visit.page.get_by_role("tab", name="Explain").click()
+    visit.says("other.png")
+    expect(visit.page.locator("#files")).to_be_hidden()
+    assert visit.errors == []
+
+
 def test_painting_a_map_changes_the_boxes(visit, files):
-    visit = visit(viewport={"width": 700, "height": 600})  # the editor draws without a GPU
+    visit = visit(viewport=SMALL)
     visit.open_photo(files / "scene.png")
     visit.page.get_by_role("tab", name="What if").click()
     visit.page.get_by_label("Localization map becomes").click()
@@ -246,13 +256,6 @@ def test_a_phone_shows_everything_in_one_column(visit, files, tab):
     visit.page.wait_for_timeout(500)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert visit.errors == []
-
-
-def luminance(rgb: str) -> float:
-    """Relative luminance (WCAG 2) of a computed style such as 'rgb(1, 2, 3)'."""
-    channels = [int(x) / 255 for x in re.findall(r"\d+", rgb)[:3]]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -12,12 +12,13 @@ from als.ui.session import BOX_KINDS, SessionStore
 from als.ui.settings import (
     DEFAULT_THRESHOLD,
     DRAW,
+    MAX_FILE_SIZE,
     MODEL,
     Controls,
     build_controls,
     build_threshold,
 )
-from als.ui.style import ENLARGE, NAME_EXAMPLES, PICK
+from als.ui.style import ENLARGE, NAME_EXAMPLES, PICK, REFUSE_LARGE
 from als.ui.whatif_tab import WhatIfTab
 
 MAX_WAITING = 64  # events in the queue; who comes later is told that it is full
@@ -50,13 +51,16 @@ def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks
                 sentence = _html(elem_id="sentence")
                 views = _html(parts.EMPTY_PAGE, js_on_load=ENLARGE + PICK, elem_id="views")
                 numbers = _html(elem_id="numbers")
-                _export(predictor, store, controls)
+                _export(predictor, store, photo, controls)
             shown = [status, table, sentence, views, numbers]
             with gr.Tab("Compare") as tab:
-                redraw_comparison = _compare(tab, CompareTab(other, store), controls)
+                redraw_comparison = _compare(tab, CompareTab(other, store), photo, controls)
             with gr.Tab("What if") as tab:
-                redraw_whatif = _what_if(tab, WhatIfTab(store), photo, controls)
-        _connect(explain, photo, name, controls, shown)
+                redraw_whatif, canvas = _what_if(tab, WhatIfTab(store), photo, controls)
+        opened, chosen = _connect(explain, photo, name, controls, shown)
+        opened.then(**canvas)
+        for choice in chosen:
+            choice.then(**redraw_comparison)
         drawing = [component.input for component in controls.redrawing]
         draw = {"show_progress": "hidden", "trigger_mode": "always_last"} | DRAW | PRIVATE
         drawn = gr.on(drawing, explain.refresh, controls.inputs, shown, **draw)
@@ -76,7 +80,7 @@ def _inputs(predictor: Predictor) -> tuple:
                 height=240,
                 elem_id="photo",
             )
-            status = _html(elem_id="status")
+            status = _status("status", "#photo")
             gr.Examples(
                 [[str(path)] for path in package_photographs()],
                 [photo],
@@ -104,38 +108,42 @@ def _html(value: str = "", **options) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, **options)
 
 
-def _connect(explain: ExplainTab, photo, name, controls: Controls, shown: list) -> None:
-    """Events of the photo, of the choice of a detection, and of what the last view explains."""
+def _status(elem_id: str, place: str) -> gr.HTML:
+    """A line for errors, which also refuses files that are too large for the upload at `place`."""
+    refuse = REFUSE_LARGE % {"place": place, "limit": MAX_FILE_SIZE}
+    line = _html(elem_id=elem_id, js_on_load=refuse)
+    line.refuse(_too_large, None, line, show_progress="hidden", **DRAW, **PRIVATE)
+    return line
+
+
+def _too_large(event: gr.EventData) -> str:
+    name, megabytes = str(event._data["name"]), event._data["size"] / 2**20
+    limit = f"the limit of {MAX_FILE_SIZE / 2**20:g} MB; give a smaller file."
+    return parts.status(f"{name}: {megabytes:.1f} MB are over {limit}", error=True)
+
+
+def _connect(explain: ExplainTab, photo, name, controls: Controls, shown: list) -> tuple:
+    """Events of the photo, and a list of those that choose what is explained."""
     refresh = {"fn": explain.refresh, "inputs": controls.inputs, "outputs": shown}
-    photo.change(
+    hidden = {"show_progress": "hidden"} | MODEL | PRIVATE
+    opened = photo.change(
         explain.open_photo,
         [photo, *controls.inputs],
         [*shown, photo, name],
         show_progress_on=[shown[3]],
         **MODEL,
         **PRIVATE,
-    ).then(**refresh, show_progress="hidden", **MODEL, **PRIVATE)
-    for picked in (shown[1], shown[3]):
-        picked.pick(
-            explain.pick,
-            controls.inputs,
-            [*shown, name],
-            show_progress="hidden",
-            **MODEL,
-            **PRIVATE,
-        )
-    name.input(
-        explain.pick_class,
-        [name, *controls.inputs],
-        shown,
-        show_progress="hidden",
-        **MODEL,
-        **PRIVATE,
-    )
-    controls.kind.input(**refresh, show_progress="hidden", **MODEL, **PRIVATE)
+    ).then(**refresh, **hidden)
+    chosen = [
+        picked.pick(explain.pick, controls.inputs, [*shown, name], **hidden)
+        for picked in (shown[1], shown[3])
+    ]
+    chosen.append(name.input(explain.pick_class, [name, *controls.inputs], shown, **hidden))
+    chosen.append(controls.kind.input(**refresh, **hidden))
+    return opened, chosen
 
 
-def _compare(tab: gr.Tab, compare: CompareTab, controls: Controls) -> dict:
+def _compare(tab: gr.Tab, compare: CompareTab, photo, controls: Controls) -> dict:
     """The second tab; gives the event that redraws it."""
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
@@ -147,7 +155,7 @@ def _compare(tab: gr.Tab, compare: CompareTab, controls: Controls) -> dict:
             )
         with gr.Column(scale=2, min_width=300):
             line = _html(parts.model_line(compare.other) if compare.other else "")
-            status = _html(elem_id="compare-status")
+            status = _status("compare-status", "#second-checkpoint")
             button = gr.Button("Compare on this photo", variant="primary")
     views = _html(NO_SECOND, js_on_load=ENLARGE, elem_id="compare-views")
     numbers = _html(elem_id="compare-numbers")
@@ -163,12 +171,13 @@ def _compare(tab: gr.Tab, compare: CompareTab, controls: Controls) -> dict:
         **MODEL,
         **PRIVATE,
     )
-    draw = {"inputs": controls.inputs, "outputs": shown, "show_progress": "hidden"}
-    return {"fn": compare.redraw, **draw, **DRAW, **PRIVATE}
+    draw = {"show_progress": "hidden"} | DRAW | PRIVATE
+    photo.change(compare.photo_changed, photo, shown, **draw)
+    return {"fn": compare.redraw, "inputs": controls.inputs, "outputs": shown, **draw}
 
 
-def _what_if(tab: gr.Tab, what_if: WhatIfTab, photo, controls: Controls) -> dict:
-    """The third tab; gives the event that redraws it."""
+def _what_if(tab: gr.Tab, what_if: WhatIfTab, photo, controls: Controls) -> tuple[dict, dict]:
+    """The third tab; gives the events that redraw it and that put the photo on its canvas."""
     _html(
         '<p class="als-status">The two maps are part of the computation, so they can be tested by '
         "intervention: replace one, and boxes and scores follow. The classification map is made "
@@ -184,19 +193,12 @@ def _what_if(tab: gr.Tab, what_if: WhatIfTab, photo, controls: Controls) -> dict
             status = _html(elem_id="whatif-status")
             table = _html(elem_id="whatif-changes")
         with gr.Column(scale=1, min_width=300):
-            canvas = gr.ImageEditor(
-                label="Strokes",
-                sources=(),
-                transforms=(),
-                layers=False,
-                brush=gr.Brush(default_size=40, colors=["#E69F00"], color_mode="fixed"),
-                height=420,
-                elem_id="canvas",
-            )
+            canvas = _canvas()
     views = _html(whatif_tab.NOTHING_YET, js_on_load=ENLARGE, elem_id="whatif-views")
     shown = [status, views, table]
-    for moment in (tab.select, photo.change):
-        moment(what_if.canvas, None, canvas, show_progress="hidden", **DRAW, **PRIVATE)
+    draw = {"show_progress": "hidden"} | DRAW | PRIVATE
+    tab.select(what_if.tab_opened, None, canvas, **draw)
+    photo.change(lambda: ("", whatif_tab.NOTHING_YET, ""), None, shown, **draw)
     run.click(
         what_if.run,
         [loc, cls, canvas, *controls.inputs],
@@ -205,11 +207,24 @@ def _what_if(tab: gr.Tab, what_if: WhatIfTab, photo, controls: Controls) -> dict
         api_visibility="private",
         **MODEL,
     )
-    draw = {"inputs": controls.inputs, "outputs": shown, "show_progress": "hidden"}
-    return {"fn": what_if.redraw, **draw, **DRAW, **PRIVATE}
+    redraw = {"fn": what_if.redraw, "inputs": controls.inputs, "outputs": shown, **draw}
+    return redraw, {"fn": what_if.canvas, "inputs": None, "outputs": canvas, **draw}
 
 
-def _export(predictor: Predictor, store: SessionStore, controls: Controls) -> None:
+def _canvas() -> gr.ImageEditor:
+    """Where strokes are painted on the photo."""
+    return gr.ImageEditor(
+        label="Strokes",
+        sources=(),
+        transforms=(),
+        layers=False,
+        brush=gr.Brush(default_size=40, colors=["#E69F00"], color_mode="fixed"),
+        height=420,
+        elem_id="canvas",
+    )
+
+
+def _export(predictor: Predictor, store: SessionStore, photo, controls: Controls) -> None:
     """The button for the three files, and the API endpoint `/analyse`."""
     export = Export(predictor, store)
     with gr.Row():
@@ -223,6 +238,8 @@ def _export(predictor: Predictor, store: SessionStore, controls: Controls) -> No
                 visible=False,
                 elem_id="files",
             )
+    hide = {"fn": lambda: gr.update(visible=False, value=None), "outputs": files}
+    photo.change(**hide, show_progress="hidden", **DRAW, **PRIVATE)
     button.click(
         lambda: gr.update(visible=True, value=None), None, files, api_visibility="private"
     ).then(export.download, controls.inputs, files, **MODEL, **PRIVATE)

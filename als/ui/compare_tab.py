@@ -14,7 +14,12 @@ from als.ui.settings import Settings
 NO_PHOTO = '<div class="als-empty"><p>Choose a photo first.</p></div>'
 NO_SECOND = (
     '<div class="als-empty"><p><strong>No second checkpoint yet</strong></p><p>Give one above, for '
-    "example the same detector trained without attention.</p></div>"
+    "example the same detector trained without attention. A large one is named when the app "
+    "starts: <code>als app --other FILE</code>.</p></div>"
+)
+NOT_COMPARED = (
+    '<div class="als-empty"><p>Both models have yet to see this photo: press '
+    "<strong>Compare on this photo</strong>.</p></div>"
 )
 
 
@@ -24,32 +29,39 @@ class CompareTab:
     def __init__(self, other: Predictor | None, store: SessionStore):
         self.other, self.store = other, store
 
+    def photo_changed(self, request: gr.Request, payload: dict | None):
+        """What stands here until the new photo is compared: nothing of the last one."""
+        if (self.store.get(request.session_hash).second or self.other) is None:
+            return "", NO_SECOND, ""
+        return "", NOT_COMPARED if payload else NO_PHOTO, ""
+
     def load_checkpoint(self, request: gr.Request, payload: dict | None, *values):
         """Take an uploaded checkpoint as the second model; the fourth output is its line."""
-        session, settings = self.store.get(request.session_hash), Settings(*values)
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
-            session.compared, session.second = None, None
+            session.compared, session.second, said = None, None, ""
             if payload and payload.get("path"):
                 try:
                     session.second = load(payload["path"]).require_branches()
                 except InputError as error:
                     name = payload.get("orig_name") or Path(payload["path"]).name
                     said = str(error).replace(payload["path"], name)
-                    return parts.status(said, error=True), NO_SECOND, "", ""
-                session.second.source = payload.get("orig_name") or session.second.source
+                else:
+                    session.second.source = payload.get("orig_name") or session.second.source
             second = session.second or self.other
             line = parts.model_line(second) if second else ""
-            return *self._compared(session, settings), line
+            status, *shown = self._compared(session, settings)
+            return parts.status(said, error=True) or status, *shown, line
 
     def refresh(self, request: gr.Request, *values):
         """Both rows; the second model runs only on a photo that it has not seen."""
-        session, settings = self.store.get(request.session_hash), Settings(*values)
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
             return self._compared(session, settings)
 
     def redraw(self, request: gr.Request, *values):
-        """The rows that there are, as they are set now; nothing is run."""
-        session, settings = self.store.get(request.session_hash), Settings(*values)
+        """The rows that there are, as they are chosen and set now; no trunk runs."""
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
             if session.compared is None:
                 return [gr.skip()] * 3

@@ -19,6 +19,7 @@ from als.ui.session import Choice, Session, SessionStore, detection_at, study_ph
 from als.ui.settings import Settings
 
 NO_CLASS = "the chosen detection"
+NOTHING = ("", "", parts.EMPTY_PAGE, "")  # table, sentence, views and numbers without a photo
 NO_PHOTO = "There is no photo here, or it is no longer kept in memory: choose it again."
 
 
@@ -33,25 +34,21 @@ class ExplainTab:
 
         Gives the five outputs, then the photo (emptied if it cannot be read) and the class choice.
         """
-        session, settings = self.store.get(request.session_hash), Settings(*values)
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
             if not payload or not payload.get("path"):
-                # Emptying the photo after an error comes here too: the sentence stays once.
-                message, session.error = session.error, ""
+                # Emptying the photo after an error comes here too: what was said then stays.
+                said, session.refused = gr.skip() if session.refused else "", False
                 session.open(None)
-                return *self._nothing(message), gr.skip(), NO_CLASS
+                return said, *NOTHING, gr.skip(), NO_CLASS
             name = payload.get("orig_name") or Path(payload["path"]).name
             try:
                 session.open(study_photo(self.predictor, payload["path"], name))
             except InputError as error:
                 session.open(None)
-                session.error = str(error)
-                return *self._nothing(session.error), None, NO_CLASS
+                session.refused = True
+                return parts.status(str(error), error=True), *NOTHING, None, NO_CLASS
             return *self._first_pictures(session, settings), gr.skip(), NO_CLASS
-
-    def _nothing(self, error: str):
-        message = parts.status(error, error=True)
-        return message, "", "", parts.EMPTY_PAGE, ""
 
     def _first_pictures(self, session: Session, settings: Settings):
         study = session.photo
@@ -66,7 +63,7 @@ class ExplainTab:
 
     def refresh(self, request: gr.Request, *values):
         """Everything of the photo as it is chosen and set now; new maps only where needed."""
-        session, settings = self.store.get(request.session_hash), Settings(*values)
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
             if session.photo is None:
                 return [gr.skip()] * 5
@@ -74,7 +71,7 @@ class ExplainTab:
 
     def pick(self, request: gr.Request, event: gr.EventData, *values):
         """A click on a row of the table or on a picture; the sixth output is the class choice."""
-        session, settings = self.store.get(request.session_hash), Settings(*values)
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
             study = session.photo
             if study is None:
@@ -91,7 +88,7 @@ class ExplainTab:
 
     def pick_class(self, request: gr.Request, name: str, *values):
         """A class to explain at its best-scoring proposal, or back to the best detection."""
-        session, settings = self.store.get(request.session_hash), Settings(*values)
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
             study = session.photo
             if study is None:

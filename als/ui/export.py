@@ -68,7 +68,7 @@ class Export:
         with session.lock:
             if session.photo is None:
                 raise gr.Error("Choose a photo first.", duration=5)
-            return write_files(session.photo, Settings(*values), session.compared)
+            return write_files(session.photo, Settings.from_page(*values), session.compared)
 
     def analyse(
         self,

@@ -98,6 +98,8 @@ def _map_panel(
 def _range_note(title: str, map: np.ndarray, low: float, high: float) -> str:
     """What the colours hide: a constant, a stretched one, or values that the scale leaves dark."""
     spread = float(np.ptp(map))
+    if not map.max() > 0:
+        return "Empty map: 0 everywhere."
     if spread <= CONSTANT:
         return f"The same everywhere: {map.max():.2g}."
     if title in TITLES[1:3] and spread < NEARLY_CONSTANT and high - low < 2 * NEARLY_CONSTANT:

@@ -181,7 +181,7 @@ def status(text: str, error: bool = False) -> str:
 
 
 def model_line(predictor: Predictor) -> str:
-    """The checkpoint, its kind, and what it says of its data and figures."""
+    """The checkpoint, its kind, its data and figures in a line, and all that it says of itself."""
     config = predictor.detector.config
     parts = [config.backbone, "with attention" if config.attention else "without attention"]
     parts.append("separate branches" if config.separation else "one shared branch")
@@ -189,10 +189,25 @@ def model_line(predictor: Predictor) -> str:
         [("info", "This checkpoint says nothing of its data and figures.")]
     )
     return (
-        f'<details class="als-model"><summary><strong>{escape(predictor.source)}</strong> '
+        f'<div class="als-model"><details><summary><strong>{escape(predictor.source)}</strong> '
         f"{escape(', '.join(parts))}. Classes: {escape(', '.join(predictor.classes))}."
-        f' <u>Data and figures</u></summary><table class="als-table">{rows}</table></details>'
+        f' <u>Its record</u></summary><table class="als-table">{rows}</table></details>'
+        f"{_data_and_figures(predictor.info)}</div>"
     )
+
+
+def _data_and_figures(info: dict) -> str:
+    """What training (`data`) and `als ship` (`figures`) wrote into a checkpoint, as a paragraph."""
+    data, figures = info.get("data"), info.get("figures")
+    said = []
+    if isinstance(data, dict) and data.get("train"):
+        said.append(f"Trained on {data['train']}.")
+    if isinstance(figures, dict) and figures:
+        where = f"On {figures['data']}" if figures.get("data") else "Figures"
+        values = _flat({name: value for name, value in figures.items() if name != "data"})
+        said.append(f"{where}: {', '.join(' '.join(row) for row in values)}.")
+    said = said or ["It says nothing of its data or its figures."]
+    return f"<p>{escape(' '.join(said))}</p>"
 
 
 def _flat(value, name: str = "") -> list[tuple[str, str]]:

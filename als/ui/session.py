@@ -134,15 +134,20 @@ class Session:
     second: Predictor | None = None
     compared: Study | None = None
     changed: Study | None = None
-    error: str = ""
+    on_canvas: Study | None = None
+    refused: bool = False  # the last photo could not be read
     lock: Lock = field(default_factory=Lock)
 
     def open(self, study: Study | None) -> None:
         """Take a new photo (or none) and forget what was made of the last one."""
-        self.photo, self.compared, self.changed = study, None, None
+        self.photo, self.compared, self.changed, self.on_canvas = study, None, None, None
 
     def bytes(self) -> int:
-        return sum(s.bytes() for s in (self.photo, self.compared, self.changed) if s is not None)
+        studies = (self.photo, self.compared, self.changed)
+        taken = sum(study.bytes() for study in studies if study is not None)
+        if self.second is not None:
+            taken += sum(p.nbytes for p in self.second.detector.parameters())
+        return taken
 
 
 class SessionStore:

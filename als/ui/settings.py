@@ -11,6 +11,7 @@ from als.ui.session import BOX_KINDS
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 DRAW = {"concurrency_id": "draw", "concurrency_limit": 4}
 DEFAULT_THRESHOLD = 0.5
+MAX_FILE_SIZE = 40 * 2**20  # bytes of a photo or a checkpoint
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,24 @@ class Settings:
     colour_map: str
     rule: str
 
+    @classmethod
+    def from_page(cls, threshold, kind, opacity, colour_map, rule) -> "Settings":
+        """What the controls hold: an emptied number is its default, any other is kept in 0 to 1."""
+        return cls(
+            _zero_to_one(threshold, DEFAULT_THRESHOLD),
+            kind,
+            _zero_to_one(opacity, Look.opacity),
+            colour_map,
+            rule,
+        )
+
     @property
     def look(self) -> Look:
         return Look(self.opacity, self.colour_map, self.rule)
+
+
+def _zero_to_one(value: float | None, default: float) -> float:
+    return default if value is None else min(max(float(value), 0.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,6 @@ def build_controls(threshold: gr.Slider) -> Controls:
                 list(COLOUR_MAPS), value=Look.colour_map, label="Colours", scale=2, min_width=110
             )
             rule = gr.Dropdown(
-                list(RULES), value=Look.rule, label="Scale, for every map", scale=3, min_width=170
+                list(RULES), value=Look.rule, label="Scale, for every map", scale=3, min_width=220
             )
     return Controls(threshold, kind, opacity, colour_map, rule)

@@ -19,13 +19,14 @@ THEME = gr.themes.Base(
 )
 
 CSS = """
-.gradio-container { max-width: 1760px !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; max-width: 1760px !important; margin: 0 auto !important; }
 .gradio-container .tabitem { padding: .25rem 0; border: 0; }
 .gradio-container .tabitem > .column { gap: .9rem; }
 .als-head h1 { font-size: 1.5rem; font-weight: 650; margin: 0; letter-spacing: -0.01em; }
 .als-head p { margin: .15rem 0 .5rem; color: var(--body-text-color-subdued); }
 .als-model summary { cursor: pointer; font-size: .875rem; color: var(--body-text-color-subdued); }
 .als-model summary strong { color: var(--body-text-color); }
+.als-model p { margin: .2rem 0; font-size: .875rem; color: var(--body-text-color-subdued); }
 .als-model table { max-width: 900px; margin-top: .5rem; }
 
 .als-grid { display: grid; gap: 1rem; align-items: start; margin-bottom: .5rem;
@@ -37,7 +38,8 @@ CSS = """
 .als-row { margin: .75rem 0 .5rem; font-size: 1.05rem; font-weight: 650; }
 .als-figure { margin: 0; min-width: 0; }
 .als-figure h4 { margin: 0 0 .35rem; font-size: .95rem; font-weight: 600; }
-.als-picture { position: relative; border-radius: 6px; overflow: hidden;
+.als-picture { position: relative; display: grid; place-items: center; min-height: 44px;
+  grid-template-columns: minmax(0, 1fr); border-radius: 6px; overflow: hidden;
   background: var(--background-fill-secondary); }
 .als-picture img { display: block; width: auto; max-width: 100%; height: auto; max-height: 560px;
   margin: 0 auto; }
@@ -45,7 +47,7 @@ CSS = """
 .als-large { position: absolute; right: 6px; bottom: 6px; width: 32px; height: 32px; border: 0;
   border-radius: 6px; background: rgba(0, 0, 0, .6); color: #fff; cursor: pointer; font-size: 16px;
   line-height: 1; }
-.als-picture:fullscreen { display: grid; place-items: center; background: #000; border-radius: 0; }
+.als-picture:fullscreen { background: #000; border-radius: 0; }
 .als-picture:fullscreen img { width: 100vw; height: 100vh; object-fit: contain; }
 .als-nothing { display: grid; place-items: center; min-height: 180px; padding: 1rem;
   text-align: center; border: 1px dashed var(--border-color-primary); border-radius: 6px;
@@ -63,6 +65,7 @@ CSS = """
 #compare-status:not(:has(p)), #compare-numbers:not(:has(table)), #whatif-status:not(:has(p)),
 #whatif-changes:not(:has(table, p)) { display: none; }
 .tabitem:has(#views .als-empty) #export { display: none; }
+#photo .upload-container .wrap { min-height: 0; } /* else it covers the buttons below it */
 #examples .gallery { flex-wrap: nowrap; gap: 6px; overflow-x: auto; }
 #examples .gallery-item { flex: 1 1 0; min-width: 52px; max-width: 76px; }
 #examples .gallery-item img, #examples .gallery-item .container { width: 100%; height: 52px;
@@ -75,7 +78,7 @@ CSS = """
 .als-table thead th { color: var(--body-text-color-subdued); font-size: .78rem; position: sticky;
   top: 0; background: var(--body-background-fill); }
 .als-table tr[data-row] { cursor: pointer; }
-.als-table tr[data-row]:hover { background: var(--background-fill-secondary); }
+.als-table tr[data-row]:not(.als-chosen):hover { background: var(--background-fill-secondary); }
 .als-table tr.als-chosen { background: color-mix(in srgb, var(--color-accent) 18%, transparent); }
 .als-table button { all: unset; cursor: pointer; display: flex; align-items: center; gap: .5rem; }
 .als-table button i { width: 12px; height: 12px; border-radius: 3px; flex: none; }
@@ -116,6 +119,23 @@ element.addEventListener('click', (event) => {
   if (document.fullscreenElement) document.exitFullscreen();
   else button.closest('.als-picture').requestFullscreen();
 });
+"""
+
+# A file over the limit is refused before it is sent. Gradio refuses it too, but then asks for the
+# progress of an upload that never began: an error on the console.
+REFUSE_LARGE = """
+const refuse = (event) => {
+  if (!event.target.closest?.('%(place)s')) return;
+  const files = event.target.files ?? event.dataTransfer?.files ?? [];
+  const large = [...files].find((file) => file.size > %(limit)d);
+  if (!large) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  if (event.type === 'change') event.target.value = '';
+  else event.target.dispatchEvent(new DragEvent('dragleave', {bubbles: true}));
+  trigger('refuse', {name: large.name, size: large.size});
+};
+for (const type of ['change', 'drop']) window.addEventListener(type, refuse, true);
 """
 
 # Clicks become a `pick`: a row of the table, or a place on a picture from 0 to 1. The table is

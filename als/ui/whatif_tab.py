@@ -37,14 +37,22 @@ class WhatIfTab:
 
     def canvas(self, request: gr.Request):
         """The photo to paint on, in the size of the page's pictures."""
-        photo = self.store.get(request.session_hash).photo
-        if photo is None:
+        session = self.store.get(request.session_hash)
+        if session.photo is None:
             return None
-        return {"background": photo.display, "layers": [], "composite": None}
+        return {"background": session.photo.display, "layers": [], "composite": None}
+
+    def tab_opened(self, request: gr.Request):
+        """The canvas when the tab is opened: strokes on the same photo stay."""
+        session = self.store.get(request.session_hash)
+        if session.photo is not None and session.on_canvas is session.photo:
+            return gr.skip()
+        session.on_canvas = session.photo
+        return self.canvas(request)
 
     def run(self, request: gr.Request, loc: str, cls: str, painting: dict | None, *values):
         """Run the network with the maps replaced as asked."""
-        session, settings = self.store.get(request.session_hash), Settings(*values)
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
             study = session.photo
             if study is None:
@@ -74,7 +82,7 @@ class WhatIfTab:
 
     def redraw(self, request: gr.Request, *values):
         """The last result as it is set now; nothing is run."""
-        session, settings = self.store.get(request.session_hash), Settings(*values)
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
             if session.changed is None:
                 return [gr.skip()] * 3
