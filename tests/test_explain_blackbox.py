@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 import torch
 from explain_toys import tiny_detector
+from torchvision.transforms.v2.functional import gaussian_blur
 
 from als.explain.blackbox import black_box, detection_score
 from als.explain.drise import GRID, drise, estimate_seconds, random_masks
-from als.explain.faithfulness import blurred, change_curve, deletion, insertion, pixel_ranks, plain
+from als.explain.faithfulness import (
+    blurred,
+    change_curve,
+    change_curves,
+    deletion,
+    insertion,
+    pixel_ranks,
+    plain,
+)
 
 BOX = np.array([4.0, 4, 12, 12])
 
@@ -129,6 +138,12 @@ def test_insertion_and_deletion_by_hand():
     for size in (1, 3):
         again = change_curve(detect, start, end, first_row, box, 1, steps=4, batch_size=size)
         np.testing.assert_allclose(again.scores, curve.scores)
+    two = [(box, 1), ([0, 0, 1, 2], 1)]  # the second overlaps what is found by a half
+    ends = [detect(one[None])[0] for one in (start, end)]
+    for known in (None, ends):
+        same, half = change_curves(detect, start, end, first_row, two, steps=4, ends=known)
+        np.testing.assert_allclose(same.scores, curve.scores)
+        np.testing.assert_allclose(half.scores, curve.scores / 2)
 
 
 def test_a_true_map_beats_a_false_one(corner):
@@ -153,6 +168,8 @@ def test_equal_values_change_in_random_order():
 def test_the_base_images():
     image = torch.rand(3, 30, 44, generator=torch.Generator().manual_seed(0))
     soft = blurred(image)
+    # One side after the other is the Gaussian of both.
+    torch.testing.assert_close(soft, gaussian_blur(image, [41, 41], [10.0, 10.0]))
     assert soft.shape == image.shape and soft.std() < 0.1 * image.std()
     torch.testing.assert_close(soft.mean((1, 2)), image.mean((1, 2)), atol=0.05, rtol=0)
     assert plain(image).shape == image.shape
@@ -176,13 +193,67 @@ def test_the_detector_as_a_black_box():
     assert drise(detect, images[1], [target], masks=2, progress=False).shape == (1, 70, 90)
 
 
-def test_deletion_agrees_with_quantus():
-    """Its pixel flipping is the same curve, without the untouched image, on a classifier."""
-    quantus = pytest.importorskip("quantus", reason="needs the package quantus")
+def test_classes_that_nobody_asks_about_change_nothing():
+    detector = tiny_detector(detections_per_image=1000, score_threshold=0.4)
+    images = torch.rand(2, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    everything = black_box(detector)(images)
+    counts = []
+    for label in (1, 2):
+        asked = black_box(detector, labels=[label])(images)
+        for some, all_of_them in zip(asked, everything, strict=True):
+            for name in ("boxes", "scores"):
+                wanted = all_of_them[name][all_of_them["labels"] == label]
+                given = some[name][some["labels"] == label]
+                torch.testing.assert_close(given, wanted, atol=1e-2, rtol=1e-3)
+            counts.append(len(wanted))
+    assert sum(counts) > 0
+
+
+def linear_classifier():
+    """An image of 4 x 5 pixels, a map of distinct values, a classifier, and it as a detector."""
     rng = np.random.default_rng(0)
     image = rng.random((1, 4, 5)).astype(np.float32)
     map = rng.permutation(20).reshape(4, 5) / 20.0
     classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 3)).eval()
+
+    def detect(images):
+        with torch.no_grad():
+            scores = classifier(images).softmax(-1)[:, 1]
+        return [found([[0, 0, 5, 4]], [1], [score]) for score in scores.tolist()]
+
+    return image, map, classifier, detect
+
+
+def test_insertion_and_deletion_agree_with_grad_cams_metrics():
+    """pytorch-grad-cam removes the most or the least relevant pixels, some percent at a time."""
+    pytest.importorskip("pytorch_grad_cam", reason="needs the package grad-cam")
+    from pytorch_grad_cam.metrics import perturbation_confidence as theirs
+
+    image, map, classifier, detect = linear_classifier()
+    start, black = torch.from_numpy(image), torch.zeros(1, 4, 5)
+    ends = {"most": (start, black), "least": (black, start)}  # deletion, insertion
+    removal = {"most": theirs.RemoveMostRelevantFirst, "least": theirs.RemoveLeastRelevantFirst}
+    for first, (begin, end) in ends.items():
+        curve = change_curve(detect, begin, end, map, [0, 0, 5, 4], 1, steps=5)
+        for share, score in zip(curve.shares[1:-1], curve.scores[1:-1], strict=True):
+            kept = share if first == "least" else 1 - share
+            metric = theirs.PerturbationConfidenceMetric(
+                removal[first](100 * kept, lambda image, mask: image * mask)
+            )
+            (expected,) = metric(
+                start[None],
+                np.float32(map)[None],
+                [lambda output: output.softmax(-1)[1]],
+                classifier,
+                return_diff=False,
+            )
+            assert score == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_deletion_agrees_with_quantus():
+    """Its pixel flipping is the same curve, without the untouched image, on a classifier."""
+    quantus = pytest.importorskip("quantus", reason="needs the package quantus")
+    image, map, classifier, detect = linear_classifier()
     flipping = quantus.PixelFlipping(
         features_in_step=4, normalise=False, perturb_baseline="black", disable_warnings=True
     )
@@ -193,12 +264,6 @@ def test_deletion_agrees_with_quantus():
         a_batch=map[None, None],
         softmax=True,
     )[0]
-
-    def detect(images):
-        with torch.no_grad():
-            scores = classifier(images).softmax(-1)[:, 1]
-        return [found([[0, 0, 5, 4]], [1], [score]) for score in scores.tolist()]
-
     start = torch.from_numpy(image)
     black = torch.full_like(start, start.min().item())  # what Quantus calls black
     ours = change_curve(detect, start, black, map, [0, 0, 5, 4], 1, steps=5)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 from als.explain.localization import (
     best_mask_iou,
@@ -30,6 +31,18 @@ def test_pointing_game_by_hand():
     diagonal = np.zeros_like(near)
     diagonal[32, 42] = True  # 12 down, 12 right: 17 pixels away
     assert pointing_game(map, diagonal) == 0
+
+
+def test_only_what_is_near_a_peak_is_looked_at():
+    """The same as the distance of every pixel of the image from the region."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        map = rng.integers(0, 1000, size=(50, 60)).astype(float)  # few equal peaks
+        region = np.roll(box_region((0, 0, 9, 7), map.shape), rng.integers(0, 50, 2), (0, 1))
+        for margin in (0, 1, 4.5, 15):
+            near = distance_transform_edt(~region) <= margin
+            expected = near[map == map.max()].mean()
+            assert pointing_game(map, region, margin) == pytest.approx(expected)
 
 
 def test_equal_peaks_count_by_their_share():

@@ -12,6 +12,7 @@ from tiny import lively_detector
 from als.data.toy import TOY_CLASSES, write_toy
 from als.model import save_checkpoint
 from als.records import write_json
+from als.study import interventions
 from als.study.command import study
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -27,14 +28,16 @@ def toys(tmp_path_factory):
         classes=TOY_CLASSES, score_threshold=0.0, nms_threshold=0.9, rpn_post_nms_test=200
     )
     save_checkpoint(detector, root / "toy.safetensors")
-    study(
-        [str(root / "toy.safetensors")],
-        "VOC2012:trainval",
-        root,
-        root / "study",
-        ["localization", "classification", "gradcam", "box_gaussian"],
-        interventions=True,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interventions, "RESAMPLES", 50)
+        study(
+            [str(root / "toy.safetensors")],
+            "VOC2012:trainval",
+            root,
+            root / "study",
+            ["localization", "classification", "gradcam", "box_gaussian"],
+            interventions=True,
+        )
     _write_table_records(root / "results")
     return root
 

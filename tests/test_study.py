@@ -1,5 +1,7 @@
 """The study: cases, rows, resumption, summary."""
 
+import importlib.util
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +15,13 @@ from als.data.voc import load_records
 from als.errors import InputError
 from als.model import save_checkpoint
 from als.predictor import Predictor
+from als.study import interventions
 from als.study.cases import cases_of, keypoints_of, match_detections, size_name
-from als.study.command import chosen, measure_names, study
+from als.study.command import chosen, measure_names, shard_slice, study
 from als.study.gallery import chosen_cases
+from als.study.interventions import rows_of_the_table
+from als.study.maps import MAPS as ALL_MAPS
+from als.study.maps import default_maps
 from als.study.run import read_rows, run_study
 from als.study.summary import differences, interval, summarise
 
@@ -128,6 +134,29 @@ def test_an_image_level_map_is_the_same_for_all_objects_and_a_box_map_is_not(row
     assert energy["localization"].between(0, 1).all()
 
 
+def test_two_processes_fill_one_folder(rows, root, detector, tmp_path, monkeypatch):
+    monkeypatch.setattr(interventions, "RESAMPLES", 10)
+    file = tmp_path / "toy.safetensors"
+    save_checkpoint(detector, file)
+    out, options = tmp_path / "out", {"resume": True, "interventions": True, "limit": 5}
+    given = [[str(file)], "VOC2012:trainval", root, out, MAPS, MEASURES]
+    for shard in ("1/2", "2/2"):
+        study(*given, **options, shard=shard)
+        assert not (out / "summary.json").exists(), "a half is no result"
+    kept = {file: file.stat().st_mtime_ns for file in (out / "parts").rglob("*.*")}
+    study(*given, **options)
+    assert kept == {file: file.stat().st_mtime_ns for file in (out / "parts").rglob("*.*")}
+    together = read_rows(out)
+    assert together["image_id"].nunique() == 5
+    alone = rows[rows["image_id"].isin(together["image_id"])]
+    keys = ["image_id", "object", "map", "measure"]
+    one, two = (r.sort_values(keys, ignore_index=True)[[*keys, "value"]] for r in (together, alone))
+    pd.testing.assert_frame_equal(one, two, check_exact=False)
+    table = pd.read_csv(out / "interventions.csv")
+    assert len(table.groupby(["map", "by"], dropna=False)) == len(rows_of_the_table())
+    assert {"AP50", "AP75", "class_error", "box_error"} <= set(table["measure"])
+
+
 def test_an_interrupted_study_goes_on_to_the_same_rows(rows, records, predictor, tmp_path):
     first = {"toy": predictor}
     run_study(first, records[:4], tmp_path, MAPS[:3], MEASURES, progress=False)
@@ -138,6 +167,12 @@ def test_an_interrupted_study_goes_on_to_the_same_rows(rows, records, predictor,
     keys = ["image_id", "object", "map", "measure"]
     one, two = (r.sort_values(keys, ignore_index=True) for r in (rows, read_rows(tmp_path)))
     pd.testing.assert_frame_equal(one[two.columns], two)
+
+
+@pytest.mark.parametrize("shard", ["2", "0/2", "3/2", "a/b", "1/2/3"])
+def test_a_shard_is_one_of_several(shard):
+    with pytest.raises(InputError, match="as 1/2 and 2/2"):
+        shard_slice(shard)
 
 
 def test_a_folder_holds_one_study(rows, records, predictor, detector, tmp_path):
@@ -223,20 +258,36 @@ def test_gallery_knows_which_end_is_best():
 def test_the_command_writes_what_a_reader_opens(root, detector, tmp_path):
     file = tmp_path / "toy.safetensors"
     save_checkpoint(detector, file)
-    (folder,) = study(
-        [str(file)], "VOC2012:trainval", root, tmp_path / "out", MAPS, ["where", "part"], limit=5
-    )
+    given = [[str(file)], "VOC2012:trainval", root, tmp_path / "out", MAPS, ["where", "part"]]
+    (folder,) = study(*given, limit=5, gallery=True)
     summary = summarise(read_rows(folder))
     assert list(summary) == MAPS and 0 <= summary["gradcam"]["energy_box"]["mean"] <= 1
     names = {path.name for path in folder.iterdir()}
     assert {"summary.json", "differences.csv", "per_class.csv", "per_size.csv"} <= names
     assert {"forest.png", "classes.png", "record.json", "rows.parquet"} <= names
+    # The photographs are not ours to commit, wherever the folder is.
+    assert list((folder / "gallery").glob("*.png"))
+    assert (folder / "gallery" / ".gitignore").read_text() == "*\n"
+    with pytest.raises(InputError, match="other data"):
+        study(given[0], "VOC2012:test", *given[2:], resume=True)
 
 
-def test_the_command_line_names_an_unknown_map(root, detector, tmp_path, capsys):
+def test_without_the_library_its_maps_are_left_out(monkeypatch):
+    slow = [map for map, kind in ALL_MAPS.items() if kind.slow]
+    if importlib.util.find_spec("pytorch_grad_cam"):
+        assert set(default_maps()) == set(ALL_MAPS) - set(slow)
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
+    assert set(default_maps()) == set(ALL_MAPS) - {"gradcam++", "eigencam", *slow}
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [(["--maps", "grandcam"], "'grandcam' is unknown"), (["--shard", "3/2"], "as 1/2 and 2/2")],
+)
+def test_the_command_line_says_what_is_wrong(wrong, said, root, detector, tmp_path, capsys):
     file = tmp_path / "toy.safetensors"
     save_checkpoint(detector, file)
     given = ["study", str(file), "--data", "VOC2012:test", "--root", str(root)]
     with pytest.raises(SystemExit) as stop:
-        main([*given, "--out", str(tmp_path / "out"), "--maps", "grandcam"])
-    assert stop.value.code == 2 and "'grandcam' is unknown" in capsys.readouterr().err
+        main([*given, "--out", str(tmp_path / "out"), *wrong])
+    assert stop.value.code == 2 and said in capsys.readouterr().err

@@ -11,10 +11,15 @@ from als.data.toy import TOY_CLASSES
 from als.errors import InputError
 from als.evaluation import Detections
 from als.evaluation.run import judge
+from als.explain.blackbox import black_box
+from als.explain.faithfulness import deletion, insertion
 from als.predictor import Predictor
-from als.study.faithfulness import curve_areas
+from als.study import interventions
+from als.study.faithfulness import STEPS, Curves
+from als.study.files import read_arrays, write_arrays
 from als.study.interventions import _displaced, intervene
-from als.study.maps import make_maps
+from als.study.live import map_row
+from als.study.maps import PROPOSALS, default_maps, make_maps
 from als.study.measures import MEASURES
 from als.study.run import run_study
 from als.study.sanity import (
@@ -25,13 +30,38 @@ from als.study.sanity import (
     under_randomization,
     under_shift,
 )
-from als.study.scenes import scene_of
+from als.study.scenes import scene_of, scene_of_class
 
 
 @pytest.fixture(scope="module")
 def scene(predictor, records):  # noqa: F811
     analysis = predictor.analyse(read_image(records[0].path))
     return scene_of(predictor, analysis, [0, 1, 2])
+
+
+def test_all_maps_of_an_image_share_one_pass_of_the_trunk(predictor, records):  # noqa: F811
+    passes = []
+    hook = predictor.detector.trunk.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        several = scene_of(predictor, predictor.analyse(read_image(records[0].path)), [0, 1, 2])
+        for name in default_maps():
+            assert make_maps(name, several).shape == (3, *several.size)
+    finally:
+        hook.remove()
+    assert len(passes) == 1
+
+
+def test_a_class_can_be_explained_without_a_detection(predictor, records):  # noqa: F811
+    analysis = predictor.analyse(read_image(records[0].path))
+    for label in range(1, len(predictor.classes) + 1):
+        one = scene_of_class(predictor, analysis, label)
+        told = predictor.explain(analysis, label=label)
+        np.testing.assert_allclose(one.boxes[0], told.box, atol=1e-3)
+        np.testing.assert_allclose(make_maps("gradcam", one)[0], told.map, atol=1e-6)
+    figure = map_row(predictor, records[0].path, ["gradcam"], class_name=predictor.classes[0])
+    assert figure.axes[0].get_title() == predictor.classes[0]
+    with pytest.raises(InputError, match="'unicorn' is unknown"):
+        map_row(predictor, records[0].path, ["gradcam"], class_name="unicorn")
 
 
 def test_similarity_is_of_ranks():
@@ -112,14 +142,41 @@ def test_a_study_takes_every_measure(predictor, records, tmp_path):  # noqa: F81
     assert not {"random_head", "flip"} & (taken["drise"] | taken["uniform"])
 
 
-def test_curves_of_a_scene_are_areas(scene):
-    areas = curve_areas(scene, make_maps("box_gaussian", scene), "insertion")
-    assert len(areas) == len(scene.boxes) and all(0 < area < 1 for area in areas)
+@pytest.mark.parametrize("map", ["box_gaussian", "image_gaussian"])
+def test_curves_of_a_scene_are_those_of_each_detection(scene, map):
+    maps = make_maps(map, scene)
+    detect = black_box(scene.detector, PROPOSALS)
+    for measure, curve in (("insertion", insertion), ("deletion", deletion)):
+        given = zip(maps, scene.boxes, scene.labels, strict=True)
+        expected = [
+            curve(detect, scene.image, map, box, int(label), STEPS, seed=scene.seed).auc
+            for map, box, label in given
+        ]
+        areas = Curves(scene).areas(maps, measure)
+        assert areas == pytest.approx(expected, rel=1e-5) and all(0 < area < 1 for area in areas)
+
+
+def test_what_an_intervention_keeps_is_what_it_found(tmp_path):
+    taken = {
+        ("", ""): {"boxes": np.zeros((0, 4), np.float32), "labels": np.array([], int)},
+        ("both", "another image"): {"boxes": np.ones((1, 4), np.float32), "labels": np.array([2])},
+    }
+    write_arrays(tmp_path / "new" / "a,b.npz", taken)
+    again = read_arrays(tmp_path / "new" / "a,b.npz")
+    assert list(again) == list(taken)
+    for row, arrays in taken.items():
+        assert list(again[row]) == list(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(again[row][name], array)
+            assert again[row][name].dtype == array.dtype
 
 
 @pytest.fixture(scope="module")
 def table(predictor, records):  # noqa: F811
-    return {(r["map"], r["by"]): r for r in intervene(predictor, records, progress=False)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interventions, "RESAMPLES", 50)
+        rows = intervene(predictor, records, progress=False)
+    return {(row["map"], row["by"]): row for row in rows}
 
 
 def test_the_untouched_row_is_the_evaluation(table, predictor, records):  # noqa: F811

@@ -23,6 +23,7 @@ def study(arguments: list[str]) -> None:
     parser.add_argument("--drise-masks", type=int, help="passes of D-RISE an image")
     parser.add_argument("--device", type=str, default="cpu")
     parser.add_argument("--resume", action="store_true", help="go on in a folder with a study")
+    parser.add_argument("--shard", type=str, help="1/2 or 2/2: half of the images, with --resume")
     given = parser.parse_args(arguments)
 
     from als.study.command import study as run
@@ -32,4 +33,5 @@ def study(arguments: list[str]) -> None:
     if options["drise_masks"] is None:
         del options["drise_masks"]
     for folder in run(spec=spec, **options):
-        print(f"{folder}: summary.json, tables and figures")
+        written = "rows" if options["shard"] else "summary.json, tables and figures"
+        print(f"{folder}: {written}")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from als.explain.blackbox import BlackBox, detection_score
+from als.explain.blackbox import BATCH_SIZE, BlackBox, detection_score
 
 MASKS = 1000
 GRID = 16
@@ -21,16 +21,16 @@ def drise(
     image: Tensor,
     detections: list[tuple[np.ndarray, int]],
     masks: int = MASKS,
-    batch_size: int = 8,
+    batch_size: int = BATCH_SIZE,
     seed: int = 0,
     progress: bool = True,
 ) -> np.ndarray:
     """Mean of random masks, each weighted by how much of the detection is left under it.
 
     map(pixel) = sum_i w_i M_i(pixel) / (masks x 0.5), w_i = max over detections of the masked image
-    of IoU x [same class] x score. In the paper (section 3) w_i is IoU x cosine of the class
-    probabilities x objectness; a detection here has one class, so the cosine is 0 or 1, and its
-    score stands for the objectness. The paper takes 5,000 masks of 16 x 16 cells, half visible.
+    of IoU x [same class] x score. In the paper w_i is IoU x cosine of the class probabilities x
+    objectness; a detection here has one class, so the cosine is 0 or 1, and its score stands for
+    the objectness. The paper takes 5,000 masks of 16 x 16 cells, half visible.
 
     Args:
         detect: images [B, 3, H, W] -> detections (`als.explain.blackbox.black_box`).
@@ -58,7 +58,7 @@ def drise(
 def random_masks(size: tuple[int, int], masks: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     """Smooth random masks in batches [<= batch_size, H, W], values 0 (hidden) to 1.
 
-    As RISE makes them (Petsiuk et al. 2018, section 3.2): a 16 x 16 grid of 0 and 1, enlarged
+    As RISE makes them (Petsiuk et al. 2018): a 16 x 16 grid of 0 and 1, enlarged
     bilinearly to one cell more than the image, then cut out at a random offset within one cell.
     Each mask depends on the seed and its index alone.
     """
@@ -77,7 +77,7 @@ def random_masks(size: tuple[int, int], masks: int, batch_size: int, seed: int) 
 
 
 def estimate_seconds(
-    detect: BlackBox, image: Tensor, masks: int = MASKS, batch_size: int = 8
+    detect: BlackBox, image: Tensor, masks: int = MASKS, batch_size: int = BATCH_SIZE
 ) -> float:
     """Seconds that `drise` will take for this image: one batch is timed, after one to warm up."""
     batch = image[None].repeat(min(batch_size, masks), 1, 1, 1)

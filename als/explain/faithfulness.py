@@ -1,5 +1,6 @@
 """Does the detection need the pixels that the map names? Insertion and deletion (Petsiuk 2018)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from als.explain.blackbox import BlackBox, detection_score
+from als.explain.blackbox import BATCH_SIZE, BlackBox, detection_score
 from als.model.detector import IMAGENET_MEAN
 
 STEPS = 50
@@ -34,7 +35,7 @@ def insertion(
     box,
     label: int,
     steps: int = STEPS,
-    batch_size: int = 8,
+    batch_size: int = BATCH_SIZE,
     seed: int = 0,
 ) -> Curve:
     """The blurred image gets its pixels back, those of the largest map values first: high is good.
@@ -58,7 +59,7 @@ def deletion(
     box,
     label: int,
     steps: int = STEPS,
-    batch_size: int = 8,
+    batch_size: int = BATCH_SIZE,
     seed: int = 0,
 ) -> Curve:
     """The image loses its pixels to a plain colour, largest map values first: low is good.
@@ -76,18 +77,39 @@ def change_curve(
     box,
     label: int,
     steps: int = STEPS,
-    batch_size: int = 8,
+    batch_size: int = BATCH_SIZE,
     seed: int = 0,
 ) -> Curve:
     """Score while `start` becomes `end` [3, H, W], pixel by pixel in falling order of the map."""
+    return change_curves(detect, start, end, map, [(box, label)], steps, batch_size, seed)[0]
+
+
+def change_curves(
+    detect: BlackBox,
+    start: Tensor,
+    end: Tensor,
+    map: np.ndarray,
+    detections: Sequence[tuple[np.ndarray, int]],
+    steps: int = STEPS,
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+    ends: Sequence[dict[str, Tensor]] | None = None,
+) -> list[Curve]:
+    """`change_curve` of each detection (box [4], label) for one map: all share the passes.
+
+    ends: what `detect` finds in `start` and in `end`, where it is known.
+    """
     rank = torch.from_numpy(pixel_ranks(map, seed)).to(start.device)
     shares = np.linspace(0, 1, steps + 1)
-    counts = np.round(shares * map.size).astype(int)
-    scores = []
+    counts = np.round(shares * map.size).astype(int)[slice(1, -1) if ends else slice(None)]
+    found = []
     for begin in range(0, len(counts), batch_size):
         images = [torch.where(rank < c, end, start) for c in counts[begin : begin + batch_size]]
-        scores += [detection_score(found, box, label) for found in detect(torch.stack(images))]
-    return Curve(shares, np.array(scores), float(np.trapezoid(scores, shares)))
+        found += detect(torch.stack(images))
+    if ends:
+        found = [ends[0], *found, ends[1]]
+    scores = [[detection_score(f, box, label) for f in found] for box, label in detections]
+    return [Curve(shares, np.array(s), float(np.trapezoid(s, shares))) for s in scores]
 
 
 def pixel_ranks(map: np.ndarray, seed: int) -> np.ndarray:
@@ -102,7 +124,9 @@ def pixel_ranks(map: np.ndarray, seed: int) -> np.ndarray:
 def blurred(image: Tensor) -> Tensor:
     """The image [3, H, W] without detail: a Gaussian of sigma 10 pixels, cut at two sigma."""
     reach = int(min(2 * BLUR_SIGMA, *(side - 1 for side in image.shape[-2:])))
-    return tv.gaussian_blur(image, [2 * reach + 1] * 2, [BLUR_SIGMA] * 2)
+    for kernel in ([2 * reach + 1, 1], [1, 2 * reach + 1]):  # 82 products a pixel, not 41 x 41
+        image = tv.gaussian_blur(image, kernel, [BLUR_SIGMA] * 2)
+    return image
 
 
 def plain(image: Tensor) -> Tensor:

@@ -38,8 +38,15 @@ def pointing_game(map: np.ndarray, region: np.ndarray, margin: float = MARGIN) -
     map = positive(map)
     if not map.any() or not region.any():
         return 0.0
-    near = distance_transform_edt(~region) <= margin
-    return float(near[map == map.max()].mean())
+    peaks = map == map.max()
+    if margin == 0:
+        return float(region[peaks].mean())
+    # Only what is near a peak matters: most maps have one.
+    window = _window(peaks, int(margin) + 1)
+    peaks, region = peaks[window], region[window]
+    if not region.any():
+        return 0.0
+    return float((distance_transform_edt(~region)[peaks] <= margin).mean())
 
 
 def energy(map: np.ndarray, region: np.ndarray) -> float:
@@ -70,16 +77,17 @@ def best_mask_iou(map: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     Independent of how a map is scaled (as MaxBoxAcc of Choe et al. 2020 is, for boxes).
     """
     map = positive(map).ravel()
-    if not map.any():
+    inside = np.sort(map[mask.ravel()])
+    if not map.any() or not inside.size:
         return 0.0, 0.0
-    order = np.argsort(-map)
-    values, hits = map[order], np.cumsum(mask.ravel()[order])
-    chosen = np.arange(1, map.size + 1)
-    # Pixels of one value are chosen together: only the last of each run is a threshold.
-    last = np.append(values[1:] < values[:-1], True)
-    iou = (hits / (chosen + mask.sum() - hits))[last]
+    # The best threshold is the map's value at a pixel of the mask: between two such values a lower
+    # one only adds pixels outside. Equal values are chosen together, hence the first of each.
+    first = np.flatnonzero(np.append(True, inside[1:] > inside[:-1]))[::-1]
+    thresholds, hits = inside[first], inside.size - first
+    chosen = map.size - np.searchsorted(np.sort(map), thresholds)
+    iou = hits / (chosen + inside.size - hits)
     best = int(iou.argmax())
-    return float(iou[best]), float(values[last][best] / values[0])
+    return float(iou[best]), float(thresholds[best] / map.max())
 
 
 def leakage(map: np.ndarray, own: np.ndarray, others: np.ndarray) -> float:
@@ -98,6 +106,12 @@ def leakage(map: np.ndarray, own: np.ndarray, others: np.ndarray) -> float:
     others = others & ~own
     total = map[own | others].sum()
     return float(map[others].sum() / total) if others.any() and total > 0 else float("nan")
+
+
+def _window(chosen: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """The part of [H, W] that holds all chosen pixels and `margin` pixels around them."""
+    rows, columns = (np.flatnonzero(chosen.any(axis)) for axis in (1, 0))
+    return tuple(slice(max(0, i[0] - margin), i[-1] + margin + 1) for i in (rows, columns))
 
 
 def positive(map: np.ndarray) -> np.ndarray:

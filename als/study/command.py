@@ -17,9 +17,10 @@ from als.predictor import Predictor, load
 from als.records import machine, revision, write_json
 from als.study import figures
 from als.study.faithfulness import STEPS
+from als.study.files import write_csv
 from als.study.gallery import write_gallery
-from als.study.interventions import intervene
-from als.study.maps import DRISE_MASKS, MAPS, PROPOSALS
+from als.study.interventions import intervene, interventions_table
+from als.study.maps import DRISE_MASKS, MAPS, PROPOSALS, default_maps
 from als.study.measures import CHEAP, GROUPS, MEASURES
 from als.study.run import run_study
 from als.study.summary import by_group, differences, found_share, summarise
@@ -43,47 +44,74 @@ def study(
     drise_masks: int = DRISE_MASKS,
     device: str = "cpu",
     resume: bool = False,
+    shard: str | None = None,
 ) -> list[Path]:
     """Run, or go on with, a study; return the folder of each checkpoint's summary.
 
     Args:
         checkpoints: files, or "shipped". With several, each gets a folder of its own in `out`.
         spec, root: the data, as `als.data.voc.load_records` takes them.
-        maps: names of `MAPS`; None for all that need no hundreds of passes.
+        maps: names of `MAPS`; None for `als.study.maps.default_maps`.
         measures: names of `MEASURES` or of their groups; None for those that need no pass.
         interventions: also replace the maps inside the network.
         gallery: also write photographs of the best, median and worst cases.
         limit: a random choice of so many images, the same for one seed; None for all.
+        shard: "1/2" for every second image, beginning with the first: several processes may fill
+            one folder, each with `resume`. A last call without it writes what a reader opens.
 
     Raises:
-        InputError: as `run_study`, or a checkpoint that cannot be loaded.
+        InputError: as `run_study`, a checkpoint that cannot be loaded, or a bad `shard`.
     """
+    own = shard_slice(shard)
     predictors = _load(checkpoints, device)
     classes = {predictor.classes for predictor in predictors.values()}
     if len(classes) > 1:
         raise InputError("the checkpoints detect different classes; study them one by one.")
     everything = load_records(spec, root, classes.pop())
     records = chosen(everything, limit, seed)
-    maps = [m for m in MAPS if not MAPS[m].slow] if maps is None else list(maps)
-    measures = measure_names(measures)
-    _announce(predictors, records, maps, measures, drise_masks)
+    maps, measures = default_maps() if maps is None else list(maps), measure_names(measures)
+    _announce(predictors, records[own], maps, measures, drise_masks)
     started = time.perf_counter()
     rows = run_study(
-        predictors, records, out, maps, measures, seed, drise_masks=drise_masks, resume=resume
+        predictors,
+        records[own],
+        out,
+        maps,
+        measures,
+        seed,
+        drise_masks=drise_masks,
+        resume=resume,
+        data=fingerprint(everything),
     )
     folders = []
     for name, predictor in predictors.items():
-        folder = Path(out) if len(predictors) == 1 else Path(out) / name
-        own = rows[rows["checkpoint"] == name]
-        write_outputs(own, folder)
+        folder = Path(out) / name if len(predictors) > 1 else Path(out)
+        some = rows[rows["checkpoint"] == name]
+        if shard is None:
+            write_outputs(some, folder)
         if interventions and predictor.detector.config.attention:
-            _write_interventions(predictor, records, folder, seed)
-        if gallery:
-            shown = [m for m in GALLERY_MAPS if (own["map"] == m).any()]
-            write_gallery(predictor, records, own, shown, GALLERY_MEASURE, folder / "gallery")
-        _write_record(folder, predictor, own, spec, everything, seed, drise_masks, started)
+            _write_interventions(predictor, records, folder, seed, own)
+        if shard is None and gallery:
+            shown = [m for m in GALLERY_MAPS if (some["map"] == m).any()]
+            write_gallery(predictor, everything, some, shown, GALLERY_MEASURE, folder / "gallery")
+        if shard is None:
+            _write_record(folder, predictor, some, spec, everything, seed, drise_masks, started)
         folders.append(folder)
     return folders
+
+
+def shard_slice(shard: str | None) -> slice:
+    """ "2/3" -> every third item from the second on; None -> all.
+
+    Raises:
+        InputError: not of this form.
+    """
+    if shard is None:
+        return slice(None)
+    number, _, count = shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise InputError(f"--shard {shard}: write it as 1/2 and 2/2, for two processes.")
+    return slice(int(number) - 1, None, int(count))
 
 
 def chosen(records: Sequence[Record], limit: int | None, seed: int) -> list[Record]:
@@ -109,19 +137,23 @@ def write_outputs(rows: pd.DataFrame, folder: Path) -> None:
     """Summary, tables and figures of one checkpoint's rows."""
     summary = summarise(rows)
     write_json(folder / "summary.json", summary)
-    _write_csv(differences(rows), folder / "differences.csv")
+    write_csv(differences(rows), folder / "differences.csv")
     per_class = by_group(rows, "class")
-    _write_csv(per_class, folder / "per_class.csv")
-    _write_csv(by_group(rows, "size"), folder / "per_size.csv")
+    write_csv(per_class, folder / "per_class.csv")
+    write_csv(by_group(rows, "size"), folder / "per_size.csv")
     if not summary:
         return
     figures.save(figures.forest(summary), folder / "forest.png")
     figures.save(figures.class_table(per_class, HEAT_MEASURES), folder / "classes.png")
 
 
-def _write_interventions(predictor, records, folder: Path, seed: int) -> None:
-    table = intervene(predictor, records, seed)
+def _write_interventions(predictor, records, folder: Path, seed: int, shard: slice) -> None:
+    kept = folder / "parts" / "interventions"
+    table = intervene(predictor, records, seed, folder=kept, shard=shard)
+    if table is None:
+        return
     write_json(folder / "interventions.json", {"rows": table})
+    write_csv(interventions_table(table), folder / "interventions.csv")
     figures.save(figures.intervention_figure(table), folder / "interventions.png")
 
 
@@ -172,7 +204,10 @@ def _load(checkpoints: Sequence[str], device: str) -> dict[str, Predictor]:
 def _announce(predictors, records, maps, measures, drise_masks: int) -> None:
     """Say how much is to be done; of D-RISE how long it takes, since it takes longest."""
     print(f"{len(records)} images, {len(maps)} maps, {len(measures)} measures")
-    if "drise" not in maps:
+    left_out = [m for m, kind in MAPS.items() if not kind.slow and m not in default_maps()]
+    if left_out:
+        print(f"without {' and '.join(left_out)}: install grad-cam for them")
+    if "drise" not in maps or not records:
         return
     image = read_image(records[0].path)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
@@ -182,10 +217,3 @@ def _announce(predictors, records, maps, measures, drise_masks: int) -> None:
             for p in predictors.values()
         ]
     print(f"D-RISE alone takes about {sum(seconds) * len(records) / 60:.0f} minutes")
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    table.to_csv(aside, index=False, float_format="%.5g")
-    aside.replace(path)

@@ -41,8 +41,14 @@ def write_gallery(
 ) -> list[Path]:
     """One picture for each map: a row a case (best, median, worst), its photograph and all maps.
 
-    Maps are shown from their lowest to their highest value.
+    Maps are shown from their lowest to their highest value. Git ignores the folder, wherever it
+    is: the photographs are not ours to commit.
+
+    Args:
+        records: of all photographs in `rows`.
     """
+    Path(out).mkdir(parents=True, exist_ok=True)
+    (Path(out) / ".gitignore").write_text("*\n")
     by_id = {record.image_id: record for record in records}
     written = []
     for map in maps:

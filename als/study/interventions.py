@@ -6,8 +6,10 @@ true box, the box from a displaced true box.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,12 +26,15 @@ from als.evaluation.voc import average_precisions, match
 from als.model import Detector, Encoding
 from als.model.grid import image_to_map
 from als.predictor import Predictor
+from als.study.files import own_seed, read_arrays, write_arrays
 
 REPLACEMENTS = ("ones", "mean", "other", "another image", "mask")
 DISPLACED = 0.15  # of a box's sides: how far its corners are moved before it is refined
+ERRORS = ("proposal_recall", "class_error", "box_error")
 RESAMPLES = 1000
 
 Row = tuple[str, str]  # which map is replaced ("" for none), by what
+Taken = dict[str, np.ndarray]  # of one photograph: boxes, labels, scores; each of `ERRORS`
 
 
 def rows_of_the_table() -> list[Row]:
@@ -39,13 +44,23 @@ def rows_of_the_table() -> list[Row]:
 
 
 def intervene(
-    predictor: Predictor, records: Sequence[Record], seed: int = 0, progress: bool = True
-) -> list[dict]:
+    predictor: Predictor,
+    records: Sequence[Record],
+    seed: int = 0,
+    progress: bool = True,
+    folder: Path | None = None,
+    shard: slice = slice(None),
+) -> list[dict] | None:
     """Detections and errors under each replacement, over the photographs that have a mask.
 
     When one map is replaced the other stays what the network made of the untouched photograph.
     "other" is the other of the two maps, "another image" the same map of the photograph before,
     "mask" the true binary map of equation 1.
+
+    Args:
+        folder: keeps what was found in each photograph; what it holds is not computed again. Of
+            one checkpoint and seed. None to keep nothing.
+        shard: photographs to compute, of those with a mask, when several processes fill `folder`.
 
     Returns:
         For each row of the table: map, by, AP50, AP75, AP; proposal_recall (share of objects
@@ -53,53 +68,58 @@ def intervene(
         softmax's largest, background included, is wrong); box_error (mean of 1 - IoU of the
         refined box with the object, from the object's box displaced at random). Each as mean,
         low and high (95%, bootstrap over images), and change, the paired difference to the first
-        row.
+        row. None for a shard.
 
     Raises:
         InputError: a model without attention, or no photograph with a mask.
     """
-    detector = predictor.detector
-    if not detector.config.attention:
+    if not predictor.detector.config.attention:
         raise InputError(f"{predictor.source}: has no attention maps to replace.")
     records = [record for record in records if record.mask is not None]
     if len(records) < 2:
         raise InputError("interventions need at least two photographs with masks.")
-    table = rows_of_the_table()
-    taken = {row: _Taken() for row in table}
-    before = _maps(predictor, records[-1])
-    for number, record in enumerate(tqdm(records, desc="interventions", disable=not progress)):
-        encoding = _encode(predictor, record)
-        made = encoding.a_loc, encoding.a_cls
-        mask = torch.from_numpy(read_object_map(record, predictor.classes) == 1).float()
-        mask = image_to_map(mask[None, None].to(predictor.device), detector, made[0])
-        for row in table:
-            _replace(encoding, row, made, before, mask)
-            _detect(detector, encoding, record, taken[row], seed + number)
-        before = made
-    return _table(taken, records, predictor.classes)
+    pairs = list(zip(records, [records[-1], *records[:-1]], strict=True))[shard]
+    bar = tqdm(pairs, desc="interventions", unit="image", disable=not progress)
+    taken = [_photograph(predictor, record, before, seed, folder) for record, before in bar]
+    return None if len(pairs) < len(records) else _table(taken, records, predictor.classes)
 
 
-class _Taken:
-    """What one row of the table took of each image."""
+def interventions_table(rows: list[dict]) -> pd.DataFrame:
+    """What `intervene` gives as a table: a line for each replacement and measure."""
+    return pd.DataFrame(
+        {"map": row["map"], "by": row["by"], "measure": name, **values}
+        for row in rows
+        for name, values in row.items()
+        if name not in ("map", "by")
+    )
 
-    def __init__(self):
-        self.detections: list[Detections] = []
-        self.errors: dict[str, list[np.ndarray]] = {
-            "proposal_recall": [],
-            "class_error": [],
-            "box_error": [],
-        }
+
+def _photograph(
+    predictor: Predictor, record: Record, before: Record, seed: int, folder: Path | None
+) -> dict[Row, Taken]:
+    """Each row of the table on one photograph; from its file, if there is one."""
+    # The other photograph is a part of the name: it depends on which ones are studied.
+    file = None if folder is None else Path(folder) / f"{record.image_id},{before.image_id}.npz"
+    if file is not None and file.exists():
+        return read_arrays(file)
+    detector, taken = predictor.detector, {}
+    encoding = _encode(predictor, record)
+    made = encoding.a_loc, encoding.a_cls
+    another = _encode(predictor, before)
+    mask = torch.from_numpy(read_object_map(record, predictor.classes) == 1).float()
+    mask = image_to_map(mask[None, None].to(predictor.device), detector, made[0])
+    for row in rows_of_the_table():
+        _replace(encoding, row, made, (another.a_loc, another.a_cls), mask)
+        taken[row] = _detect(detector, encoding, record, own_seed(record, seed))
+    if file is not None:
+        write_arrays(file, taken)
+    return taken
 
 
 @torch.no_grad()
 def _encode(predictor: Predictor, record: Record) -> Encoding:
     pixels = torch.from_numpy(np.array(read_image(record.path))).to(predictor.device)
     return predictor.detector.encode([pixels.permute(2, 0, 1).float() / 255])
-
-
-def _maps(predictor: Predictor, record: Record) -> tuple[Tensor, Tensor]:
-    encoding = _encode(predictor, record)
-    return encoding.a_loc, encoding.a_cls
 
 
 def _replace(
@@ -127,15 +147,12 @@ def _replacement(by: str, own: Tensor, other: Tensor, before: Tensor, mask: Tens
 
 
 @torch.no_grad()
-def _detect(
-    detector: Detector, encoding: Encoding, record: Record, taken: _Taken, seed: int
-) -> None:
+def _detect(detector: Detector, encoding: Encoding, record: Record, seed: int) -> Taken:
     """Detect with the encoding's overrides, and take the errors at the true boxes."""
     detector.attend(encoding)
     proposals = detector.propose(encoding)
     logits, vectors = detector.roi_heads.classify(encoding.f_cls, proposals)
     found = detector.locate(encoding, proposals, logits, vectors)[0]
-    taken.detections.append(Detections(**{k: v.cpu().numpy() for k, v in found.items()}))
 
     size = encoding.images.image_sizes[0]
     easy = ~record.difficult
@@ -146,13 +163,9 @@ def _detect(
     recalled = overlap.amax(1) >= 0.5 if overlap.shape[1] else torch.zeros(len(boxes))
     guesses = detector.roi_heads.classify(encoding.f_cls, [boxes])[0].argmax(1)
     refined = _refine(detector, encoding, _displaced(boxes, seed, size), labels)
-    ious = box_iou(refined, boxes).diagonal()
-    for name, values in (
-        ("proposal_recall", recalled),
-        ("class_error", guesses != labels),
-        ("box_error", 1 - ious),
-    ):
-        taken.errors[name].append(values.cpu().numpy().astype(float))
+    errors = (recalled, guesses != labels, 1 - box_iou(refined, boxes).diagonal())
+    taken = found | dict(zip(ERRORS, (e.float() for e in errors), strict=True))
+    return {name: values.cpu().numpy() for name, values in taken.items()}
 
 
 def _displaced(boxes: Tensor, seed: int, size: tuple[int, int]) -> Tensor:
@@ -171,29 +184,32 @@ def _refine(detector: Detector, encoding: Encoding, rois: Tensor, labels: Tensor
     return clip_boxes_to_image(coder.decode_single(own, rois), encoding.images.image_sizes[0])
 
 
-def _table(taken: dict[Row, _Taken], records: list[Record], classes) -> list[dict]:
+def _table(taken: list[dict[Row, Taken]], records: list[Record], classes) -> list[dict]:
     n = len(records)
     draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES)
     weights = np.concatenate([np.ones((1, n), int), draws])  # the photographs themselves first
     truths = [GroundTruth(r.boxes, r.labels, r.difficult) for r in records]
-    values = {row: _resampled(one, truths, classes, weights) for row, one in taken.items()}
+    values = {
+        row: _resampled([one[row] for one in taken], truths, classes, weights)
+        for row in rows_of_the_table()
+    }
     base = values["", ""]
     return [
-        {"map": row[0], "by": row[1]}
-        | {name: _with_interval(v, base[name]) for name, v in values[row].items()}
-        for row in taken
+        {"map": map, "by": by} | {name: _with_interval(v, base[name]) for name, v in row.items()}
+        for (map, by), row in values.items()
     ]
 
 
-def _resampled(taken: _Taken, truths, classes, weights: np.ndarray) -> dict[str, np.ndarray]:
+def _resampled(taken: list[Taken], truths, classes, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Each measure [1 + RESAMPLES], for the photographs and for each resample of them."""
-    matches = match(taken.detections, truths, classes)
+    detections = [Detections(one["boxes"], one["labels"], one["scores"]) for one in taken]
+    matches = match(detections, truths, classes)
     area = np.stack([average_precisions(matches, w).area for w in weights])  # [B, T, C]
     means = np.nanmean(area, axis=2)
     middle = matches.iou_thresholds.index(0.75)
     values = {"AP50": means[:, 0], "AP75": means[:, middle], "AP": means.mean(1)}
-    for name, errors in taken.errors.items():
-        sums, counts = (np.array([f(e) for e in errors]) for f in (np.sum, len))
+    for name in ERRORS:
+        sums, counts = (np.array([f(one[name]) for one in taken]) for f in (np.sum, len))
         values[name] = (weights @ sums) / (weights @ counts)
     return values
 

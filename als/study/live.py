@@ -6,36 +6,40 @@ from matplotlib.patches import Rectangle
 
 from als.errors import InputError
 from als.images import as_rgb
-from als.predictor import Predictor
-from als.study.maps import MAPS, make_maps
-from als.study.scenes import scene_of
+from als.predictor import Analysis, Predictor
+from als.study.maps import MAPS, Scene, make_maps
+from als.study.scenes import scene_of, scene_of_class
 
 
-def map_row(predictor: Predictor, image, maps: list[str], detection: int = 0) -> Figure:
+def map_row(
+    predictor: Predictor,
+    image,
+    maps: list[str],
+    detection: int = 0,
+    class_name: str | None = None,
+) -> Figure:
     """The photograph with one detection, then each map, from its lowest to its highest value.
 
     Args:
         image: as `Predictor.predict` takes it. maps: names of `MAPS`.
         detection: row of the prediction, 0 for the highest score.
+        class_name: explain this class, detected or not, and no detection.
 
     Raises:
-        InputError: nothing, or not so much, is detected, or a map is unknown.
+        InputError: nothing, or not so much, is detected, or a map or class is unknown.
     """
     unknown = [name for name in maps if name not in MAPS]
     if unknown:
         raise InputError(f"map '{unknown[0]}' is unknown; choose of {', '.join(MAPS)}.")
     photo = as_rgb(image)
     analysis = predictor.analyse(photo)
-    found = analysis.prediction
-    if detection >= len(found.boxes):
-        raise InputError(f"detection {detection}: this image has {len(found.boxes)}.")
-    scene = scene_of(predictor, analysis, [detection])
+    scene, title = _explained(predictor, analysis, detection, class_name)
     x1, y1, x2, y2 = scene.boxes[0]
     width = 2.3 * (len(maps) + 1)
     figure = Figure(figsize=(width, 2.3 * photo.height / photo.width + 0.5), layout="constrained")
     axes = figure.subplots(1, len(maps) + 1)
     axes[0].imshow(photo)
-    axes[0].set_title(f"{found.names[detection]} {found.scores[detection]:.2f}", fontsize=9)
+    axes[0].set_title(title, fontsize=9)
     for axis, name in zip(axes[1:], maps, strict=True):
         axis.imshow(np.asarray(photo.convert("L")), cmap="gray")
         axis.imshow(make_maps(name, scene)[0], cmap="viridis", alpha=0.7)
@@ -45,3 +49,20 @@ def map_row(predictor: Predictor, image, maps: list[str], detection: int = 0) ->
         axis.set_xticks([])
         axis.set_yticks([])
     return figure
+
+
+def _explained(
+    predictor: Predictor, analysis: Analysis, detection: int, class_name: str | None
+) -> tuple[Scene, str]:
+    found = analysis.prediction
+    if class_name is not None:
+        if class_name not in predictor.classes:
+            raise InputError(
+                f"class '{class_name}' is unknown; choose of {', '.join(predictor.classes)}."
+            )
+        label = predictor.classes.index(class_name) + 1
+        return scene_of_class(predictor, analysis, label), class_name
+    if detection >= len(found.boxes):
+        raise InputError(f"detection {detection}: this image has {len(found.boxes)}.")
+    title = f"{found.names[detection]} {found.scores[detection]:.2f}"
+    return scene_of(predictor, analysis, [detection]), title

@@ -1,5 +1,6 @@
 """Every map that the study compares, by name, under one interface: a scene in, raw maps out."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,6 +62,7 @@ class MapKind:
     needs_attention: a model without attention has no such map.
     learnt: depends on the network, so that the sanity checks apply to it.
     slow: runs the detector hundreds of times for an image; only made when asked for.
+    library: comes from a package that an installation for users does not hold.
     """
 
     title: str
@@ -69,6 +71,7 @@ class MapKind:
     needs_attention: bool = False
     learnt: bool = True
     slow: bool = False
+    library: str | None = None
 
 
 def _gradients(kind: str, layer: str | None = None, method: str = "gradcam") -> Maker:
@@ -86,7 +89,7 @@ def _library(method: str) -> Maker:
 def _drise(scene: Scene) -> np.ndarray:
     pairs = list(zip(scene.boxes, scene.labels.tolist(), strict=True))
     with torch.no_grad():
-        detect = black_box(scene.detector, PROPOSALS)
+        detect = black_box(scene.detector, PROPOSALS, sorted(set(scene.labels.tolist())))
         return drise(detect, scene.image, pairs, scene.drise_masks, seed=scene.seed, progress=False)
 
 
@@ -116,8 +119,10 @@ MAPS: dict[str, MapKind] = {
     "gradcam_conv5": MapKind("Grad-CAM, class score, conv5", _gradients("class", "conv5")),
     "gradact": MapKind("Gradient x activation, class score", _gradients("class", None, ODAM)),
     "gradact_box": MapKind("Gradient x activation, box width", _gradients("dw", None, ODAM)),
-    "gradcam++": MapKind("Grad-CAM++, class score", _library("gradcam++")),
-    "eigencam": MapKind("EigenCAM", _library("eigencam")),
+    "gradcam++": MapKind(
+        "Grad-CAM++, class score", _library("gradcam++"), library="pytorch_grad_cam"
+    ),
+    "eigencam": MapKind("EigenCAM", _library("eigencam"), library="pytorch_grad_cam"),
     "drise": MapKind("D-RISE", _drise, slow=True),
     "objectness": MapKind(
         "RPN objectness", lambda s: baselines.objectness(s.detector, s.encoding), **IMAGE_LEVEL
@@ -134,6 +139,16 @@ MAPS: dict[str, MapKind] = {
         "Random", lambda s: baselines.random(s.size, s.seed), learnt=False, **IMAGE_LEVEL
     ),
 }
+
+
+def default_maps() -> list[str]:
+    """Names of the maps that need no hundreds of passes and no package that is not installed."""
+    missing = {kind.library for kind in MAPS.values() if kind.library and not _has(kind.library)}
+    return [m for m, kind in MAPS.items() if not kind.slow and kind.library not in missing]
+
+
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def make_maps(name: str, scene: Scene) -> np.ndarray:

@@ -15,7 +15,8 @@ from als.explain.parts import Animal
 from als.predictor import Predictor
 from als.records import read_json, write_json
 from als.study.cases import Case, cases_of, keypoints_of
-from als.study.faithfulness import CURVES, curve_areas
+from als.study.faithfulness import CURVES, Curves
+from als.study.files import own_seed, read_parts, write_parquet, write_part
 from als.study.maps import DRISE_MASKS, MAPS, make_maps
 from als.study.measures import MEASURES
 from als.study.sanity import CASCADE, REPEATS, Compare, randomized, under_randomization
@@ -36,6 +37,7 @@ def run_study(
     drise_masks: int = DRISE_MASKS,
     resume: bool = False,
     progress: bool = True,
+    data: str | None = None,
 ) -> pd.DataFrame:
     """Measure, and write `<out>/rows.parquet`: one row an object, map and measure.
 
@@ -48,6 +50,7 @@ def run_study(
         maps, measures: names of `MAPS` and `MEASURES`.
         seed: of maps and measures that draw at random. drise_masks: passes of D-RISE an image.
         resume: go on in a folder that holds rows; what is there is not computed again.
+        data: fingerprint of the data set that the records were chosen of.
 
     Returns:
         Columns checkpoint, image_id, object, class, size, score, map, measure, value.
@@ -57,7 +60,9 @@ def run_study(
     """
     _check_names(maps, measures)
     out = Path(out)
-    _check_settings(out, predictors, records, seed, drise_masks, resume)
+    checkpoints = {name: _digest(predictor) for name, predictor in predictors.items()}
+    settings = {"checkpoints": checkpoints, "data": data, "seed": seed, "drise_masks": drise_masks}
+    _check_settings(out, settings, resume)
     rows = read_rows(out)
     done = set(rows[KEYS].drop_duplicates().itertuples(index=False, name=None))
     found = rows[rows["measure"] == FOUND[1]].groupby(KEYS[:2])["value"].sum()
@@ -75,13 +80,14 @@ def run_study(
             new = study.rows(todo)
             if (name, record.image_id, *FOUND) not in done:
                 new += study.found()
-            measured.append(pd.DataFrame(new).assign(checkpoint=name))
+            if new:
+                measured.append(pd.DataFrame(new).assign(checkpoint=name))
             if len(measured) == IMAGES_A_PART:
-                _write_part(out, measured)
+                write_part(out / "parts", measured)
                 measured = []
-        _write_part(out, measured)
+        write_part(out / "parts", measured)
     rows = read_rows(out)
-    _write_parquet(rows, out / "rows.parquet")
+    write_parquet(rows, out / "rows.parquet")
     return rows
 
 
@@ -105,10 +111,10 @@ class ImageStudy:
             record, predictor.classes, analysis.prediction, animals.get(record.image_id, [])
         )
         self.seen = [case for case in self.cases if case.detection is not None]
-        # Of the id, so that an image's random maps do not depend on what was measured before.
-        own = int.from_bytes(hashlib.sha256(record.image_id.encode()).digest()[:4])
         detections = [case.detection for case in self.seen]
-        self.scene = scene_of(predictor, analysis, detections, seed + own, drise_masks)
+        own = own_seed(record, seed)
+        self.scene = scene_of(predictor, analysis, detections, own, drise_masks)
+        self.curves = Curves(self.scene)
         self.repeats: dict[str, Compare] = {}
 
     def found(self) -> list[dict]:
@@ -137,7 +143,7 @@ class ImageStudy:
             value = MEASURES[measure].value
             return [value(map, case) for map, case in zip(maps, self.seen, strict=True)]
         if measure in CURVES:
-            return curve_areas(self.scene, maps, measure)
+            return self.curves.areas(maps, measure)
         if measure not in self.repeats:  # the network sees the change once for all maps
             self.repeats[measure] = self._repeat(measure)
         return self.repeats[measure](name, maps)
@@ -163,11 +169,11 @@ class ImageStudy:
 
 def read_rows(out: Path) -> pd.DataFrame:
     """All rows of a study's folder, also of one that still runs; none where there is no folder."""
-    parts = sorted((Path(out) / "parts").glob("*.parquet"))
-    if not parts:
+    rows = read_parts(Path(out) / "parts")
+    if rows is None:
         columns = ["checkpoint", "image_id", "object", "class", "size", "score"]
         return pd.DataFrame(columns=[*columns, "map", "measure", "value"])
-    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+    return rows
 
 
 def _attends(map: str) -> bool:
@@ -202,15 +208,8 @@ def _check_names(maps: Sequence[str], measures: Sequence[str]) -> None:
             raise InputError(f"{kind} '{unknown[0]}' is unknown; choose of {', '.join(known)}.")
 
 
-def _check_settings(
-    out: Path, predictors: dict[str, Predictor], records, seed: int, drise_masks: int, resume: bool
-) -> None:
+def _check_settings(out: Path, settings: dict, resume: bool) -> None:
     """Rows of one folder are of one data set, one set of checkpoints and one seed."""
-    settings = {
-        "checkpoints": {name: _digest(predictor) for name, predictor in predictors.items()},
-        "seed": seed,
-        "drise_masks": drise_masks,
-    }
     file = out / "settings.json"
     if not file.exists():
         write_json(file, settings)
@@ -230,18 +229,3 @@ def _digest(predictor: Predictor) -> str:
     for tensor in predictor.detector.state_dict().values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _write_part(out: Path, measured: list[pd.DataFrame]) -> None:
-    if not measured:
-        return
-    folder = out / "parts"
-    folder.mkdir(parents=True, exist_ok=True)
-    number = len(list(folder.glob("*.parquet")))
-    _write_parquet(pd.concat(measured, ignore_index=True), folder / f"{number:05d}.parquet")
-
-
-def _write_parquet(rows: pd.DataFrame, path: Path) -> None:
-    aside = path.with_name(path.name + ".part")
-    rows.to_parquet(aside, index=False)
-    aside.replace(path)

@@ -1,8 +1,8 @@
 """Sanity of maps: do they follow the weights, and do they stay when the photograph hardly changes?
 
-Weights: cascading randomization (Adebayo et al. 2018, 'Sanity checks for saliency maps', section
-3): from the output back to the input, one group of layers more each time. The same proposal and
-class are explained; a map that stays the same does not show what the network learnt.
+Weights: cascading randomization (Adebayo et al. 2018, 'Sanity checks for saliency maps'): from the
+output back to the input, one group of layers more each time. The same proposal and class are
+explained; a map that stays the same does not show what the network learnt.
 Photograph: a mirrored one, and one that lost 8 pixels at the left and the top, half a cell of the
 conv4 grid, are detected on anew; the map of the same detection should come along.
 """

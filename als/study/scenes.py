@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from torchvision.ops import box_iou
 
-from als.explain.targets import find_proposal
+from als.explain.targets import best_proposal, decode_boxes, find_proposal
 from als.predictor import Analysis, Predictor
 from als.study.cases import MATCH_IOU
 from als.study.maps import DRISE_MASKS, Scene
@@ -32,17 +33,42 @@ def scene_of(
         )
         for row in rows
     ]
+    given = found.boxes[rows], found.labels[rows], analysis.proposals[proposals]
+    return _scene(predictor, analysis, *given, seed, drise_masks)
+
+
+def scene_of_class(
+    predictor: Predictor,
+    analysis: Analysis,
+    label: int,
+    seed: int = 0,
+    drise_masks: int = DRISE_MASKS,
+) -> Scene:
+    """The scene of a class (1 to C), detected or not: at the proposal that scores highest for it.
+
+    Raises:
+        InputError: the model proposes no region in this image.
+    """
+    best = best_proposal(analysis.logits, label)
+    roi = analysis.proposals[best : best + 1]
+    with torch.no_grad():
+        boxes = decode_boxes(predictor.detector, analysis.encoding, roi, label).cpu().numpy()
+    return _scene(predictor, analysis, boxes, np.array([label]), roi, seed, drise_masks)
+
+
+def _scene(
+    predictor: Predictor,
+    analysis: Analysis,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    rois: Tensor,
+    seed: int,
+    drise_masks: int,
+) -> Scene:
     pixels = torch.from_numpy(np.array(analysis.image)).to(predictor.device)
-    return Scene(
-        detector=detector,
-        encoding=analysis.encoding,
-        image=pixels.permute(2, 0, 1).float() / 255,
-        boxes=found.boxes[rows],
-        labels=found.labels[rows],
-        rois=analysis.proposals[proposals],
-        seed=seed,
-        drise_masks=drise_masks,
-    )
+    image = pixels.permute(2, 0, 1).float() / 255
+    detector, encoding = predictor.detector, analysis.encoding
+    return Scene(detector, encoding, image, boxes, labels, rois, seed, drise_masks)
 
 
 def scene_again(
