@@ -16,8 +16,9 @@ from torch import Tensor
 
 from als.errors import InputError
 from als.images import as_rgb, reduced
-from als.model.grid import map_to_image
-from als.predictor import Prediction, Predictor, _not_too_thin, _threshold
+from als.model.grid import map_to_image, stretch_thin
+from als.model.steps import at_threshold
+from als.predictor import Prediction, Predictor
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
@@ -146,7 +147,7 @@ def _predict(
     """One batch through the network."""
     started = time.perf_counter()
     detector = predictor.detector
-    with predictor.lock, _threshold(detector, score_threshold):
+    with predictor.lock, at_threshold(detector, score_threshold):
         encoding = detector.encode([_tensor(predictor, photo.pixels) for photo in photos])
         encoding.original_sizes = [photo.size for photo in photos]
         found = detector.detect(encoding)
@@ -171,4 +172,4 @@ def _predict(
 def _tensor(predictor: Predictor, pixels: np.ndarray) -> Tensor:
     """uint8 [H, W, 3] -> float32 [3, H, W] in 0..1, as `Predictor.analyse` makes it."""
     tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(predictor.device).float() / 255
-    return _not_too_thin(tensor, predictor.detector.config.max_size)
+    return stretch_thin(tensor, predictor.detector.config.max_size)

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, nms
 
 from als.errors import InputError
 from als.images import as_rgb
 from als.model import AnyDetector, Detector, Encoding
-from als.model.grid import map_to_image
+from als.model.grid import enlarge, map_to_image
 from als.photographs import package_photographs
 
 FORMATS = ("onnx", "torchscript", "pt2")
@@ -63,8 +62,8 @@ class WholeDetector(nn.Module):
         found = self._select(rois, scores[counts], deltas, encoding)
         if encoding.a_loc is None:
             return found
-        maps = (self._at_image(grid, encoding) for grid in (encoding.a_loc, encoding.a_cls))
-        return (*found, *maps)
+        maps = (encoding.a_loc, encoding.a_cls)
+        return (*found, *(enlarge(grid, encoding, self.size)[0] for grid in maps))
 
     def _propose(self, encoding: Encoding) -> Tensor:
         """RoIs [N, 4] in pixels of the resized image, best first, as torchvision's RPN has them."""
@@ -99,14 +98,6 @@ class WholeDetector(nn.Module):
         keep = _kept(apart, scores, heads.nms_thresh)[: heads.detections_per_img]
         scale = boxes.new_tensor([self.size[1] / size[1], self.size[0] / size[0]] * 2)
         return boxes[keep] * scale, labels[keep], scores[keep]
-
-    def _at_image(self, grid: Tensor, encoding: Encoding) -> Tensor:
-        """A map on the conv4 grid [1, 1, h, w] -> [H, W], as `als.model.grid.map_to_image`."""
-        height, width = encoding.images.image_sizes[0]
-        padded = tuple(encoding.images.tensors.shape[-2:])
-        fine = F.interpolate(grid, padded, mode="bilinear", align_corners=False)
-        fine = fine[..., :height, :width]
-        return F.interpolate(fine, self.size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]) -> float:

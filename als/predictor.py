@@ -1,27 +1,23 @@
 """One image in, everything about it out: serves the app, the command line and the notebooks."""
 
-import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from als.devices import device_named
 from als.errors import InputError
 from als.explain.gradcam import grad_cam, is_empty
 from als.explain.targets import Target, best_proposal, decode_boxes, find_proposal
 from als.images import as_rgb, reduced
 from als.model import AnyDetector, Encoding, load_checkpoint
-from als.model.backbone import STRIDE
-from als.model.grid import image_to_map, map_to_image
-from als.model.steps import detect_in_steps, timed
+from als.model.grid import image_to_map, map_to_image, stretch_thin
+from als.model.steps import at_threshold, detect_in_steps, timed
 
 SHIPPED = Path(__file__).parent / "weights" / "compact.safetensors"
 MapInput = str | float | np.ndarray
@@ -92,11 +88,11 @@ class Predictor:
     def __init__(
         self, detector: AnyDetector, info: dict, device: str = "cpu", source: str = "in memory"
     ):
-        self.detector = detector.eval().to(device, memory_format=torch.channels_last)
+        self.device = device_named(device)
+        self.detector = detector.eval().to(self.device, memory_format=torch.channels_last)
         self.info = info
         self.source = source
         self.classes = detector.config.classes
-        self.device = torch.device(device)
         self.lock = threading.RLock()
 
     def predict(
@@ -139,9 +135,9 @@ class Predictor:
         seconds: dict[str, float] = {"decode": time.perf_counter() - started}
         override_loc = self._override("localization_map", localization_map, image.size)
         override_cls = self._override("classification_map", classification_map, image.size)
-        with self.lock, _threshold(detector, score_threshold):
+        with self.lock, at_threshold(detector, score_threshold):
             with timed(seconds, "trunk and maps"):
-                thick = _not_too_thin(tensor, detector.config.max_size)
+                thick = stretch_thin(tensor, detector.config.max_size)
                 overrides = (override_loc, override_cls) if detector.config.attention else ()
                 encoding = detector.encode([thick], *overrides)
                 encoding.original_sizes = [size]
@@ -247,7 +243,7 @@ class Predictor:
                 f"{(size[1], size[0])}."
             )
         pixels = torch.from_numpy(array)[None].to(self.device)
-        thick = _not_too_thin(pixels, self.detector.config.max_size)[None]
+        thick = stretch_thin(pixels, self.detector.config.max_size)[None]
         return lambda loc, cls: image_to_map(thick, self.detector, loc)
 
 
@@ -255,7 +251,8 @@ def load(path: str | Path | None = None, device: str = "cpu") -> Predictor:
     """A predictor from a checkpoint; without a path from the one that ships.
 
     Raises:
-        InputError: there is no such file, or it is not a checkpoint of this project.
+        InputError: there is no such file, it is not a checkpoint of this project, or there is no
+            such device.
     """
     path = SHIPPED if path is None else Path(path)
     detector, info = load_checkpoint(path)
@@ -267,26 +264,3 @@ def _closest_class(logits: Tensor) -> int:
     if len(logits) == 0:
         return 1
     return int(logits.softmax(-1)[:, 1:].amax(0).argmax()) + 1
-
-
-@contextmanager
-def _threshold(detector: AnyDetector, value: float | None) -> Iterator[None]:
-    """Set the detector's score threshold for the block, and put it back also after an error."""
-    before = detector.score_threshold
-    detector.score_threshold = before if value is None else value
-    try:
-        yield
-    finally:
-        detector.score_threshold = before
-
-
-def _not_too_thin(pixels: Tensor, max_size: int) -> Tensor:
-    """[C, H, W], stretched where the shorter side would shrink below one cell of the grid.
-
-    A photo of 1 x 5000 pixels, resized to `max_size`, would have no height at all.
-    """
-    height, width = pixels.shape[-2:]
-    least = math.ceil(max(height, width) * STRIDE / max_size)
-    if min(height, width) >= least:
-        return pixels
-    return F.interpolate(pixels[None], (max(height, least), max(width, least)))[0]

@@ -5,10 +5,6 @@
 Growth (`benchmarks.growth`) and exported files (`benchmarks.export_speed`) have runs of their own.
 """
 
-import argparse
-from pathlib import Path
-
-from als.records import machine, revision, write_json
 from benchmarks import (
     detection,
     evaluation_speed,
@@ -18,7 +14,8 @@ from benchmarks import (
     memory,
     training_step,
 )
-from benchmarks.goals import described, draw, machine_name, table
+from benchmarks.command import circumstances, options_on_devices, write
+from benchmarks.goals import MAIN, described, draw, table
 from benchmarks.pairs import Measured
 from benchmarks.subjects import SHARE, Setting, build
 
@@ -43,39 +40,27 @@ def measure_all(setting: Setting) -> Measured:
 
 
 def record_of(measured: Measured, setting: Setting) -> dict:
-    """The record: medians in `ratios`, [least, most] of the rounds in `spread`."""
+    """Medians in `ratios` and `more_ratios`, [least, most] of the rounds in `spread`."""
     voc = measured.seconds["voc_eval_seconds"]
-    spreads = measured.ratios | {"voc_eval_seconds": voc}
+    ratios = measured.ratios
+    spreads = ratios | {"voc_eval_seconds": voc}
     return {
-        "ratios": {name: spread.median for name, spread in measured.ratios.items()},
+        "ratios": {name: spread.median for name, spread in ratios.items() if name in MAIN},
+        "more_ratios": {name: spread.median for name, spread in ratios.items() if name not in MAIN},
         "voc_eval_seconds": voc.median,
         "spread": {name: [spread.low, spread.high] for name, spread in spreads.items()},
         "seconds": {name: spread.median for name, spread in measured.seconds.items()},
         "facts": measured.facts | {"share_set_for_random_networks": SHARE},
-        "device": setting.device,
-        "quick": setting.quick,
-        "machine": machine(),
-        "revision": revision(),
-    }
+    } | circumstances(setting)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, write record and figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder")
-    parser.add_argument("--quick", action="store_true", help="tiny, only to see that it runs")
-    given = parser.parse_args(arguments)
+    given = options_on_devices(__doc__.splitlines()[0]).parse_args(arguments)
     setting = Setting(given.device, given.quick)
     record = record_of(measure_all(setting), setting)
-    print(f"\n{described(record['machine'], given.device)}\n\n{table(record)}")
-    path = given.out / f"{machine_name(given.device)}.json"
-    write_json(path, record)
-    picture = path.with_suffix(".png")
-    aside = picture.with_name(picture.name + ".part")
-    draw(record, aside)
-    aside.replace(picture)
-    print(f"\n{path}, {picture}")
+    print(f"\n{described(record['machine'], given.device)}\n\n{table(record)}\n")
+    write(record, given.out, draw=draw)
 
 
 if __name__ == "__main__":

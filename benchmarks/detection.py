@@ -5,7 +5,7 @@ from torch import Tensor
 
 from als.model import Detector
 from benchmarks.goals import name_of
-from benchmarks.pairs import Measured, in_turns
+from benchmarks.pairs import Measured, counted, in_turns
 from benchmarks.subjects import Subject
 
 
@@ -30,11 +30,13 @@ def measure(subject: Subject) -> Measured:
         "frcnn": lambda: detect(subject.twin),
     }
     turns = in_turns(sides, subject.rounds)
+    once = {side: counted(run) for side, run in sides.items()}
     facts = {
         "images": [list(image.shape) for image in images],
         "als": _facts(subject.als, images),
         "frcnn": _facts(subject.base, images),
-        "difference_to_naive": _difference(detect(subject.als), naive()),
+        "difference_to_naive": _difference(once["als"][0], once["naive"][0]),
+        "gflop": {side: operations for side, (_, operations) in once.items()},
     }
     return Measured(
         {

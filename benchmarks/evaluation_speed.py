@@ -49,8 +49,9 @@ def coco_sides(count: int) -> dict:
     ]
 
     def alone() -> None:
+        fresh = [row.copy() for row in results]  # loadRes adds to each, and finds it there again
         with contextlib.redirect_stdout(io.StringIO()):
-            evaluator = COCOeval(coco_gt, coco_gt.loadRes(results), iouType="bbox")
+            evaluator = COCOeval(coco_gt, coco_gt.loadRes(fresh), iouType="bbox")
             evaluator.evaluate()
             evaluator.accumulate()
             evaluator.summarize()

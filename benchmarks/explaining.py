@@ -51,6 +51,7 @@ def measure(subject: Subject) -> Measured:
     facts = {
         "photo": list(photo.shape),
         "detections": len(analysis.prediction.scores),
+        "seconds_of_a_detections_steps": analysis.prediction.seconds,
         "peer": "pytorch-grad-cam" if peer else "grad-cam is not installed, or nothing was found",
     }
     return Measured(

@@ -5,7 +5,6 @@
 Of the checkpoint that ships, at its own size. Needs the packages of the extra `export`.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 import torch
 
 from als.export import FORMATS, export, photographs, runner
-from als.records import machine, revision, write_json
-from benchmarks.goals import described, machine_name
+from benchmarks.command import circumstances, options, write
+from benchmarks.goals import described
 from benchmarks.pairs import in_turns
 from benchmarks.subjects import Setting, build_side
 
@@ -51,13 +50,11 @@ def measure(formats: list[str], setting: Setting) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     """Export, measure, print and write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__.splitlines()[0])
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
-    parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder")
-    parser.add_argument("--quick", action="store_true", help="tiny, only to see that it runs")
     given = parser.parse_args(arguments)
-    record = measure(given.formats, Setting(quick=given.quick))
-    record |= {"quick": given.quick, "machine": machine(), "revision": revision()}
+    setting = Setting(quick=given.quick)
+    record = measure(given.formats, setting) | circumstances(setting)
     print(described(record["machine"], "cpu"))
     for format, facts in record["files"].items():
         print(
@@ -66,9 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
             f"{facts['largest_difference']:.1g}, {facts['megabytes']:.1f} MB, exported in "
             f"{facts['export_seconds']:.0f} s"
         )
-    path = given.out / f"export-{machine_name('cpu')}.json"
-    write_json(path, record)
-    print(path)
+    write(record, given.out, "export-")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Times t of sizes n are fitted as t = c n^p. A fixed cost hides in a small p, so 
 the two largest sizes is given too, and that is the one that is held against `most`.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ from als.evaluation.voc import voc_ap
 from als.explain import grad_cams
 from als.model import Detector
 from als.predictor import Predictor
-from als.records import machine, revision, write_json
+from benchmarks.command import circumstances, options_on_devices, write
 from benchmarks.evaluation_speed import CLASSES, made_up
 from benchmarks.explaining import best_targets
-from benchmarks.goals import described, machine_name
+from benchmarks.goals import described
 from benchmarks.pairs import seconds_of
 from benchmarks.subjects import Setting, as_tensor, build_side, photographs
 
@@ -150,14 +149,9 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure every curve, print the exponents, write record and figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder")
-    parser.add_argument("--quick", action="store_true", help="tiny, only to see that it runs")
-    given = parser.parse_args(arguments)
+    given = options_on_devices(__doc__.splitlines()[0]).parse_args(arguments)
     setting = Setting(given.device, given.quick)
-    record: dict[str, Any] = {"curves": {}, "device": given.device, "quick": given.quick}
-    record |= {"machine": machine(), "revision": revision()}
+    record: dict[str, Any] = {"curves": {}} | circumstances(setting)
     for curve in curves(build_side("compact", "als", setting), setting):
         grown = record["curves"][curve.name] = grow(curve, setting.few(ROUNDS))
         print(
@@ -166,13 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
             + ("within" if grown["within"] else "over"),
             flush=True,
         )
-    path = given.out / f"growth-{machine_name(given.device)}.json"
-    write_json(path, record)
-    picture = path.with_suffix(".png")
-    aside = picture.with_name(picture.name + ".part")
-    draw(record, aside)
-    aside.replace(picture)
-    print(f"{path}, {picture}")
+    write(record, given.out, "growth-", draw)
 
 
 if __name__ == "__main__":

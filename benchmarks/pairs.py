@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,16 @@ def in_turns(sides: dict[str, Callable[[], Any]], rounds: int) -> Turns:
         for name in order:
             times[name].append(seconds_of(sides[name]))
     return Turns(times)
+
+
+def counted(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What one call gives, and its 1e9 floating point operations in convolutions and products.
+
+    They say what a ratio would be on a machine that is held up by nothing else.
+    """
+    with FlopCounterMode(display=False) as counter:
+        result = run()
+    return result, counter.get_total_flops() / 1e9
 
 
 def seconds_of(run: Callable[[], Any]) -> float:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import goals, growth
+from benchmarks import export_speed, goals, growth
 from benchmarks.__main__ import main
-from benchmarks.goals import RATIOS, Goal, name_of
+from benchmarks.goals import MAIN, RATIOS, Goal, name_of
 from benchmarks.pairs import Turns, in_turns
 from benchmarks.subjects import SHARE, Setting, build, build_side
 
@@ -29,9 +29,12 @@ def test_every_figure_is_measured(bench):
     record, suffixes, printed = bench
     not_needed = {name for name in RATIOS if "peer" in name}  # where grad-cam is not installed
     not_needed.add("memory_vs_frcnn_resnet50")  # two more processes are not for a test
-    assert RATIOS.keys() - not_needed <= record["ratios"].keys() <= RATIOS.keys()
-    assert all(np.isfinite(value) and value > 0 for value in record["ratios"].values())
-    for name, value in record["ratios"].items():
+    measured = record["ratios"] | record["more_ratios"]
+    assert RATIOS.keys() - not_needed <= measured.keys() <= RATIOS.keys()
+    assert set(MAIN) - not_needed <= record["ratios"].keys() <= set(MAIN)
+    assert not record["ratios"].keys() & record["more_ratios"].keys()
+    assert all(np.isfinite(value) and value > 0 for value in measured.values())
+    for name, value in measured.items():
         low, high = record["spread"][name]
         assert low <= value <= high
     assert record["voc_eval_seconds"] > 0 and record["quick"] is True
@@ -47,6 +50,7 @@ def test_the_two_ways_of_detecting_agree(bench):
         found = facts[f"detection {name}"]
         assert found["difference_to_naive"] < 1e-3
         assert found["als"]["proposals"] == found["frcnn"]["proposals"] == [20]
+        assert found["gflop"]["als"] < found["gflop"]["naive"]
     assert facts["detection resnet50"]["als"]["share_over_threshold"][0] == pytest.approx(
         SHARE, abs=0.051
     )
@@ -83,9 +87,11 @@ def test_a_name_without_a_model_is_the_one_with_the_goal():
 def test_the_table_judges_and_says_what_was_not_run():
     record = {
         "ratios": {"detection_vs_frcnn": 1.2, "gradcam_speedup_vs_peer": 4.0},
+        "more_ratios": {"predict_folder_speedup": 1.6},
         "spread": {
             "detection_vs_frcnn": [1.1, 1.3],
             "gradcam_speedup_vs_peer": [3, 5],
+            "predict_folder_speedup": [1.4, 1.7],
             "voc_eval_seconds": [1, 2],
         },
         "voc_eval_seconds": 1.5,
@@ -95,6 +101,7 @@ def test_the_table_judges_and_says_what_was_not_run():
         rows["detection_vs_frcnn"].endswith("met") and "1.10 to 1.30" in rows["detection_vs_frcnn"]
     )
     assert rows["gradcam_speedup_vs_peer"].endswith("missed")
+    assert rows["predict_folder_speedup"].endswith("met")
     assert rows["training_vs_frcnn"].endswith("not run")
     assert rows["voc_eval_seconds"].endswith("met")
 
@@ -128,6 +135,20 @@ def test_growth_writes_every_curve(tmp_path, capsys):
     told = capsys.readouterr().out
     for name, grown in curves.items():
         assert len(grown["seconds"]) == len(grown["sizes"]) == 3 and name in told
+
+
+@pytest.mark.parametrize("format", ["torchscript", "onnx"])
+def test_an_exported_file_is_checked_and_timed(format, tmp_path, capsys):
+    if format == "onnx":
+        for package in ("onnx", "onnxruntime", "onnxscript"):
+            pytest.importorskip(package, reason=f"needs the package {package} (als[export])")
+    export_speed.main(["--quick", "--formats", format, "--out", str(tmp_path)])
+    (path,) = tmp_path.glob("export-*.json")
+    record = json.loads(path.read_text())
+    assert set(record["seconds_a_detection"]) == {"eager", format}
+    facts = record["files"][format]
+    assert 0 <= facts["largest_difference"] <= 1e-3 and facts["vs_eager"] > 0
+    assert f"{format} " in capsys.readouterr().out
 
 
 def test_growth_changes_what_it_says():

@@ -1,5 +1,8 @@
 """The exported files find what the detector finds; each format is loaded back from its file."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from tiny import lively_detector
@@ -8,10 +11,13 @@ from torchvision.transforms.functional import resize
 from als.cli import main
 from als.errors import InputError
 from als.export import FORMATS, OUTPUTS, WholeDetector, check, export, photographs, runner
+from als.images import as_rgb
 from als.model import save_checkpoint
 from als.model.grid import map_to_image
+from als.predictor import load
 
 SIZE = (70, 100)  # resized to 64 x 91, in a batch of 64 x 96
+ANIMALS = Path(__file__).parents[2] / "shared" / "data" / "voc-animals" / "VOC2012" / "JPEGImages"
 LIGHT = {"backbone": "resnet18", "fold_batch_norm": True}  # few steps to export
 
 
@@ -84,6 +90,25 @@ def test_a_file_finds_what_the_detector_finds(exported, detector):
     assert min(counts) < 2 < max(counts), "a graph with a fixed number of detections would pass"
     assert 0 <= difference < 1e-3
     assert [file.name for file in path.parent.iterdir()] == ["model.bin"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_shipped_detector_is_itself_on_photographs_that_export_does_not_check(format, tmp_path):
+    needs(format)
+    if not ANIMALS.is_dir():
+        pytest.skip("needs the photographs in ../shared/data/voc-animals, which are not here")
+    detector, size, found = load().detector, (192, 256), 0
+    export(detector, tmp_path / "shipped", format, size)
+    run = runner(tmp_path / "shipped", format)
+    for path in sorted(ANIMALS.glob("*.jpg"))[::500]:
+        pixels = np.array(as_rgb(path).resize((size[1], size[0])), np.float32) / 255
+        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        expected = eager(detector, image)
+        for ours, theirs in zip(run(image), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
+        found += len(expected[0])
+    assert found > 5
 
 
 @torch.no_grad()

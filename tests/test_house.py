@@ -30,6 +30,8 @@ def test_conda_installs_what_pip_installs():
     *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert conda == [f"python{project['requires-python']}", "pip"]
     assert pip["pip"] == [*project["dependencies"], "--editable ."]
+    extras = project["optional-dependencies"]
+    assert set(extras["export"]) < set(extras["test"]), "the tests of ONNX would skip"
 
 
 def test_commands_of_the_readme_exist():

@@ -130,17 +130,31 @@ def _results(
     image_ids: Sequence[int | str],
     categories: list[int],
 ) -> COCO:
+    """Detections as a data set, as `COCO.loadRes` makes it, without the outlines that it draws of
+    each box; and finding nothing, on which it fails, is a result too."""
     boxes, labels, scores, index = flatten(detections, "scores", len(categories))
-    results = [
-        {"image_id": image_ids[i], "category_id": categories[k - 1], "bbox": box, "score": score}
-        for i, k, box, score in zip(
-            index.tolist(), labels.tolist(), _xywh(boxes).tolist(), scores.tolist(), strict=True
-        )
+    boxes = _xywh(boxes)
+    rows = zip(
+        index.tolist(),
+        labels.tolist(),
+        boxes.tolist(),
+        boxes[:, 2:].prod(axis=1).tolist(),
+        scores.tolist(),
+        strict=True,
+    )
+    annotations = [
+        {
+            "id": n,  # from 1, as in `_annotations`
+            "image_id": image_ids[i],
+            "category_id": categories[k - 1],
+            "bbox": box,
+            "area": area,
+            "score": score,
+            "iscrowd": 0,
+        }
+        for n, (i, k, box, area, score) in enumerate(rows, start=1)
     ]
-    if not results:  # loadRes fails on an empty list, yet finding nothing is a result: AP 0.
-        return _indexed(coco_gt.dataset["images"], coco_gt.dataset["categories"], [])
-    with _quiet():
-        return coco_gt.loadRes(results)
+    return _indexed(coco_gt.dataset["images"], coco_gt.dataset["categories"], annotations)
 
 
 def _indexed(images: list[dict], categories: list[dict], annotations: list[dict]) -> COCO:

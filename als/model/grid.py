@@ -1,6 +1,9 @@
 """Between the conv4 grid, where maps are made, and the pixels of an image."""
 
+import math
+
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,13 +23,28 @@ def map_to_image(grid: Tensor | None, encoding: Encoding, index: int = 0) -> np.
 
 def grids_to_image(grids: Tensor, encoding: Encoding, index: int = 0) -> np.ndarray:
     """Several maps [K, 1, h, w] of image `index` -> float32 [K, H, W], as `map_to_image`."""
-    padded = tuple(encoding.images.tensors.shape[-2:])
-    height, width = encoding.images.image_sizes[index]
-    fine = F.interpolate(grids.detach().float(), padded, mode="bilinear", align_corners=False)
-    fine = fine[..., :height, :width]
-    original = encoding.original_sizes[index]
-    resized = F.interpolate(fine, original, mode="bilinear", align_corners=False)
-    return resized[:, 0].cpu().numpy()
+    size = encoding.original_sizes[index]
+    return enlarge(grids.detach().float(), encoding, size, index).cpu().numpy()
+
+
+def enlarge(grids: Tensor, encoding: Encoding, size: tuple[int, int], index: int = 0) -> Tensor:
+    """Maps [K, 1, h, w] of image `index` -> [K, H, W], `size` being the original (H, W).
+
+    Bilinear to the padded image, cut to the image, bilinear to its original size. All three act on
+    rows and columns apart, so they are two matrix products, which take less time for large images.
+    """
+    padded = encoding.images.tensors.shape[-2:]
+    kept = encoding.images.image_sizes[index]
+    lengths = zip((2, 3), padded, kept, size, strict=True)
+    rows, columns = (_shares(grids, *of_side) for of_side in lengths)
+    return rows @ (grids[:, 0] @ columns.T)
+
+
+def _shares(grids: Tensor, side: int, padded: int, kept: int, size: int) -> Tensor:
+    """[size, cells]: what each cell along a side (2 or 3) of `grids` gives to each pixel."""
+    cells = torch.eye(grids.shape[side], dtype=grids.dtype, device=grids.device)[None]
+    fine = F.interpolate(cells, padded, mode="linear", align_corners=False)[..., :kept]
+    return F.interpolate(fine, size, mode="linear", align_corners=False)[0].T
 
 
 def image_to_map(pixels: Tensor, detector: Detector, like: Tensor) -> Tensor:
@@ -40,3 +58,15 @@ def image_to_map(pixels: Tensor, detector: Detector, like: Tensor) -> Tensor:
         resized[None], (0, padded[1] - resized.shape[-1], 0, padded[0] - resized.shape[-2])
     )
     return F.adaptive_avg_pool2d(full, tuple(like.shape[-2:]))
+
+
+def stretch_thin(pixels: Tensor, max_size: int) -> Tensor:
+    """[C, H, W], stretched where the shorter side would shrink below one cell of the grid.
+
+    A photo of 1 x 5000 pixels, resized to `max_size`, would have no height at all.
+    """
+    height, width = pixels.shape[-2:]
+    least = math.ceil(max(height, width) * STRIDE / max_size)
+    if min(height, width) >= least:
+        return pixels
+    return F.interpolate(pixels[None], (max(height, least), max(width, least)))[0]

@@ -15,6 +15,7 @@ from torchvision.ops import RoIAlign, RoIPool
 
 from als.config import ModelConfig
 from als.model.backbone import STRIDE, Backbone
+from als.model.roi_features import begins_on_channels, conv5_of_rois
 
 SMOOTH_L1_BETA = 1 / 9  # torchvision's and Faster R-CNN's
 
@@ -63,13 +64,19 @@ class SeparatedRoIHeads(RoIHeads):
 
     def classify(self, f_cls: Tensor, rois: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Object part area-aware feature -> class logits [R, C + 1] and their vectors [R, D]."""
-        vectors = self.conv5_cls(self.pool(f_cls, rois))
+        vectors = self._vectors(self.conv5_cls, f_cls, rois)
         return self.cls_score(vectors), vectors
 
     def localize(self, f_loc: Tensor, rois: list[Tensor]) -> Tensor:
         """Object area-aware feature -> box deltas [R, 4 (C + 1)]."""
         conv5 = self.conv5_cls if self.conv5_loc is None else self.conv5_loc
-        return self.bbox_pred(conv5(self.pool(f_loc, rois)))
+        return self.bbox_pred(self._vectors(conv5, f_loc, rois))
+
+    def _vectors(self, conv5: nn.Sequential, feature: Tensor, rois: list[Tensor]) -> Tensor:
+        """RoIs of a feature through conv5 [R, D]. Training keeps conv5 whole, to be compiled."""
+        if not self.training and begins_on_channels(self.pool, conv5):
+            return conv5_of_rois(self.pool, conv5, feature, rois)
+        return conv5(self.pool(feature, rois))
 
     def losses(
         self,

@@ -19,6 +19,17 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.perf_counter() - started
 
 
+@contextmanager
+def at_threshold(detector: AnyDetector, value: float | None) -> Iterator[None]:
+    """Set the detector's score threshold for the block, and put it back also after an error."""
+    before = detector.score_threshold
+    detector.score_threshold = before if value is None else value
+    try:
+        yield
+    finally:
+        detector.score_threshold = before
+
+
 def detect_in_steps(
     detector: AnyDetector, encoding: Any, seconds: dict[str, float]
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
