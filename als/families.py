@@ -59,6 +59,15 @@ def check_family(config: "ModelConfig") -> None:
         )
 
 
+def least_batch(config: "ModelConfig") -> int:
+    """Images that a training step needs at least.
+
+    The last map of SSDLite is a single cell, and its batch normalisation trains: of one image it
+    would take the statistics of one value.
+    """
+    return 2 if (config.family, config.backbone) == ("ssd", "mobilenet_v2") else 1
+
+
 def _check_vgg16(config: "ModelConfig") -> None:
     if config.fold_batch_norm:
         raise InputError("vgg16 has no batch normalisation; leave fold_batch_norm out.")

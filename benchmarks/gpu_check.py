@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu_check [--out results/gpu_check.json] [--skip equal|train|speed ...]
 
-1. equal: features, losses, gradients and detections of every variant against the CPU, in float64.
+1. equal: detections, losses and gradients of every variant against the CPU, in float64.
 2. train: a few epochs on drawn images, in fp32 and (on a GPU) in bf16.
 3. speed: images a second, peak memory and share of the GPU's peak: ResNet-50 and ResNet-101 at
    600 and 800 pixels and the compact model, in training and inference, against Faster R-CNN C4 of
@@ -25,9 +25,11 @@ from pathlib import Path
 
 import torch
 import yaml
+from torch import nn
 
 from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES, write_toy
+from als.families import UNREAD
 from als.records import machine, revision, write_json
 from als.training.run import compile_convolutions, train
 from benchmarks import speed
@@ -50,7 +52,10 @@ VARIANTS = {
     "RoIPool": {"pool": "max"},
     "folded BN": {"fold_batch_norm": True},
     "ResNet-18": {"backbone": "resnet18"},
-    "R-FCN": {"family": "rfcn", **PLAIN},
+    "Faster R-CNN, VGG16": {"backbone": "vgg16", **PLAIN},
+    "R-FCN": {"family": "rfcn", "pool_size": 3, **PLAIN},
+    "SSDLite": {"family": "ssd", "min_size": 96, "max_size": 96, **PLAIN},
+    "SSD300": {"family": "ssd", "backbone": "vgg16", "min_size": 300, "max_size": 300, **PLAIN},
 }
 SMALL = {
     "classes": CLASSES[:3],
@@ -70,13 +75,19 @@ SMALL = {
 NARROW = {"attention_width": 16, "pool_size": 7}
 
 
+def network_of(changes: dict) -> ModelConfig:
+    """A small network with `changes`, without options that its family does not read."""
+    options = SMALL | NARROW | changes
+    unread = UNREAD[options.get("family", "als")]
+    return ModelConfig(**{name: value for name, value in options.items() if name not in unread})
+
+
 def check_equal(name: str, changes: dict, device: torch.device) -> dict:
     """Largest errors of a variant on `device` against the CPU, relative to the largest value."""
-    options = SMALL | ({"pool_size": 3} if "family" in changes else NARROW) | changes
     torch.manual_seed(0)
     images, targets = speed.random_batch(2, 64, 3, "cpu")
     images = [image.double() for image in images]
-    here = speed.settled_detector(ModelConfig(**options), images)
+    here = speed.settled_detector(network_of(changes), images)
     outcomes = []
     for detector, place in ((here, torch.device("cpu")), (deepcopy(here).to(device), device)):
         moved = [{k: v.to(place) for k, v in target.items()} for target in targets]
@@ -90,7 +101,11 @@ def _outcome(detector, images, targets) -> dict[str, torch.Tensor]:
     """Detections, losses and gradients, each flat on the CPU."""
     with torch.no_grad():
         found = detector.eval()(images)
-    losses = detector.train().losses(detector.encode(images), targets)
+    detector.train()
+    for layer in detector.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.eval()  # devices draw differently
+    losses = detector.losses(detector.encode(images), targets)
     detector.total_loss(losses).backward()
     values = {f"detected {k}": torch.cat([one[k] for one in found]) for k in found[0]}
     values |= losses

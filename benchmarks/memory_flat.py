@@ -62,20 +62,23 @@ def measure(folder: Path, epochs: int) -> dict:
     memory = ReadMemory()
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     train(config, callbacks=[memory], **quiet)
-    total = np.array([epoch["training"] + epoch["workers"] for epoch in memory.epochs])
-    late = np.arange(epochs // 2, epochs)
-    slope = float(np.polyfit(late, total[late], 1)[0]) if len(late) > 1 else 0.0
-    growth = slope * epochs / float(total[late].mean())
     return {
         "epochs": epochs,
-        "flat": growth < GROWTH,
-        "growth": growth,
-        "megabytes_an_epoch": slope,
+        **judge([epoch["training"] + epoch["workers"] for epoch in memory.epochs]),
         "megabytes": memory.epochs,
         "sizes": SIZES,
         "revision": revision(),
         "machine": machine(),
     }
+
+
+def judge(megabytes: list[float]) -> dict[str, float | bool]:
+    """Whether the memory of a run, epoch by epoch, is flat, and by how much it grows."""
+    epochs, total = len(megabytes), np.array(megabytes)
+    late = np.arange(epochs // 2, epochs)
+    slope = float(np.polyfit(late, total[late], 1)[0]) if len(late) > 1 else 0.0
+    growth = slope * epochs / float(total[late].mean())
+    return {"flat": growth < GROWTH, "growth": growth, "megabytes_an_epoch": slope}
 
 
 def plot(record: dict, path: Path) -> None:

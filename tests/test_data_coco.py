@@ -157,6 +157,7 @@ def test_images_may_lie_below_images_and_a_mask_survives_pickling(tmp_path):
         ({"bbox": [50, 10, 30, 5]}, "annotation 5 lies outside the image of 60x40"),
         ({"segmentation": [[1, 2, 3, 4]]}, "annotations of image 1 are broken .*three points"),
         ({"segmentation": {"size": [9, 9], "counts": [81]}}, "RLE of size"),
+        ({"segmentation": {"size": [40, 60], "counts": [99, 1]}}, "RLE of 100 pixels, not 40 x 60"),
     ],
 )
 def test_a_broken_object_costs_its_image_only(tmp_path, wrong, says):

@@ -108,11 +108,14 @@ def test_nothing_is_left_behind_when_a_file_is_broken(toy_root, tmp_path):
         to_coco(broken, ["train"], tmp_path / "out")
     xml = broken / "Annotations" / "toy_000000.xml"
     xml.write_text(xml.read_text().replace("circle", "hexagon"))
-    with pytest.raises(InputError, match=r"toy_000000\.xml: class 'hexagon' is not among"):
+    with pytest.raises(InputError, match=r"toy_000000\.xml: class 'hexagon' is not known"):
         to_coco(broken, ["train"], tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["VOC2012"]
     with pytest.raises(InputError, match="is not empty"):
         to_coco(toy_root / "VOC2012", ["train"], broken)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file: cannot be read or written"):
+        to_coco(toy_root / "VOC2012", ["train"], tmp_path / "file" / "out")
 
 
 def test_no_object_pixel_of_real_masks_becomes_background(shared_voc, tmp_path):

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import io
 import re
+import resource
 import tarfile
 import threading
 import zipfile
@@ -237,6 +238,24 @@ def test_a_file_that_the_server_lacks_and_a_small_disk_are_told(server, tmp_path
     with pytest.raises(InputError, match=r"'huge' needs 1000000000\.0 GB here but .* are free"):
         prepare("huge", tmp_path, sets, silent)
     assert len(server.requests) == asked == 1
+
+
+def test_a_disk_that_fills_up_is_told_and_the_download_goes_on_later(server, toy_root, tmp_path):
+    content = zip_of(toy_root / "VOC2012", "VOC")
+    sets = {"voc": (Part("VOC", "VOC", (server.archive("voc.zip", content),)),)}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written \(File too large\); make room"):
+            prepare("voc", tmp_path, sets, silent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(server.requests) == 1, "it does not ask again and again"
+    assert len(prepare("voc", tmp_path, sets, silent)) == 0
+    assert server.requests[1][1] > 0, "what had come is not downloaded again"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file: cannot be written"):
+        prepare("voc", tmp_path / "file", sets, silent)
 
 
 def test_the_table_is_the_papers_data_with_torchvisions_checksums():

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from tiny import thin_vgg16
+from torchvision import models
 
-from als.config import ModelConfig
+from als.families import Family
 from als.model import build_detector
 from benchmarks import gpu_check, speed
 from benchmarks.gpu_peaks import peak_tflops
@@ -70,9 +73,19 @@ def test_every_case_of_a_whole_check_builds():
         "compact",
     }
     for changes in gpu_check.VARIANTS.values():
-        options = gpu_check.SMALL | ({} if "family" in changes else gpu_check.NARROW)
         with torch.device("meta"):
-            build_detector(ModelConfig(**(options | changes)))
+            build_detector(gpu_check.network_of(changes))
+    families = {gpu_check.network_of(changes).family for changes in gpu_check.VARIANTS.values()}
+    assert families == set(get_args(Family)), "every family is checked"
+
+
+@pytest.mark.parametrize("name", ["Faster R-CNN, VGG16", "SSDLite"])
+def test_the_rows_beside_are_checked_too(name, monkeypatch):
+    """The CPU agrees with itself: nothing is drawn that a device would draw anew."""
+    monkeypatch.setattr(models, "vgg16", thin_vgg16)
+    row = gpu_check.check_equal(name, gpu_check.VARIANTS[name], torch.device("cpu"))
+    assert row["equal"] and max(row["errors"].values()) < 1e-12
+    assert {"loss_cls", "gradients", "detected boxes"} <= row["errors"].keys()
 
 
 def test_flops_are_counted_by_hand():
@@ -87,11 +100,16 @@ def test_flops_are_counted_by_hand():
         ("NVIDIA A100-SXM4-80GB", 312.0),
         ("NVIDIA H100 80GB HBM3", 989.5),
         ("NVIDIA H100 PCIe", 756.5),
+        ("NVIDIA H100 NVL", 835.5),
         ("NVIDIA H200", 989.5),
+        ("NVIDIA H200 NVL", 835.5),
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", None),
         ("NVIDIA L4", 121.0),
         ("NVIDIA L40S", None),
         ("Tesla T4", None),
         ("NVIDIA GeForce RTX 4090", 165.2),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
     ],
 )
 def test_peaks_by_the_names_that_gpus_give(name, bf16, monkeypatch):

@@ -14,14 +14,8 @@ from als.evaluation.saved import load_detections
 from als.records import read_json
 from als.report.measured import frame
 from als.report.tables import steps
-from als.reproduce.configs import (
-    comparable,
-    config_file,
-    hours_in_header,
-    read_config,
-    stage_config,
-)
-from als.reproduce.definitions import ABLATION, COMPACT, FULL, TABLES
+from als.reproduce.configs import comparable, stage_config
+from als.reproduce.definitions import ABLATION, COMPACT, TABLES
 from als.reproduce.plan import describe, evaluations_of, make_plan
 from als.reproduce.run import reproduce
 from als.reproduce.settings import Settings
@@ -268,10 +262,3 @@ def test_rows_can_be_chosen(tmp_path):
     # Table 1 has MR-CNN as the paper's figure only.
     with pytest.raises(InputError, match="'mr-cnn' is no row of table1; there are ssd300"):
         make_plan("table1", Settings("compact", tmp_path, rows=("mr-cnn",)))
-
-
-def test_hours_of_a_header_follow_the_epochs():
-    stage = FULL["rfcn"].stages[0]
-    own = read_config(config_file(stage))
-    twice = read_config(config_file(stage), {"epochs": 2 * own.epochs})
-    assert hours_in_header(stage, twice) == pytest.approx(2 * hours_in_header(stage, own))

@@ -40,27 +40,30 @@ def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
     - Void pixels, and object pixels that belong to no box, are kept as RLE in the image's entry
       "void", which COCO has not and other programs pass over.
 
-    Returns the number of images of each split. Raises InputError when `out` is not empty, and for
-    anything in the data set that is broken.
+    Returns the number of images of each split. Raises InputError when `out` is not empty or cannot
+    be written, and for anything in the data set that is broken.
     """
     folder, out = Path(folder), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: it exists and is not empty; name a new folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        counts = {split: _write_split(folder, split, aside) for split in splits}
-        aside.chmod(0o755)  # mkdtemp lets nobody else in
-        aside.replace(out)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as aside:
+            made = Path(aside, out.name)
+            made.mkdir()
+            counts = {split: _write_split(folder, split, made) for split in splits}
+            made.replace(out)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or out}: cannot be read or written ({error.strerror}); make room, or "
+            "name another folder."
+        ) from error
     return counts
 
 
 def _write_split(folder: Path, split: str, out: Path) -> int:
     classes = class_names(folder)
-    records = [record for record, _ in _complete(folder, split, classes)]
+    records = [record for record, _ in read_records(folder, split, classes, _stop)]
     files = sorted((folder / "Annotations").glob("*.xml"))
     ids = {path.stem: number for number, path in enumerate(files, start=1)}
     images, annotations = [], []
@@ -85,19 +88,9 @@ def _write_split(folder: Path, split: str, out: Path) -> int:
     return len(images)
 
 
-def _complete(folder: Path, split: str, classes: tuple[str, ...]):
-    """The records of a split; every broken file and every object of no known class stops it."""
-
-    def stop(problem: Problem) -> None:
-        raise problem
-
-    for record, names in read_records(folder, split, classes, stop):
-        if unknown := sorted(set(names) - set(classes)):
-            raise InputError(
-                f"{folder / 'Annotations' / record.image_id}.xml: class '{unknown[0]}' is not among"
-                " the data set's classes; name them all in classes.txt."
-            )
-        yield record, names
+def _stop(problem: Problem) -> None:
+    """Every broken file, and every object of no known class, ends a conversion."""
+    raise problem
 
 
 def _link(source: Path, target: Path) -> None:

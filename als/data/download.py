@@ -4,6 +4,7 @@ torchvision's own download starts anew after each break, which for the 19 GB of 
 that a slow line never ends.
 """
 
+import errno
 import hashlib
 import time
 import urllib.request
@@ -20,6 +21,7 @@ CHUNK = 1 << 18  # bytes read at once
 TIMEOUT = 60.0  # seconds without a byte
 PATIENCE = 3  # tries in a row that bring nothing, once something has come
 PAUSE = 5.0  # seconds before such a try
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
 class Unreachable(InputError):
@@ -54,7 +56,8 @@ def fetch(archive: Archive, folder: Path) -> Path:
     from there. A file of a wrong checksum is downloaded once more from its start.
 
     Raises Unreachable when the server cannot be reached or refuses, InputError when the checksum is
-    wrong a second time, or that of a file which was put there by hand.
+    wrong a second time, or that of a file which was put there by hand, OSError when `folder` cannot
+    be written.
     """
     path = folder / archive.name
     if path.is_file():
@@ -92,6 +95,8 @@ def _download(url: str, part: Path) -> None:
         try:
             return _continue(url, part)
         except (OSError, HTTPException) as error:
+            if getattr(error, "errno", None) in UNWRITABLE:  # the disk's, not the server's
+                raise
             code = error.code if isinstance(error, HTTPError) else None
             if code == 416 and before:  # nothing lies beyond what is there; the checksum judges it
                 return None

@@ -53,8 +53,8 @@ class Instances:
 def pack(segmentation: list | dict, size: tuple[int, int]) -> bytes:
     """COCO's polygons ([[x, y, x, y, ...], ...], pixels) or RLE as compressed runs.
 
-    size: (height, width) of the image. Raises ValueError when an RLE has another size, and what
-    pycocotools raises for a segmentation that is none.
+    size: (height, width) of the image. Raises ValueError when an RLE has another size or does not
+    fill it, and what pycocotools raises for a segmentation that is none.
     """
     height, width = size
     if isinstance(segmentation, dict):
@@ -62,6 +62,9 @@ def pack(segmentation: list | dict, size: tuple[int, int]) -> bytes:
             raise ValueError(f"an RLE of size {segmentation['size']}, not {[height, width]}")
         counts = segmentation["counts"]
         if isinstance(counts, list):
+            if min(counts) < 0 or sum(counts) != height * width:
+                # pycocotools would fill what is lacking with whatever lies in memory.
+                raise ValueError(f"an RLE of {sum(counts)} pixels, not {height} x {width}")
             return _coco_mask().frPyObjects(segmentation, height, width)["counts"]
         return counts.encode() if isinstance(counts, str) else counts
     if not all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation):

@@ -1,5 +1,6 @@
 """Downloads the paper's data sets and unpacks them where `als.data.voc.load_records` looks."""
 
+import gzip
 import shutil
 import tarfile
 import tempfile
@@ -113,8 +114,8 @@ def prepare(
     name: a key of `sets`. tell: called with each sentence about what is done.
 
     Returns the table of `als.data.check.check_folder`. Raises InputError when the disk is too
-    small, when a server cannot be reached (it says what to download by hand and where to put it),
-    when a checksum is wrong, and when another data set must be prepared first.
+    small or cannot be written, when a server cannot be reached (it says what to download by hand
+    and where to put it), when a checksum is wrong, and when another data set must come first.
     """
     if name not in sets:
         raise InputError(f"'{name}' is no data set that can be prepared; {', '.join(sets)} are.")
@@ -123,16 +124,26 @@ def prepare(
     for part in lacking:
         if part.needs and not (root / part.needs).is_dir():
             raise InputError(f"{root / part.needs}: '{name}' belongs in it; prepare that first.")
-    _check_disk(name, root, lacking, tell)
-    for part in lacking:
-        _unpack(part, [_fetch(a, root, lacking) for a in part.archives], root)
-        tell(f"{root / part.target}: unpacked")
-    if lacking:
-        tell(f"{root / ARCHIVES}: no longer needed, may be deleted")
+    try:
+        _bring(name, root, lacking, tell)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or root}: cannot be written ({error.strerror}); make room or choose "
+            "another folder, and give the command again."
+        ) from error
     folders = dict.fromkeys(part.target.partition("/")[0] for part in parts)
     return pd.concat(
         [check_folder(root / folder, tell=tell) for folder in folders], ignore_index=True
     )
+
+
+def _bring(name: str, root: Path, parts: list[Part], tell: Callable[[str], None]) -> None:
+    _check_disk(name, root, parts, tell)
+    for part in parts:
+        _unpack(part, [_fetch(a, root, parts) for a in part.archives], root)
+        tell(f"{root / part.target}: unpacked")
+    if parts:
+        tell(f"{root / ARCHIVES}: no longer needed, may be deleted")
 
 
 def _check_disk(name: str, root: Path, parts: Iterable[Part], tell: Callable[[str], None]) -> None:
@@ -194,7 +205,7 @@ def _extract(path: Path, part: Part, out: Path) -> None:
             with tarfile.open(path) as file:
                 kept = (member for member in file if is_kept(member.name))
                 file.extractall(out, kept, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise InputError(
             f"{path}: it cannot be unpacked ({error}); remove it and give the command again."
         ) from error

@@ -91,18 +91,33 @@ def comparable(config: TrainConfig) -> dict[str, Any]:
 def saved_config(path: Path) -> dict[str, Any] | None:
     """`comparable` of a run's config.json, options younger than it at their defaults.
 
-    None where the file is missing or from a version that cannot be read any more.
+    The batch is that of all processes together. None where the file is missing or from a version
+    that cannot be read any more.
     """
     try:
-        return comparable(_from_dict(read_json(path)))
+        values = read_json(path)
+        config = comparable(_from_dict(values))
+        config["data"]["batch_size"] *= _batches_a_step(values.get("trainer", {}))
     except (InputError, TypeError, KeyError, ValueError):
         return None
+    return config
+
+
+def _batches_a_step(trainer: Mapping[str, Any]) -> int:
+    """How many batches of `data.batch_size` made a step, by the arguments of lightning's Trainer.
+
+    Devices that are not counted there ("auto", -1) count as one.
+    """
+    devices = trainer.get("devices", 1)
+    count = len(devices) if isinstance(devices, list) else devices
+    count = int(count) if str(count).isdigit() else 1
+    return count * trainer.get("num_nodes", 1) * trainer.get("accumulate_grad_batches", 1)
 
 
 def _from_dict(values: Mapping[str, Any]) -> TrainConfig:
     parts = {"model": ModelConfig, "data": DataConfig, "optimizer": OptimizerConfig}
     made = {name: kind(**values[name]) for name, kind in parts.items()}
-    # How lightning's trainer was started (devices, precision) is no part of the network.
+    # Of how lightning's trainer was started only `_batches_a_step` matters to the network.
     others = {name: value for name, value in values.items() if name != "trainer"}
     return TrainConfig(**{**others, **made})
 

@@ -50,6 +50,7 @@ class LogFigures(L.Callback):
     def _log(self, trainer: L.Trainer, figures: dict[str, float]) -> None:
         for logger in trainer.loggers:
             logger.log_metrics(figures, self.step - 1)
+            logger.save()  # TensorBoard's writer keeps two minutes of them in memory
         if trainer.is_global_zero:
             row = {"step": self.step - 1, "epoch": trainer.current_epoch, **figures}
             self.rows.append({name: str(value) for name, value in row.items()})

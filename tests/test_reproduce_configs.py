@@ -1,0 +1,64 @@
+"""What of a config makes another network, and what its comment says of time."""
+
+import re
+from dataclasses import asdict, replace
+
+import pytest
+
+from als.records import write_json
+from als.reproduce.configs import (
+    CONFIGS,
+    comparable,
+    config_file,
+    differences,
+    hours_in_header,
+    read_config,
+    saved_config,
+)
+from als.reproduce.definitions import FULL
+from benchmarks.training_cost import IMAGES
+
+RATE = 10.2e12  # operations a second, which `benchmarks.training_cost` finds for a V100
+
+
+@pytest.mark.parametrize(
+    ("trainer", "batches"),
+    [
+        ({}, 1),
+        ({"devices": 4, "num_nodes": 2}, 8),
+        ({"devices": [0, 2], "accumulate_grad_batches": 3}, 6),
+        ({"devices": "4", "precision": "bf16-mixed"}, 4),
+        ({"devices": "auto"}, 1),
+    ],
+)
+def test_a_training_on_several_devices_counts_by_its_whole_batch(tmp_path, trainer, batches):
+    config = read_config(CONFIGS / "paper" / "voc-ssd300.yaml")
+    part = replace(config, data=replace(config.data, batch_size=32 // batches))
+    write_json(tmp_path / "config.json", asdict(part) | {"trainer": trainer})
+    saved = saved_config(tmp_path / "config.json")
+    left = ["data.batch_size"] if 32 % batches else []  # 6 processes of 5 images are not 32
+    assert differences(saved, comparable(config)) == left
+
+
+def test_hours_of_a_header_follow_the_epochs():
+    stage = FULL["rfcn"].stages[0]
+    own = read_config(config_file(stage))
+    twice = read_config(config_file(stage), {"epochs": 2 * own.epochs})
+    assert hours_in_header(stage, twice) == pytest.approx(2 * hours_in_header(stage, own))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_the_hours_in_a_header_are_those_of_its_operations_and_epochs(path):
+    head = " ".join(re.findall(r"^# ?(.*)", path.read_text(), re.MULTILINE))
+    hours = float(re.search(r"([\d.]+) h of a V100", head)[1])
+    operations = 1e9 * float(re.search(r"([\d,]+) GFLOP an image", head)[1].replace(",", ""))
+    config = read_config(path)
+    # Where not all images of the splits are trained on, the header says how many are.
+    told = re.search(r"for (?:SBD's )?([\d,]{5,}) images", head)
+    if told:
+        images = int(told[1].replace(",", ""))
+    else:
+        images = sum(IMAGES[part.strip()] for part in config.data.train.split("+"))
+    assert hours == pytest.approx(config.epochs * images * operations / RATE / 3600, rel=0.04)
