@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from als.classes import CLASS_LISTS
 from als.errors import InputError
-from als.families import Backbone, Family, check_family
+from als.families import Backbone, Family, check_family, least_batch
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,7 @@ class DataConfig:
         max_size: longest side in pixels of a training image.
         jitter: photometric distortion (brightness, contrast, saturation, hue) in training.
         workers: processes that load images.
+        keep_decoded: each loading process keeps decoded images in memory, in the end all of them.
         skip_broken: leave broken files out, counted, instead of stopping at the first.
     """
 
@@ -155,6 +156,7 @@ class DataConfig:
     max_size: int = 1000
     jitter: bool = False
     workers: int = 2
+    keep_decoded: bool = False
     skip_broken: bool = False
 
     def __post_init__(self):
@@ -217,9 +219,8 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self):
-        if (self.model.family, self.model.backbone) == ("ssd", "mobilenet_v2"):
-            if self.data.batch_size < 2:  # its last map is a single cell
-                raise InputError(
-                    "data.batch_size: the batch normalisation of SSDLite's extra layers needs 2 "
-                    "images a step; raise it."
-                )
+        if self.data.batch_size < least_batch(self.model):
+            raise InputError(
+                "data.batch_size: the batch normalisation of SSDLite's extra layers needs 2 images "
+                "a step; raise it."
+            )

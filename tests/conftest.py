@@ -1,5 +1,6 @@
 """Data that several tests share."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,22 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "toy"
     write_toy(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 small toy images, 6 of them to train on in seconds. Read only."""
+    root = tmp_path_factory.mktemp("data") / "small"
+    write_toy(root, images=12, seed=3, size=(64, 80))
+    return root
+
+
+@pytest.fixture
+def no_warnings():
+    """Silence what lightning says of a training without progress bar, workers or GPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @pytest.fixture(scope="session")

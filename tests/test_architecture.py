@@ -125,6 +125,24 @@ def test_the_graph_has_no_cycle():
         visit(module, ())
 
 
+LOADS = {"torch.load", "weights.get_state_dict"}  # the second is torchvision's download
+
+
+def test_nothing_is_unpickled():
+    calls = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                given = [ast.unparse(keyword) for keyword in node.keywords]
+                calls.append((ast.unparse(node.func), given, f"{path.name}:{node.lineno}"))
+    loads = [call for call in calls if call[0] in LOADS]
+    assert {name for name, _, _ in loads} == LOADS
+    assert [place for _, given, place in loads if "weights_only=True" not in given] == []
+    assert [place for _, given, place in calls if "allow_pickle=True" in given] == []
+    words = ("pickle.load", "joblib.load", "load_state_dict_from_url")
+    assert [place for name, _, place in calls if any(word in name for word in words)] == []
+
+
 def test_the_graph_is_read_at_all():
     assert "als.model" in GRAPH["als.predictor"] and "als.data.masks" in GRAPH["als.data.voc"]
     assert "als.model.rpn" in GRAPH["als.model.detector"]

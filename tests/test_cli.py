@@ -55,6 +55,38 @@ def test_evaluate_writes_a_whole_record(trained, toy_root, tmp_path, capsys):
     assert "circle" in printed and "AP50_11point" in printed
 
 
+def test_evaluate_writes_its_record_also_when_no_place_is_named(
+    trained, toy_root, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    main(
+        ["evaluate", str(trained), "--data", "VOC2012:val", "--root", str(toy_root)]
+        + ["--workers", "0"]
+    )
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert {"metrics", "per_class", "config", "data", "revision", "machine", "seconds"} <= {*record}
+    assert record["seconds"]["images_per_second"] > 0 and len(record["data"]["fingerprint"]) == 16
+    assert "record.json" in capsys.readouterr().out
+
+
+def test_the_command_line_wins_over_the_file_and_the_run_keeps_the_outcome(toy_root, tmp_path):
+    file = tmp_path / "file.yaml"
+    file.write_text("epochs: 7\nseed: 3\nmodel: {rois_per_image: 5, pool_size: 2}\n")
+    first, again = tmp_path / "first", tmp_path / "again"
+    main(
+        ["train", str(file), f"--out={first}", f"--data.root={toy_root}", *TINY, "--epochs=1"]
+        + ["--trainer.accumulate_grad_batches=2", "--trainer.max_steps=1"]
+    )
+    saved = json.loads((first / "config.json").read_text())
+    assert (saved["epochs"], saved["seed"], saved["model"]["rois_per_image"]) == (1, 3, 8)
+    assert saved["trainer"]["accumulate_grad_batches"] == 2
+    # What the run kept is a config: it makes the same run again.
+    main(["train", str(first / "config.json"), f"--out={again}"])
+    assert json.loads((again / "config.json").read_text()) == saved | {"out": str(again)}
+    one, two = (load_checkpoint(x / "model.safetensors")[0].state_dict() for x in (first, again))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_predict_writes_picture_and_json(trained, toy_root, tmp_path):
     image = next((toy_root / "VOC2012" / "JPEGImages").glob("*.jpg"))
     main(
@@ -98,6 +130,7 @@ def test_data_check_names_a_broken_file(tmp_path, capsys):
         (["evaluate", "nowhere.safetensors", "--data", "VOC2012:test"], "nowhere.safetensors"),
         (["predict", "nowhere.safetensors", "a.jpg"], "nowhere.safetensors"),
         (["train", "--model.classes=[cat]", "--data.root=nowhere"], "nowhere"),
+        (["train", "--model.min_size=900", "--model.max_size=500"], "min_size 900"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(arguments, says, capsys, tmp_path, monkeypatch):
@@ -110,8 +143,51 @@ def test_bad_input_is_one_sentence_and_status_2(arguments, says, capsys, tmp_pat
     assert error.count("\n") == 1 and "Traceback" not in error
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_said(trained, toy_root, device, capsys):
+    image = next((toy_root / "VOC2012" / "JPEGImages").glob("*.jpg"))
+    data = ["--data", "VOC2012:val", "--root", str(toy_root)]
+    for arguments in (["predict", str(trained), str(image)], ["evaluate", str(trained), *data]):
+        with pytest.raises(SystemExit) as stop:
+            main([*arguments, "--device", device])
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert f"device '{device}' cannot be used here" in error and error.count("\n") == 1
+
+
+def test_a_trainer_that_cannot_be_had_is_said(toy_root, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(
+            ["train", f"--out={tmp_path / 'run'}", f"--data.root={toy_root}", *TINY]
+            + ["--trainer.accelerator=cpu", "--trainer.devices=0"]
+        )
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "als: trainer: " in error and "Traceback" not in error
+
+
 def test_a_misspelt_option_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", "--model.atention=true"])
     assert stop.value.code == 2
     assert "atention" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "run.yaml"),
+        ("model: [", "run.yaml"),
+        ("model: {atention: true}", "atention"),
+        ("epochs: many", "many"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_one_sentence(tmp_path, capsys, content, says):
+    path = tmp_path / "run.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        main(["train", str(path)])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("als: ") and says in error and error.count("\n") == 1

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from als.data.check import check_folder, readable
-from als.data.toy import TOY_CLASSES
-from als.data.voc import load_records
+from als.data.check import check_folder
 from als.errors import InputError
 
 
@@ -84,14 +82,3 @@ def test_an_empty_split_is_told_and_a_folder_of_another_kind_refused(toy, tmp_pa
     assert problems(toy) == {"extra.txt": "the split lists no image"}
     with pytest.raises(InputError, match="JPEGImages"):
         check_folder(tmp_path)
-
-
-def test_readable_leaves_out_what_would_stop_a_training(toy):
-    records = load_records("VOC2012:train", toy.parent, TOY_CLASSES)
-    image, mask = records[0].path, records[1].mask.path
-    image.write_bytes(image.read_bytes()[:3000])
-    mask.write_bytes(b"no mask")
-    found = []
-    kept = readable(records, TOY_CLASSES, found.append)
-    assert [record.image_id for record in kept] == [r.image_id for r in records[2:]]
-    assert [problem.file for problem in found] == [image, mask]

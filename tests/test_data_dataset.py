@@ -1,5 +1,7 @@
 """Samples: boxes and maps follow the image, and a seed fixes a sample."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +146,28 @@ def test_as_many_boxes_as_rows_do_not_touch_the_object_map(tmp_path):
     assert tidy["object_map"].shape == size
     _, mangled = v2.SanitizeBoundingBoxes()(image, target)
     assert mangled["object_map"].shape != size, "v2 is mended: TidyBoxes may go"
+
+
+def test_kept_images_give_the_same_samples_without_their_files(records, tmp_path):
+    """Also the second time round: no transform may change what is kept."""
+    copies = [replace(r, path=Path(shutil.copy(r.path, tmp_path))) for r in records[:3]]
+    transform = training_transforms([100, 120], 200, jitter=True, crop=True)
+    plain = DetectionDataset(copies, TOY_CLASSES, transform)
+    kept = DetectionDataset(copies, TOY_CLASSES, transform, keep_decoded=True)
+    items = [(index, seed) for seed in range(4) for index in range(3)]
+    expected = [plain[item] for item in items]
+    for index in range(3):
+        kept[index]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for item, (image, target) in zip(items, expected, strict=True):
+        again = kept[item]
+        assert torch.equal(image, again[0]) and target.keys() == again[1].keys()
+        assert torch.equal(target["boxes"], again[1]["boxes"])
+        if "object_map" in target:
+            assert torch.equal(target["object_map"], again[1]["object_map"])
+    with pytest.raises(InputError, match="no such image"):
+        plain[0]
 
 
 def test_a_seed_fixes_a_sample_and_leaves_the_random_state(records):

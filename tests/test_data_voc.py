@@ -104,6 +104,36 @@ def test_all_problems_are_found_in_one_pass_and_the_rest_is_loaded(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00\xff\xfe no XML",
+        b'<?xml version="1.0" encoding="none-such"?><annotation/>',
+        b"<annotation><size><width>a</width><height>80</height></size></annotation>",
+        b"<annotation><object><name>dog</name><bndbox/></object></annotation>",
+    ],
+)
+def test_whatever_is_wrong_with_an_xml_file_it_is_named(tmp_path, content):
+    add_image(tmp_path, "a", an_object())
+    xml = tmp_path / "VOC2007" / "Annotations" / "a.xml"
+    xml.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.xml: the XML cannot be read"):
+        load(tmp_path)
+
+
+def test_a_misspelt_class_does_not_become_background(tmp_path):
+    add_image(tmp_path, "a", an_object())
+    add_image(tmp_path, "b", an_object("dgo"), an_object("sofa"))
+    found: list[Problem] = []
+    assert [record.image_id for record in load(tmp_path, on_error=found.append)] == ["a"]
+    assert found[0].file.name == "b.xml" and "class 'dgo' is not known" in found[0].problem
+    (tmp_path / "VOC2007" / "classes.txt").write_text("dog\ndgo\nsofa\n")
+    assert [len(record.labels) for record in load(tmp_path)] == [1, 0]
+    (tmp_path / "VOC2007" / "classes.txt").write_text("sofa\n")
+    assert len(load(tmp_path, classes=("dog", "dgo"))) == 2, "what is to be detected is known"
+
+
 def test_without_a_size_in_the_xml_the_images_own_is_taken(tmp_path):
     add_image(tmp_path, "a")
     xml = tmp_path / "VOC2007" / "Annotations" / "a.xml"
@@ -174,6 +204,18 @@ def test_class_names_come_from_the_folder_or_are_vocs(toy_root, tmp_path):
     assert class_names(tmp_path) == VOC_CLASSES
     # VOC's masks count in this order: aeroplane is 1, dog 12, tvmonitor 20.
     assert len(VOC_CLASSES) == 20 and VOC_CLASSES[11] == "dog"
+
+
+def test_class_names_may_be_of_several_words(tmp_path):
+    add_image(tmp_path, "a", an_object("traffic light"), an_object("dog"))
+    listing = tmp_path / "VOC2007" / "classes.txt"
+    listing.write_text("\ufeffdog\r\n\r\n traffic light \r\n", encoding="utf-8")
+    assert class_names(tmp_path / "VOC2007") == ("dog", "traffic light")
+    (record,) = load(tmp_path, classes=("traffic light", "dog"))
+    assert record.labels.tolist() == [1, 2]
+    listing.write_bytes(b"caf\xe9\n")
+    with pytest.raises(InputError, match=r"classes\.txt: cannot be read .* UTF-8"):
+        load(tmp_path)
 
 
 def test_the_real_annotations(shared_voc):

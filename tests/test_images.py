@@ -98,9 +98,13 @@ def test_thin_images(shape):
     assert as_rgb(np.zeros(shape, np.uint8)).size == shape[::-1]
 
 
-def test_grey_and_bilevel():
+def test_grey_bilevel_and_palette(tmp_path):
     assert as_rgb(np.full((2, 2), 7, np.uint8)).getpixel((0, 0)) == (7, 7, 7)
     assert as_rgb(Image.new("1", (2, 2), 1)).getpixel((0, 0)) == (255, 255, 255)
+    palette = Image.new("P", (2, 1), 1)
+    palette.putpalette([1, 2, 3, 40, 50, 60])
+    palette.save(tmp_path / "a.png")
+    assert as_rgb(tmp_path / "a.png").getpixel((0, 0)) == (40, 50, 60)
 
 
 def test_the_callers_image_is_not_shared():

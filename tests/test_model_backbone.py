@@ -199,6 +199,40 @@ def test_weights_that_cannot_be_used(kind, tmp_path, classifier):
     assert "\n" not in message and message.endswith(".")
 
 
+class Payload:
+    """Unpickled it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_the_downloaded_weights_are_not_unpickled(tmp_path, monkeypatch, classifier):
+    """A file that lies where torch keeps its downloads is taken for one of them."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    weights = models.get_model_weights("mobilenet_v2").DEFAULT
+    file = tmp_path / "checkpoints" / Path(weights.url).name
+    file.parent.mkdir()
+    torch.save(classifier[0].state_dict() | {"extra": Payload(tmp_path / "executed")}, file)
+    with pytest.raises(InputError, match="ImageNet weights cannot be had") as caught:
+        build_backbone(tiny_config(weights="imagenet"))
+    assert not (tmp_path / "executed").exists() and "\n" not in str(caught.value)
+    torch.save(classifier[0].state_dict(), file)
+    backbone = build_backbone(tiny_config(weights="imagenet"))
+    first = classifier[0].features[0][0].weight
+    assert torch.equal(backbone.trunk[0][0].weight, first)
+
+
+def test_without_a_connection_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")  # nobody answers there
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(InputError, match=r"mobilenet_v2.*\.pth: .* give a local file"):
+        build_backbone(tiny_config(weights="imagenet"))
+
+
 def test_weights_of_another_network(classifier):
     with pytest.raises(InputError, match="resnet18") as caught:
         build_backbone(tiny_config(backbone="resnet18", weights=str(classifier[1])))

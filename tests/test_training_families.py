@@ -9,19 +9,19 @@ import pytest
 import torch
 from tiny import random_images, thin_vgg16, write_lively_weights
 from torchvision import models
+from training_toys import QUIET, break_image
 
 from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.voc import load_records
 from als.errors import InputError
 from als.evaluation.run import evaluate
-from als.model import load_checkpoint
+from als.model import build_detector, load_checkpoint
 from als.predictor import Predictor
 from als.training.data import DetectionData
 from als.training.module import DetectorModule
-from als.training.run import train
+from als.training.run import compile_convolutions, train
 
-QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 TWO_STAGE = {"min_size": 64, "max_size": 96, "anchor_sizes": (16, 32), "rois_per_image": 16}
 TWO_STAGE |= {"rpn_pre_nms_train": 60, "rpn_post_nms_train": 20, "rpn_post_nms_test": 20}
 RFCN = TWO_STAGE | {"family": "rfcn", "pool_size": 3, "hard_rois_per_image": 8}
@@ -71,12 +71,13 @@ def config_of(toy, out, row: str, **optimizer) -> TrainConfig:
     return TrainConfig(str(out), model=model, data=data, optimizer=OptimizerConfig(**options))
 
 
-def watch_losses(monkeypatch) -> list[float]:
+def watch_losses(monkeypatch) -> list[float | None]:
+    """The loss of every step that runs from now on; None where it was skipped."""
     losses, whole_step = [], DetectorModule.training_step
 
     def training_step(self, batch, batch_idx):
         loss = whole_step(self, batch, batch_idx)
-        losses.append(loss.item())
+        losses.append(None if loss is None else loss.item())
         return loss
 
     monkeypatch.setattr(DetectorModule, "training_step", training_step)
@@ -157,3 +158,30 @@ def test_ssdlite_needs_two_images_a_step(toy, tmp_path):
     config = config_of(toy, tmp_path / "run", "SSDLite")
     with pytest.raises(InputError, match="needs 2 images"):
         replace(config, data=replace(config.data, batch_size=1))
+
+
+def test_ssdlite_leaves_out_a_batch_of_which_one_image_remains(tmp_path, monkeypatch, capsys):
+    root = tmp_path / "data"
+    write_toy(root, images=8, seed=3, size=(64, 80))
+    config = config_of(root, tmp_path / "run", "SSDLite")
+    config = replace(config, data=replace(config.data, skip_broken=True))
+    break_image(root, 0)
+    losses = watch_losses(monkeypatch)
+    train(config, **QUIET)
+    assert len(losses) == 2 and losses.count(None) == 1
+    assert "1 samples could not be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("row", "parts"),
+    [
+        ("Faster R-CNN, ResNet", {"trunk", "roi_heads.conv5_cls"}),
+        ("R-FCN, ResNet", {"trunk", "roi_heads.conv5"}),
+        ("SSD300", {"ssd.backbone"}),
+    ],
+)
+def test_compiling_reaches_the_large_layers_of_every_family(toy, tmp_path, row, parts):
+    detector = build_detector(config_of(toy, tmp_path / "run", row).model)
+    compile_convolutions(detector)
+    compiled = {n for n, m in detector.named_modules() if m._compiled_call_impl is not None}
+    assert compiled == parts

@@ -3,72 +3,34 @@
 import os
 import resource
 import signal
-import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import TINY
+import training_toys
+from training_toys import QUIET, at_step, break_image
 
-from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from als.config import TrainConfig
 from als.data.dataset import DetectionDataset
-from als.data.toy import TOY_CLASSES, write_toy
+from als.data.toy import write_toy
 from als.errors import InputError
 from als.model import load_checkpoint
 from als.training import run
-from als.training.module import DetectorModule
 from als.training.run import train
 from als.training.saving import STOPPED, newest_checkpoint
 
 STEPS = 6  # of a run: 3 an epoch
-OPTIONS = {
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "accelerator": "cpu",
-    "log_every_n_steps": 1,
-}
+OPTIONS = QUIET | {"log_every_n_steps": 1}
 
+pytestmark = pytest.mark.usefixtures("no_warnings")
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "toy"
-    write_toy(root, images=12, seed=3, size=(64, 80))
-    return root
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def config_of(root: Path, out: Path, **data) -> TrainConfig:
-    options = {"train": "VOC2012:train", "batch_size": 2, "min_sizes": (48, 64), "max_size": 96}
-    return TrainConfig(
-        out=str(out),
-        epochs=2,
-        model=ModelConfig(**(TINY | {"classes": TOY_CLASSES})),
-        data=DataConfig(**({"root": str(root), "workers": 0} | options | data)),
-        optimizer=OptimizerConfig(lr=0.01, warmup_steps=2, schedule="cosine"),
-    )
+config_of = partial(training_toys.config_of, epochs=2)
 
 
 def judge(found, records, classes) -> dict[str, float]:
     return {"AP50": float(sum(one["scores"].sum() for one in found.values()))}
-
-
-def at_step(step: int, action, monkeypatch) -> None:
-    """The next run does `action()` before its step `step`, counted from 0."""
-    whole_step = DetectorModule.training_step
-
-    def training_step(self, batch, batch_idx):
-        if self.global_step == step:
-            action()
-        return whole_step(self, batch, batch_idx)
-
-    monkeypatch.setattr(DetectorModule, "training_step", training_step)
 
 
 def power_cut():
@@ -219,10 +181,8 @@ def test_a_worker_that_dies_is_told_with_its_cause(toy, tmp_path, monkeypatch):
 def test_skipped_samples_are_counted_across_a_kill(tmp_path, monkeypatch, capsys):
     root = tmp_path / "data"
     write_toy(root, images=12, seed=3, size=(64, 80))
-    split = (root / "VOC2012" / "ImageSets" / "Main" / "train.txt").read_text().split()
-    for image_id in split[:2]:
-        broken = root / "VOC2012" / "JPEGImages" / f"{image_id}.jpg"
-        broken.write_bytes(broken.read_bytes()[:300])
+    for place in (0, 1):
+        break_image(root, place)
     config = config_of(root, tmp_path / "run", skip_broken=True, batch_size=3)
     stopped_run(config, 3, monkeypatch)
     train(config, resume=True, **OPTIONS)

@@ -16,10 +16,10 @@ WAITING = 16  # predictions that wait for being written, at most
 def evaluate(arguments: list[str]) -> None:
     """Measure a checkpoint: als evaluate CHECKPOINT --data VOC2012:test --root DIR [--out FILE]"""
     parser = ArgumentParser(prog="als evaluate", description=evaluate.__doc__)
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("checkpoint", type=Path, help="or 'shipped' for the one in the package")
     parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
-    parser.add_argument("--out", type=Path, help="where the JSON record goes")
+    parser.add_argument("--out", type=Path, default=Path("record.json"), help="the JSON record")
     parser.add_argument("--device", type=str, default="cpu")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
@@ -27,22 +27,23 @@ def evaluate(arguments: list[str]) -> None:
     from als.data.voc import load_records
     from als.evaluation.run import evaluate as run
     from als.evaluation.run import table
-    from als.model import load_checkpoint
+    from als.predictor import load
     from als.records import write_json
 
-    detector, info = load_checkpoint(given.checkpoint)
-    records = load_records(given.data, given.root, detector.config.classes)
-    record = run(detector.to(given.device), records, given.workers)
+    shipped = str(given.checkpoint) == "shipped"
+    predictor = load(None if shipped else given.checkpoint, given.device)
+    records = load_records(given.data, given.root, predictor.classes)
+    record = run(predictor.detector, records, given.workers)
     record["data"]["split"] = given.data
-    record["training"] = info
+    record["training"] = predictor.info
     print(table(record, given.checkpoint))
     coco = {k.removeprefix("COCO_"): v for k, v in record["metrics"].items() if "COCO" in k}
     told = ", ".join(f"{name} {100 * value:.1f}" for name, value in coco.items())
     print(f"COCO (by the area of {record['data']['COCO_areas']}): {told}")
     if record["maps"]:
         print("maps: " + ", ".join(f"{k} {v:.3f}" for k, v in record["maps"].items()))
-    if given.out is not None:
-        write_json(given.out, record)
+    write_json(given.out, record)
+    print(f"the record: {given.out}")
 
 
 def predict(arguments: list[str]) -> None:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
+
+from als.errors import InputError
 
 
 def train(arguments: list[str]) -> None:
@@ -13,7 +15,7 @@ def train(arguments: list[str]) -> None:
     from als.evaluation.run import judge_by_id
     from als.training.run import train as run
 
-    parser = ArgumentParser(prog="als train CONFIG", description=train.__doc__)
+    parser = ArgumentParser(prog="als train CONFIG", description=train.__doc__, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file; CONFIG is short for it")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_class_arguments(TrainConfig)
@@ -23,7 +25,13 @@ def train(arguments: list[str]) -> None:
     parser.add_class_arguments(lightning.Trainer, "trainer", skip=own, instantiate=False)
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--config", *arguments]
-    given = parser.parse_args(arguments)
+    try:
+        given = parser.parse_args(arguments)
+    except ArgumentError as error:  # else the usage, a hundred lines, comes with it
+        told = " ".join(str(error).split()).rstrip(".")
+        if len(arguments) > 1 and arguments[0] == "--config":
+            told = f"{arguments[1]} and the options after it: {told}"
+        raise InputError(f"{told}; `als train --help` lists every option.") from error
     values = parser.instantiate(given).as_dict()
     values.pop("config", None)
     resume, options = values.pop("resume"), values.pop("trainer")

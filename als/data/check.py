@@ -1,7 +1,7 @@
 """Says what is wrong with a data set, file by file, before hours of training find out."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,26 +53,6 @@ def check_folder(
         found += _check_coco(part, split, classes, tell)
     rows = [(str(problem.file), problem.problem) for problem in found]
     return pd.DataFrame(rows, columns=["file", "problem"], dtype="str")
-
-
-def readable(
-    records: Iterable[Record], classes: Sequence[str], on_error: Callable[[Problem], None]
-) -> list[Record]:
-    """The records whose image and mask decode and have the size of the annotation.
-
-    Decodes every file, which takes about as long as an epoch of loading; `on_error` is told each
-    broken file. For a training that is to leave broken files out.
-    """
-    kept = []
-    for record in tqdm(list(records), desc="decoding", disable=None):
-        problems = [*_image_problems(record.path, record.size)]
-        if record.mask is not None:
-            problems += _mask_problems(record, classes)
-        for problem in problems:
-            on_error(problem)
-        if not problems:
-            kept.append(record)
-    return kept
 
 
 def _check_coco(

@@ -36,6 +36,8 @@ class DetectionDataset(Dataset):
         transform: one of `als.data.transforms`.
         skip_broken: give None for a sample that cannot be read, which `collate` leaves out,
             instead of raising.
+        keep_decoded: keep images and object maps in memory once they are read, 4 bytes a pixel at
+            most. Each loading process keeps its own, in the end all of them.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class DetectionDataset(Dataset):
         classes: Sequence[str],
         transform: Callable[[Tensor, Target], tuple[Tensor, Target]] | None = None,
         skip_broken: bool = False,
+        keep_decoded: bool = False,
     ) -> None:
         self.records = list(records)
         self.classes = tuple(classes)
         self.transform = transform
         self.skip_broken = skip_broken
+        self.kept: dict[int, tuple[Tensor, Tensor | None]] | None = {} if keep_decoded else None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -79,31 +83,39 @@ class DetectionDataset(Dataset):
             return self._sample(index)
 
     def _sample(self, index: int) -> tuple[Tensor, Target]:
-        record = self.records[index]
-        image = tv_tensors.Image(functional.pil_to_tensor(read_image(record.path)))
-        if tuple(image.shape[-2:]) != record.size:
-            raise InputError(
-                f"{record.path}: the image is {image.shape[2]}x{image.shape[1]} pixels but its "
-                f"annotation says {record.size[1]}x{record.size[0]}; correct one of them."
-            )
-        target = self._target(record)
+        if self.kept is None:
+            pixels, object_map = self._read(self.records[index])
+        else:
+            if index not in self.kept:
+                self.kept[index] = self._read(self.records[index])
+            pixels, object_map = self.kept[index]  # transforms make new tensors
+        image, target = tv_tensors.Image(pixels), self._target(self.records[index])
+        if object_map is not None:
+            target["object_map"] = tv_tensors.Mask(object_map)
         if self.transform is not None:
             image, target = self.transform(image, target)
         return image.as_subclass(Tensor), target
 
+    def _read(self, record: Record) -> tuple[Tensor, Tensor | None]:
+        """The decoded image uint8 [3, H, W] and object map uint8 [H, W]."""
+        pixels = functional.pil_to_tensor(read_image(record.path))
+        if tuple(pixels.shape[-2:]) != record.size:
+            raise InputError(
+                f"{record.path}: the image is {pixels.shape[2]}x{pixels.shape[1]} pixels but its "
+                f"annotation says {record.size[1]}x{record.size[0]}; correct one of them."
+            )
+        object_map = read_object_map(record, self.classes)
+        return pixels, None if object_map is None else torch.from_numpy(object_map)
+
     def _target(self, record: Record) -> Target:
         easy = ~record.difficult
-        target: Target = {
+        return {
             "boxes": tv_tensors.BoundingBoxes(
                 torch.from_numpy(record.boxes[easy]), format="XYXY", canvas_size=record.size
             ),
             "labels": torch.from_numpy(record.labels[easy]),
             "image_id": record.image_id,
         }
-        object_map = read_object_map(record, self.classes)
-        if object_map is not None:
-            target["object_map"] = tv_tensors.Mask(torch.from_numpy(object_map))
-        return target
 
 
 def read_image(path: Path) -> Image.Image:

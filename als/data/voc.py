@@ -65,11 +65,12 @@ def load_records(
         JPEGImages/ and ImageSets/Main/SPLIT.txt; SegmentationClass/, SegmentationObject/ and SBD/
         are used for masks where they are. A file classes.txt (a name a line) says what the values
         in the class masks mean; without it they are VOC's.
-    classes: what to detect; objects of other classes are left out. Images without any object of
-        `classes` are kept, since an evaluation counts false detections on them too.
-    on_error: called with every broken file (no such image, XML that does not parse, box
-        outside the image or of no area, ...), and the image is left out. Without it all files are
-        read and then one InputError tells how many are broken and what is wrong with the first.
+    classes: what to detect; objects of the data set's other classes are left out. Images without
+        any object of `classes` are kept, since an evaluation counts false detections on them too.
+    on_error: called with every broken file (no such image, XML that does not parse, a class that
+        neither the data set nor `classes` has, box outside the image or of no area, ...), and the
+        image is left out. Without it all files are read and then one InputError tells how many
+        are broken and what is wrong with the first.
 
     Raises InputError also for a malformed spec, a missing folder or split, and when no image has
     an object of `classes`.
@@ -119,9 +120,9 @@ def read_records(
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """The classes of a data set: those in its classes.txt, or VOC's when it has none."""
+    """The classes of a data set: those in its classes.txt, a line each, or VOC's without one."""
     path = folder / "classes.txt"
-    return tuple(path.read_text().split()) if path.is_file() else VOC_CLASSES
+    return tuple(_lines(path)) if path.is_file() else VOC_CLASSES
 
 
 def read_split(folder: Path, split: str) -> list[str]:
@@ -135,10 +136,19 @@ def read_split(folder: Path, split: str) -> list[str]:
     if not path.is_file():
         splits = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
         raise InputError(f"{path}: there is no such split file; the splits here are: {splits}.")
-    ids = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    ids = [line.split()[0] for line in _lines(path)]
     if not ids:
         raise InputError(f"{path}: the split lists no image.")
     return ids
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file, without blank ones. Raises InputError if it cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); save it as UTF-8 text.") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def read_annotation(path: Path) -> Annotation:
@@ -153,7 +163,7 @@ def read_annotation(path: Path) -> Annotation:
         height, width = (0, 0) if size is None else (int(size.find(k).text) for k in _SIZE_KEYS)
     except FileNotFoundError as error:
         raise Problem(path, "there is no such annotation") from error
-    except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
+    except (OSError, ET.ParseError, AttributeError, TypeError, ValueError, LookupError) as error:
         raise Problem(path, f"the XML cannot be read ({error})") from error
     return Annotation(
         size=(height, width) if height > 0 and width > 0 else None,
@@ -184,6 +194,9 @@ def _read_record(
     if not path.is_file():
         raise Problem(path, "there is no such image")
     annotation = read_annotation(xml)
+    if unknown := sorted(set(annotation.names) - {*table, *classes}):
+        told = f"class '{unknown[0]}' is not known; correct it, or name it in classes.txt"
+        raise Problem(xml, told)
     size = annotation.size or image_size(path)
     kept = [index for index, name in enumerate(annotation.names) if name in classes]
     boxes = annotation.boxes[kept]

@@ -22,7 +22,8 @@ def spread(attention: np.ndarray) -> float:
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's correlation of two maps [H, W]; 0 where one is constant."""
-    if first.std() < 1e-9 or second.std() < 1e-9:
+    """Pearson's correlation of two maps [H, W]; 0 where one is constant, up to rounding."""
+    first, second = np.ravel(first).astype(np.float64), np.ravel(second).astype(np.float64)
+    if min(first.std(), second.std()) < 1e-6:
         return 0.0
-    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+    return float(np.corrcoef(first, second)[0, 1])

@@ -161,7 +161,13 @@ def _map_figures(encoding, index: int, record: Record, classes) -> dict[str, flo
 def _mean_maps(maps: list[dict[str, float]]) -> dict[str, float] | None:
     if not maps:
         return None
-    return {key: float(np.nanmean([figures[key] for figures in maps])) for key in maps[0]}
+    return {key: _mean_of_known([figures[key] for figures in maps]) for key in maps[0]}
+
+
+def _mean_of_known(values: list[float]) -> float:
+    """The mean without NaN; NaN, and no warning, where nothing else is there."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def table(record: dict, title: str | Path) -> str:

@@ -7,6 +7,7 @@ In VGG16, as Faster R-CNN uses it, conv1 to conv5_3 are the trunk and fc6, fc7 t
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import load_file
@@ -95,9 +96,7 @@ def cut_vgg(network: models.VGG) -> Backbone:
 def _load_classifier_weights(network: nn.Module, config: ModelConfig) -> None:
     """Fill the network from torchvision's ImageNet weights or a local file with the same keys."""
     if config.weights == "imagenet":
-        state = models.get_model_weights(config.backbone).DEFAULT.get_state_dict(
-            progress=True, check_hash=True
-        )
+        state = _download(config.backbone)
     else:
         state = _read_tensors(Path(config.weights))
     # The classifier is never used (of vgg16 only its last layer is the classifier proper); the
@@ -120,6 +119,19 @@ def _load_classifier_weights(network: nn.Module, config: ModelConfig) -> None:
             f"{config.backbone} needs {tuple(wanted[wrong[0]].shape)}."
         )
     network.load_state_dict({name: state[name] for name in wanted}, strict=False)
+
+
+def _download(backbone: str) -> dict[str, torch.Tensor]:
+    """torchvision's ImageNet weights, from torch's cache or the net; they are not unpickled."""
+    weights = models.get_model_weights(backbone).DEFAULT
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError) as error:  # no net, wrong hash, damaged
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{weights.url}: the ImageNet weights cannot be had ({reason}); remove the file from "
+            f"{torch.hub.get_dir()}/checkpoints if it is there, or give a local file as `weights`."
+        ) from error
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

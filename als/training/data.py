@@ -85,13 +85,14 @@ class DetectionData(L.LightningDataModule):
         return self._loader(self.val_records, evaluation_transforms(), sampler)
 
     def _loader(self, records, transform, sampler) -> DataLoader:
+        data = self.config.data
         dataset = DetectionDataset(
-            records, self.config.model.classes, transform, self.config.data.skip_broken
+            records, self.config.model.classes, transform, data.skip_broken, data.keep_decoded
         )
         return DataLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=collate,
-            num_workers=self.config.data.workers,
-            persistent_workers=self.config.data.workers > 0,
+            num_workers=data.workers,
+            persistent_workers=data.workers > 0,
         )

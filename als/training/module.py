@@ -1,7 +1,8 @@
 """What lightning's Trainer trains: loss terms, optimiser, schedule, and what is logged."""
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import lightning as L
 import numpy as np
@@ -11,14 +12,16 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, S
 
 from als.config import TrainConfig
 from als.errors import InputError
+from als.families import least_batch
 from als.model import AnyDetector
+from als.model.backbone import STRIDE
 from als.model.checkpoint import ATTENTION_PREFIXES
 
 Found = dict[str, dict[str, np.ndarray]]  # image id -> boxes, labels, scores
 Metric = Callable[[Found], dict[str, float]]
 
 FLAT_SPREAD = 0.05  # a map whose spread stays below this is a constant to every reader
-MAP_LOG_STEPS = 50  # maps change slowly; their statistics need not be taken at every step
+ROUNDING = 1e-6  # a map of 0 to 1 with a standard deviation below this is one to float32 too
 
 
 class DetectorModule(L.LightningModule):
@@ -63,7 +66,7 @@ class DetectorModule(L.LightningModule):
         images, targets = batch
         self.skipped += self.run_config.data.batch_size - len(images)
         self.figures = {}
-        if not images:
+        if len(images) < least_batch(self.run_config.model):  # the others are broken, and skipped
             return self._no_loss()
         encoding = self.detector.encode(images)
         losses = self.detector.losses(encoding, targets)
@@ -77,12 +80,14 @@ class DetectorModule(L.LightningModule):
             )
         self.log("loss", total, prog_bar=True, logger=False, batch_size=len(images))
         self.figures = {name: value.detach() for name, value in ({"loss": total} | losses).items()}
-        if encoding.a_loc is not None and (self.global_step + 1) % MAP_LOG_STEPS == 0:
-            self._log_maps(encoding.a_loc.detach(), encoding.a_cls.detach())
+        is_logged = (self.global_step + 1) % self.trainer.log_every_n_steps == 0
+        if encoding.a_loc is not None and is_logged:
+            sizes = encoding.images.image_sizes
+            self._log_maps(map_statistics(encoding.a_loc, encoding.a_cls, sizes))
         return total
 
     def _no_loss(self) -> Tensor | None:
-        """The loss of a batch whose images were all skipped: other processes wait for gradients."""
+        """The loss of a batch that is skipped: other processes wait for gradients."""
         if self.trainer.world_size == 1:
             return None
         return sum(p.sum() for p in self.detector.parameters() if p.requires_grad) * 0.0
@@ -105,8 +110,7 @@ class DetectorModule(L.LightningModule):
             figures = {f"val_{name}": value for name, value in self.metric(found).items()}
             self.log_dict(figures, prog_bar=True, logger=False)
 
-    def _log_maps(self, a_loc: Tensor, a_cls: Tensor) -> None:
-        statistics = map_statistics(a_loc, a_cls)
+    def _log_maps(self, statistics: dict[str, Tensor]) -> None:
         self.figures |= statistics
         if self.global_step < 2 * self.run_config.optimizer.warmup_steps:
             return
@@ -150,21 +154,29 @@ class DetectorModule(L.LightningModule):
         return SequentialLR(optimizer, [start, after], [warmup])
 
 
-def map_statistics(a_loc: Tensor, a_cls: Tensor) -> dict[str, Tensor]:
+@torch.no_grad()
+def map_statistics(
+    a_loc: Tensor, a_cls: Tensor, image_sizes: Sequence[tuple[int, int]]
+) -> dict[str, Tensor]:
     """Mean, spread within an image and correlation of two maps [B, 1, h, w].
 
     The spread is the 95th minus the 5th percentile over an image's cells; a constant map has 0.
     The correlation is Pearson's within an image (0 for a constant map). All are means over the
     batch, each a scalar.
+
+    image_sizes: (height, width) in pixels of each image inside the padded batch. Cells in the
+        padding do not count: there a map may differ from one that is constant on the image.
     """
-    statistics = {}
-    flat = {"loc": a_loc.flatten(1).float(), "cls": a_cls.flatten(1).float()}
-    for name, values in flat.items():
-        low, high = values.quantile(torch.tensor([0.05, 0.95], device=values.device), dim=1)
-        statistics[f"map_{name}_mean"] = values.mean()
-        statistics[f"map_{name}_spread"] = (high - low).mean()
-    centred = [values - values.mean(1, keepdim=True) for values in flat.values()]
-    norms = centred[0].norm(dim=1) * centred[1].norm(dim=1)
-    covariance = (centred[0] * centred[1]).sum(1)
-    statistics["map_correlation"] = (covariance / norms.clamp(min=1e-12)).mean()
-    return statistics
+    found = []
+    for loc, cls, (height, width) in zip(a_loc, a_cls, image_sizes, strict=True):
+        rows, columns = math.ceil(height / STRIDE), math.ceil(width / STRIDE)
+        flat = torch.stack([m[0, :rows, :columns].flatten().float() for m in (loc, cls)])
+        low, high = flat.quantile(flat.new_tensor([0.05, 0.95]), dim=1)
+        first, second = centred = flat - flat.mean(1, keepdim=True)
+        # A mean of products: a matrix product would be rounded to bfloat16 under autocast.
+        deviations = centred.square().mean(1).sqrt()
+        correlation = (first * second).mean() / deviations.prod().clamp(min=1e-12)
+        correlation = correlation * (deviations.min() > ROUNDING)
+        found.append(torch.cat([flat.mean(1), high - low, correlation[None]]))
+    names = ("loc_mean", "cls_mean", "loc_spread", "cls_spread", "correlation")
+    return {f"map_{name}": v for name, v in zip(names, torch.stack(found).mean(0), strict=True)}

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from als.config import TrainConfig
@@ -33,6 +35,8 @@ SAVE_EVERY_STEPS = 200
 # Of the RPN and the RoI heads, of R-FCN, and of SSD.
 OUTPUT_LAYERS = {"cls_logits", "cls_score", "bbox_pred", "score_maps", "box_maps"}
 OUTPUT_LAYERS |= {"classification_head", "regression_head"}
+COMPILED = {"trunk", "roi_heads.conv5_cls", "roi_heads.conv5_loc"}
+COMPILED |= {"roi_heads.conv5", "ssd.backbone"}  # of R-FCN, of SSD
 
 
 def train(
@@ -112,6 +116,8 @@ def _judged(found: Found, data: DetectionData, judge: Judge) -> dict[str, float]
     records, config = data.val_records, data.config
     if config.data.skip_broken:
         records = [record for record in records if record.image_id in found]
+        if left_out := len(data.val_records) - len(records):
+            say(f"{left_out} validation images could not be read and are left out")
     return judge(found, records, config.model.classes)
 
 
@@ -136,9 +142,12 @@ def _start(config: TrainConfig):
 
 
 def compile_convolutions(detector: nn.Module) -> None:
-    """torch.compile of trunk and semantic layers, in place: names of tensors stay as they are."""
+    """torch.compile of trunk and semantic layers, in place: names of tensors stay as they are.
+
+    Of R-FCN these are trunk and dilated conv5, of SSD all layers up to its maps.
+    """
     for name, part in detector.named_modules():
-        if name == "trunk" or name.rpartition(".")[2] in ("conv5_cls", "conv5_loc"):
+        if name in COMPILED:
             part.compile()
 
 
@@ -157,9 +166,7 @@ def _in_float32(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:
     return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
-def _trainer(
-    config: TrainConfig, out: Path, validates: bool, first_step: int, options: dict
-) -> L.Trainer:
+def _callbacks(out: Path, validates: bool, first_step: int) -> list[L.Callback]:
     checkpoints = out / "checkpoints"
     callbacks = [
         # In this order: a checkpoint finds the figures of its step written.
@@ -179,23 +186,39 @@ def _trainer(
                 save_on_train_epoch_end=False,
             )
         )
+    return callbacks
+
+
+def _trainer(
+    config: TrainConfig, out: Path, validates: bool, first_step: int, options: dict
+) -> L.Trainer:
     settings = {
         "max_epochs": config.epochs,
         "gradient_clip_val": config.optimizer.gradient_clip or None,
-        "callbacks": callbacks,
         "plugins": [WholeFiles()],
         "enable_checkpointing": validates,  # for ModelCheckpoint alone
         "num_sanity_val_steps": 0,
+        "limit_val_batches": None if validates else 0,
         # TensorBoard hides what a killed run had drawn beyond the step that it resumes from.
-        "logger": TensorBoardLogger(
-            out, name="tensorboard", version="", purge_step=first_step or None
-        ),
+        "logger": TensorBoardLogger(out, name="tensorboard", version="", purge_step=first_step),
         "log_every_n_steps": 50,
         "use_distributed_sampler": False,
         "default_root_dir": out,
     }
-    settings |= options | {"callbacks": callbacks + options.get("callbacks", [])}
-    trainer = L.Trainer(**settings)
+    callbacks = _callbacks(out, validates, first_step) + options.get("callbacks", [])
+    try:
+        trainer = L.Trainer(**settings | options | {"callbacks": callbacks})
+    except MisconfigurationException as error:  # no such accelerator here, too many devices, ...
+        told = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"trainer: {told}; change the options of the trainer.") from error
     if trainer.is_global_zero:
-        write_json(out / "config.json", asdict(config))
+        plain = {name: value for name, value in options.items() if _is_plain(value)}
+        write_json(out / "config.json", asdict(config) | {"trainer": plain})
     return trainer
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a config file can hold an option; from Python callbacks and the like come too."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)

@@ -106,12 +106,12 @@ class SaveLast(L.Callback):
             return
         stop = self._all_stop(trainer)
         if stop or self.step % self.every == 0:
-            trainer.save_checkpoint(self.path)  # every process takes part
+            self._save(trainer)
         if stop:
             self._leave()
 
     def on_train_epoch_end(self, trainer, module) -> None:
-        trainer.save_checkpoint(self.path)
+        self._save(trainer)
         if self._all_stop(trainer):
             self._leave()
 
@@ -126,6 +126,10 @@ class SaveLast(L.Callback):
         skipped = _total_skipped(trainer, module)
         if skipped:
             say(f"{skipped} samples could not be read and were skipped")
+
+    def _save(self, trainer: L.Trainer) -> None:
+        """Every process takes part. False: optimiser and schedule too, not the weights alone."""
+        trainer.save_checkpoint(self.path, weights_only=False)
 
     def _ask_to_stop(self, number, frame) -> None:
         self.asked_to_stop = True

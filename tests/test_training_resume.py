@@ -1,0 +1,181 @@
+"""Order and augmentation of every step are fixed, and a resumed run ends bit for bit the same."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from training_toys import (
+    QUIET,
+    assert_same_tensors,
+    at_step,
+    break_image,
+    config_of,
+    tensors_of,
+)
+
+from als.data.toy import write_toy
+from als.errors import InputError
+from als.training import run
+from als.training.module import DetectorModule
+from als.training.run import train
+
+pytestmark = pytest.mark.usefixtures("no_warnings")
+
+
+def power_cut():
+    raise RuntimeError("power cut")
+
+
+def interrupted_at(step: int, monkeypatch):
+    """The next runs stop before their step `step` (counted from 0), as a power cut would do."""
+    at_step(step, power_cut, monkeypatch)
+
+
+def record_batches(monkeypatch) -> list[tuple[int, list[str], list[tuple[int, ...]]]]:
+    """Every step that runs from now on: (step, image ids, image shapes)."""
+    seen = []
+    whole_step = DetectorModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        images, targets = batch
+        ids = [target["image_id"] for target in targets]
+        seen.append((self.global_step, ids, [round(i.sum().item(), 2) for i in images]))
+        return whole_step(self, batch, batch_idx)
+
+    monkeypatch.setattr(DetectorModule, "training_step", training_step)
+    return seen
+
+
+def test_each_epoch_has_its_own_order_and_augmentation(toy, tmp_path, monkeypatch):
+    seen = record_batches(monkeypatch)
+    train(config_of(toy, tmp_path / "run"), **QUIET)
+    epochs = [seen[0:3], seen[3:6], seen[6:9]]
+    ids = [[name for _, names, _ in epoch for name in names] for epoch in epochs]
+    assert all(len(set(names)) == 6 for names in ids), "an epoch shows every image once"
+    assert ids[0] != ids[1] and ids[1] != ids[2]
+    pixels = [
+        {
+            name: value
+            for _, names, values in epoch
+            for name, value in zip(names, values, strict=True)
+        }
+        for epoch in epochs
+    ]
+    assert pixels[0] != pixels[1] and pixels[1] != pixels[2]
+
+
+@pytest.fixture(scope="module")
+def whole_run(toy, tmp_path_factory):
+    """An uninterrupted run of 9 steps: its checkpoint and the batches that it saw."""
+    with pytest.MonkeyPatch.context() as patch:
+        seen = record_batches(patch)
+        path = train(config_of(toy, tmp_path_factory.mktemp("runs") / "whole"), **QUIET)
+    return path, seen
+
+
+# With 3 steps an epoch: in the first epoch, at its end (saved by step, saved by epoch), and in
+# the middle of a later epoch with a step to do again.
+@pytest.mark.parametrize(("save_every", "stop_at"), [(1, 2), (1, 3), (100, 4), (2, 5)])
+def test_resumed_run_equals_the_uninterrupted(
+    toy, tmp_path, monkeypatch, whole_run, save_every, stop_at
+):
+    whole, seen_whole = whole_run
+    config = config_of(toy, tmp_path / "run")
+    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", save_every)
+    with monkeypatch.context() as patch:
+        interrupted_at(stop_at, patch)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config, **QUIET)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    saved_at = max(stop_at // save_every * save_every, stop_at // 3 * 3)
+    seen = record_batches(monkeypatch)
+    path = train(config, resume=True, **QUIET)
+    assert seen == seen_whole[saved_at:]
+    assert_same_tensors(path, whole)
+
+
+def test_twice_interrupted_run_in_a_moved_folder(toy, tmp_path, monkeypatch, whole_run):
+    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", 1)
+    folders = [tmp_path / "here", tmp_path / "there"]
+    for stop_at, folder in zip((2, 7), folders, strict=True):
+        with monkeypatch.context() as patch:
+            interrupted_at(stop_at, patch)
+            with pytest.raises(RuntimeError, match="power cut"):
+                train(config_of(toy, folder), resume=True, **QUIET)
+        if folder is folders[0]:
+            folder.rename(folders[1])
+    path = train(config_of(toy, folders[1]), resume=True, **QUIET)
+    assert_same_tensors(path, whole_run[0])
+    kept = {file.name for file in (folders[1] / "checkpoints").iterdir()}
+    assert kept == {"last.ckpt", "previous.ckpt"}
+
+
+def test_step_schedule_resumes_too(toy, tmp_path, monkeypatch):
+    def config(name):
+        config = config_of(toy, tmp_path / name, epochs=2)
+        options = replace(config.optimizer, schedule="step", milestones=(0.5,))
+        return replace(config, optimizer=options)
+
+    whole = train(config("whole"), **QUIET)
+    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", 1)
+    with monkeypatch.context() as patch:
+        interrupted_at(2, patch)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config("broken"), **QUIET)
+    assert_same_tensors(train(config("broken"), resume=True, **QUIET), whole)
+
+
+def test_a_run_is_not_overwritten(toy, tmp_path):
+    config = config_of(toy, tmp_path / "run", epochs=1)
+    train(config, **QUIET)
+    with pytest.raises(InputError, match="--resume"):
+        train(config, **QUIET)
+
+
+def test_a_finished_run_resumes_to_the_same_file(toy, tmp_path):
+    config = config_of(toy, tmp_path / "run", epochs=1)
+    path = train(config, **QUIET)
+    before = tensors_of(path)
+    train(config, resume=True, **QUIET)
+    assert all(torch.equal(before[name], value) for name, value in tensors_of(path).items())
+
+
+def test_skipped_batches_do_not_shift_a_resumed_run(tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    write_toy(root, images=12, size=(64, 80))
+    break_image(root, 1)
+
+    def config(name):
+        config = config_of(root, tmp_path / name, epochs=2)
+        return replace(config, data=replace(config.data, batch_size=1, skip_broken=True))
+
+    whole = train(config("whole"), **QUIET)
+    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", 1)
+    with monkeypatch.context() as patch:
+        interrupted_at(8, patch)  # in the second epoch: 6 batches an epoch, one of them skipped
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config("broken"), **QUIET)
+    assert_same_tensors(train(config("broken"), resume=True, **QUIET), whole)
+
+
+class Payload:
+    """Unpickled it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(toy, tmp_path):
+    config = config_of(toy, tmp_path / "run", epochs=1)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    torch.save({"global_step": 1, "state_dict": Payload(tmp_path / "executed")}, last)
+    with pytest.raises(InputError, match="no checkpoint here is whole"):
+        train(config, resume=True, **QUIET)
+    assert not (tmp_path / "executed").exists()
+    torch.load(last, weights_only=False)
+    assert (tmp_path / "executed").exists(), "the file is one that would have run"
