@@ -5,6 +5,9 @@
 Growth (`benchmarks.growth`) and exported files (`benchmarks.export_speed`) have runs of their own.
 """
 
+import time
+from collections.abc import Callable
+
 from benchmarks import (
     detection,
     evaluation_speed,
@@ -22,20 +25,25 @@ from benchmarks.subjects import SHARE, Setting, build
 
 def measure_all(setting: Setting) -> Measured:
     """Every topic, one after another; each measures its sides in turns."""
-    measured = evaluation_speed.measure(setting)
-    print("evaluation: done", flush=True)
+    measured = Measured()
+
+    def take(topic: str, measure: Callable[..., Measured], *arguments) -> None:
+        started = time.perf_counter()
+        measured.add(measure(*arguments))
+        print(f"{topic}: {time.perf_counter() - started:.0f} s", flush=True)
+
+    take("evaluation", evaluation_speed.measure, setting)
     for name in ("compact", "resnet50"):
         subject = build(name, setting)
-        measured.add(detection.measure(subject))
-        measured.add(training_step.measure(subject, setting))
-        measured.add(explaining.measure(subject))
+        take(f"detection, {name}", detection.measure, subject)
+        take(f"training step, {name}", training_step.measure, subject, setting)
+        take(f"explaining, {name}", explaining.measure, subject)
         if name == "compact":
-            measured.add(loading.measure(subject, setting))
-            measured.add(folder.measure(subject, setting))
+            take("loading", loading.measure, subject, setting)
+            take("folder", folder.measure, subject, setting)
         del subject
         if name == "compact" or not setting.quick:
-            measured.add(memory.measure(name, setting))
-        print(f"{name}: done", flush=True)
+            take(f"memory, {name}", memory.measure, name, setting)
     return measured
 
 

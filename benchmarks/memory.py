@@ -18,8 +18,8 @@ from benchmarks.subjects import Setting, as_tensor, build_side, photographs
 from benchmarks.twin import torchvision_twin
 
 ROOT = Path(__file__).parents[1]
-DETECTIONS = 3  # images one after another; the peak is that of the largest
-ROUNDS = 3
+DETECTIONS = {"compact": 3, "resnet50": 1}  # one after another; the peak is that of the largest
+ROUNDS = {"compact": 3, "resnet50": 1}
 
 
 def measure(name: str, setting: Setting) -> Measured:
@@ -29,7 +29,7 @@ def measure(name: str, setting: Setting) -> Measured:
     the model and its detections added to these.
     """
     peaks: dict[str, list[dict[str, float]]] = {"als": [], "frcnn": []}
-    for _ in range(setting.few(ROUNDS)):
+    for _ in range(setting.few(ROUNDS[name])):
         for side, found in peaks.items():
             found.append(_run(name, side, setting))
     pairs = list(zip(peaks["als"], peaks["frcnn"], strict=True))
@@ -78,7 +78,7 @@ def main() -> None:
     detector = build_side(given.name, given.side, setting)
     model = detector if given.side == "als" else torchvision_twin(detector).eval()
     size = (detector.config.min_size, detector.config.max_size)
-    for photo in photographs(size, setting.few(DETECTIONS)):
+    for photo in photographs(size, setting.few(DETECTIONS[given.name])):
         model([as_tensor(photo).to(given.device)])
     after = peak(given.device)
     print(json.dumps({"peak": after, "added": after - before}))
