@@ -1,5 +1,6 @@
-"""Many photos: decoded in threads ahead of the network, which takes those of one shape together."""
+"""Many photos: decoded ahead of the network, which takes those of one shape together."""
 
+import copy
 import math
 import time
 from collections import defaultdict, deque
@@ -9,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -16,8 +18,8 @@ from torch import Tensor
 
 from als.errors import InputError
 from als.images import as_rgb, reduced
+from als.model import AnyDetector
 from als.model.grid import map_to_image, stretch_thin
-from als.model.steps import at_threshold
 from als.predictor import Prediction, Predictor
 
 IMAGE_SUFFIXES = (
@@ -26,6 +28,7 @@ IMAGE_SUFFIXES = (
 )
 BATCH_SIZE = 8
 DECODERS = 2  # threads; Pillow decodes without holding Python's lock
+NETWORKS = 4  # at once on a CPU, at most; each holds a batch
 PADDING = 32  # torchvision pads the sides of a batch to a multiple of this
 OnError = Callable[[Path, InputError], None]
 
@@ -82,6 +85,14 @@ def predict_many(
     """
     if batch_size < 1:
         raise InputError(f"batch_size {batch_size}: give at least 1.")
+    with closing(_batches(predictor, paths, batch_size, on_error)) as batches:
+        yield from _run(predictor, batches, score_threshold)
+
+
+def _batches(
+    predictor: Predictor, paths: Sequence[Path], batch_size: int, on_error: OnError | None
+) -> Iterator[list[_Photo]]:
+    """Photos of one canvas each."""
     waiting: dict[tuple[int, int], list[_Photo]] = defaultdict(list)
     photos = _decoded(predictor, map(Path, paths), 2 * batch_size, on_error)
     with closing(photos):
@@ -92,9 +103,51 @@ def predict_many(
                 continue
             # One group is full, or so many photos wait that the largest group has to do.
             largest = max(waiting, key=lambda canvas: len(waiting[canvas]))
-            yield from _predict(predictor, waiting.pop(largest), score_threshold)
-        for group in waiting.values():
-            yield from _predict(predictor, group, score_threshold)
+            yield waiting.pop(largest)
+        yield from waiting.values()
+
+
+def _run(
+    predictor: Predictor, batches: Iterator[list[_Photo]], score_threshold: float | None
+) -> Iterator[tuple[Path, Prediction]]:
+    """The predictions of batches, in their order.
+
+    On a CPU a network runs on each core: its layers are too small to be divided well among cores,
+    above all while another thread writes pictures.
+    """
+    cores = torch.get_num_threads()
+    count = min(cores, NETWORKS) if predictor.device.type == "cpu" else 1
+    idle: SimpleQueue[AnyDetector] = SimpleQueue()
+    for _ in range(count):
+        idle.put(_twin(predictor.detector, score_threshold))
+
+    def run(photos: list[_Photo]) -> list[tuple[Path, Prediction]]:
+        detector = idle.get()
+        try:
+            return _predict(predictor, detector, photos)
+        finally:
+            idle.put(detector)
+
+    running: deque[Future] = deque()
+    try:
+        with ThreadPoolExecutor(count, "network", torch.set_num_threads, (cores // count,)) as pool:
+            for photos in batches:
+                running.append(pool.submit(run, photos))
+                if len(running) > count:
+                    yield from running.popleft().result()
+            while running:
+                yield from running.popleft().result()
+    finally:
+        torch.set_num_threads(cores)  # threads that start later would have the networks' number
+
+
+def _twin(detector: AnyDetector, score_threshold: float | None) -> AnyDetector:
+    """The same weights in modules of their own, so that two threads do not meet in them."""
+    shared = {id(tensor): tensor for tensor in (*detector.parameters(), *detector.buffers())}
+    twin = copy.deepcopy(detector, shared)
+    if score_threshold is not None:
+        twin.score_threshold = score_threshold
+    return twin
 
 
 def _decoded(
@@ -142,15 +195,13 @@ def _canvas(predictor: Predictor, size: tuple[int, int]) -> tuple[int, int]:
 @torch.inference_mode(False)
 @torch.no_grad()
 def _predict(
-    predictor: Predictor, photos: list[_Photo], score_threshold: float | None
+    predictor: Predictor, detector: AnyDetector, photos: list[_Photo]
 ) -> list[tuple[Path, Prediction]]:
     """One batch through the network."""
     started = time.perf_counter()
-    detector = predictor.detector
-    with predictor.lock, at_threshold(detector, score_threshold):
-        encoding = detector.encode([_tensor(predictor, photo.pixels) for photo in photos])
-        encoding.original_sizes = [photo.size for photo in photos]
-        found = detector.detect(encoding)
+    encoding = detector.encode([_tensor(predictor, photo.pixels) for photo in photos])
+    encoding.original_sizes = [photo.size for photo in photos]
+    found = detector.detect(encoding)
     seconds = (time.perf_counter() - started) / len(photos)
     results = []
     for i, (photo, one) in enumerate(zip(photos, found, strict=True)):

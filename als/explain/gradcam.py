@@ -1,9 +1,7 @@
-"""Grad-CAM of one proposal's scalar, as captum defines it, on features that are already there.
+"""Grad-CAM of one proposal's scalar, with captum, on features that are already there.
 
 The trunk does not run again: its feature F, kept in the encoding, enters a small module that holds
-the rest of the way, F -> attention -> RoIAlign -> branch -> scalar. Captum hooks its layers. The
-commonest case, Grad-CAM of the feature that RoIs are pooled from, has a shorter way to the same
-map (`RoIScore.gradcam_of_pooled`).
+the rest of the way, F -> attention -> RoIAlign -> branch -> scalar. Captum hooks its layers.
 """
 
 from dataclasses import replace
@@ -21,7 +19,7 @@ from als.model.grid import grids_to_image
 
 LAYERS = ("F", "F_loc", "F_cls", "conv5")
 METHODS = ("gradcam", "gradient_x_activation")
-TARGETS_AT_ONCE = 16  # with captum each has its own copy of the feature
+TARGETS_AT_ONCE = 16  # each has its own copy of the feature
 
 
 def grad_cam(
@@ -65,15 +63,12 @@ def grad_cams(
     """
     if method not in METHODS:
         raise InputError(f"method '{method}' is unknown; choose one of {', '.join(METHODS)}.")
-    parts = []  # rows of one branch each, as many as go together
+    maps = np.zeros((len(targets), *encoding.original_sizes[0]), dtype=np.float32)
     for of_box in (False, True):
         chosen = [i for i, target in enumerate(targets) if target.of_box == of_box]
-        parts += [chosen[i : i + TARGETS_AT_ONCE] for i in range(0, len(chosen), TARGETS_AT_ONCE)]
-    if len(parts) == 1:  # maps are large: not copied where that can be helped
-        return _explain(detector, encoding, targets, layer, method)
-    maps = np.zeros((len(targets), *encoding.original_sizes[0]), dtype=np.float32)
-    for some in parts:
-        maps[some] = _explain(detector, encoding, [targets[i] for i in some], layer, method)
+        for start in range(0, len(chosen), TARGETS_AT_ONCE):
+            some = chosen[start : start + TARGETS_AT_ONCE]
+            maps[some] = _explain(detector, encoding, [targets[i] for i in some], layer, method)
     return maps
 
 
@@ -116,26 +111,20 @@ class RoIScore(nn.Module):
                 f"this model; choose one of {', '.join(readable)}."
             )
 
-    def feature(self) -> Tensor:
-        """The detached feature [1, C, h, w] that the way starts from."""
+    def start(self) -> Tensor:
+        """The detached feature [K, C, h, w] to call this module with."""
         encoding = self.encoding
         own = encoding.f_loc if self.of_box else encoding.f_cls
-        return (encoding.f if self.layer == "F" else own).detach()
-
-    def start(self) -> Tensor:
-        """What to call this module with [K, C, h, w]: a copy of the feature for each target."""
-        return self.feature().repeat(len(self.targets), 1, 1, 1)
-
-    def branch(self) -> nn.Module:
-        """The conv5 that the targets' scalars come from."""
-        heads = self.detector.roi_heads
-        separate = self.of_box and heads.conv5_loc is not None
-        return heads.conv5_loc if separate else heads.conv5_cls
+        feature = encoding.f if self.layer == "F" else own
+        return feature.detach().repeat(len(self.targets), 1, 1, 1)
 
     def hooked(self) -> nn.Module:
         """The module whose output is explained."""
         if self.layer == "conv5":
-            return self.branch()[0]  # then come only pooling and flattening
+            heads = self.detector.roi_heads
+            separate = self.of_box and heads.conv5_loc is not None
+            conv5 = heads.conv5_loc if separate else heads.conv5_cls
+            return conv5[0]  # then come only pooling and flattening
         return getattr(self, self.layer)
 
     def forward(self, feature: Tensor) -> Tensor:
@@ -149,36 +138,10 @@ class RoIScore(nn.Module):
         elif self.layer != "conv5":
             feature = getattr(self, self.layer)(feature)
         rois = [target.roi.to(feature) for target in self.targets]
-        return self._scalars(self.detector.roi_heads.pool(feature, rois))
-
-    def _scalars(self, pooled: Tensor) -> Tensor:
-        """RoI features [K, C, p, p] -> scalar of each target [K]."""
         heads = self.detector.roi_heads
-        outputs = (heads.bbox_pred if self.of_box else heads.cls_score)(self.branch()(pooled))
+        outputs = heads.localize(feature, rois) if self.of_box else heads.classify(feature, rois)[0]
         values = [target.value(row) for target, row in zip(self.targets, outputs, strict=True)]
         return torch.stack(values)
-
-    def is_pooled(self) -> bool:
-        """Whether RoIs are pooled from the explained feature itself."""
-        return self.layer != "conv5" and (self.layer != "F" or not self.detector.config.attention)
-
-    def gradcam_of_pooled(self) -> Tensor:
-        """Grad-CAM [K, 1, h, w] where `is_pooled`: what captum gives, up to rounding.
-
-        Only the mean of a channel's gradient over the grid counts. Pooling hands the gradient of a
-        RoI's bin on to the cells that the bin read, in shares that add up to one (to less where it
-        reached over the edge), so the mean is known before the grid: the gradient does not go back
-        through the pooling, and targets need no copies of the feature.
-        """
-        feature, pool = self.feature(), self.detector.roi_heads.pool
-        rois = [torch.cat([target.roi for target in self.targets]).to(feature)]
-        with torch.no_grad():
-            shares = pool(torch.ones_like(feature[:, :1]), rois)  # [K, 1, p, p], of each bin
-            pooled = pool(feature, rois)
-        # RoIs do not meet in conv5: the gradient of the sum holds that of each.
-        (gradient,) = torch.autograd.grad(self._scalars(pooled.requires_grad_()).sum(), pooled)
-        weights = (gradient * shares).sum((2, 3)) / feature[0, 0].numel()
-        return torch.einsum("kc,chw->khw", weights, feature[0]).relu()[:, None]
 
     def to_image(self, grids: Tensor) -> np.ndarray:
         """Maps [K, 1, h, w] at the size of the hooked layer -> float32 [K, H, W] at image size."""
@@ -201,8 +164,6 @@ def _explain(
 ) -> np.ndarray:
     """Maps [K, H, W] of targets of one branch. Captum removes its hook, also after an error."""
     score = RoIScore(detector, encoding, targets, layer)
-    if method == "gradcam" and score.is_pooled():
-        return score.to_image(score.gradcam_of_pooled())
     if method == "gradcam":
         attribution = LayerGradCam(score, score.hooked())
         grids = attribution.attribute(score.start(), relu_attributions=True)
