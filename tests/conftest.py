@@ -40,3 +40,27 @@ def shared_voc() -> Path:
     if not SHARED_VOC.is_dir():
         pytest.skip("needs the photographs in ../shared/data/voc-animals, which are not here")
     return SHARED_VOC
+
+
+@pytest.fixture
+def scene_file(tmp_path) -> str:
+    """A photo of drawn objects as somebody uploads it."""
+    from app_server import scene
+
+    scene(5).save(tmp_path / "scene.png")
+    return str(tmp_path / "scene.png")
+
+
+@pytest.fixture
+def tab(scene_file):
+    """The app's first tab with a photo on it, and the requests of its session."""
+    import gradio as gr
+    from app_server import VALUES, tiny_predictor
+
+    from als.ui.explain_tab import ExplainTab
+    from als.ui.session import SessionStore
+
+    tab = ExplainTab(tiny_predictor(), SessionStore())
+    request = gr.Request(session_hash="a")
+    tab.open_photo(request, {"path": scene_file, "orig_name": "scene.png"}, *VALUES)
+    return tab, request

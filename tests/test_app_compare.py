@@ -1,39 +1,22 @@
 """The second tab, without a server: two models on one photo, and checkpoints that do not fit."""
 
 import gradio as gr
-import pytest
-from app_server import VALUES, Click, only_network, scene, tiny_predictor
+from app_server import VALUES, Click, only_network, tiny_predictor
 from tiny import tiny_config
 
 from als.model import build_detector, save_checkpoint
 from als.report.views import RULES
 from als.ui.compare_tab import CompareTab
-from als.ui.explain_tab import ExplainTab
 from als.ui.panels import same_choice
 from als.ui.session import Choice, SessionStore, study_photo
 
 
-@pytest.fixture
-def photo(tmp_path):
-    scene(5).save(tmp_path / "scene.png")
-    return str(tmp_path / "scene.png")
-
-
-@pytest.fixture
-def tab(photo):
-    """The first tab with a photo on it, and the requests of its session."""
-    tab = ExplainTab(tiny_predictor(), SessionStore())
-    request = gr.Request(session_hash="a")
-    tab.open_photo(request, {"path": photo, "orig_name": "scene.png"}, *VALUES)
-    return tab, request
-
-
-def test_the_second_model_explains_the_same_object(photo):
-    study = study_photo(tiny_predictor(), photo, "scene.png")
-    other = study_photo(tiny_predictor(), photo, "scene.png")
+def test_the_second_model_explains_the_same_object(scene_file):
+    study = study_photo(tiny_predictor(), scene_file, "scene.png")
+    other = study_photo(tiny_predictor(), scene_file, "scene.png")
     study.choice = Choice(detection=2)
     assert same_choice(study, other) == Choice(detection=2), "the same model, the same box"
-    without = study_photo(tiny_predictor(attention=False), photo, "scene.png")
+    without = study_photo(tiny_predictor(attention=False), scene_file, "scene.png")
     without.choice = same_choice(study, without)
     assert without.class_map().name == study.class_map().name
 

@@ -21,23 +21,8 @@ SETTINGS = Settings(*VALUES)
 
 
 @pytest.fixture
-def photo(tmp_path):
-    scene(5).save(tmp_path / "scene.png")
-    return str(tmp_path / "scene.png")
-
-
-@pytest.fixture
-def study(photo):
-    return study_photo(tiny_predictor(), photo, "scene.png")
-
-
-@pytest.fixture
-def tab(photo):
-    """The first tab with a photo on it, and the requests of its session."""
-    tab = ExplainTab(tiny_predictor(), SessionStore())
-    request = gr.Request(session_hash="a")
-    tab.open_photo(request, {"path": photo, "orig_name": "scene.png"}, *VALUES)
-    return tab, request
+def study(scene_file):
+    return study_photo(tiny_predictor(), scene_file, "scene.png")
 
 
 def test_a_photo_gives_five_views_that_differ(tab):
@@ -166,24 +151,24 @@ def test_numbers_of_every_target(study, kind):
     assert {"trunk and maps", "Grad-CAM", "gradient x activation"} <= set(figures["milliseconds"])
 
 
-def test_an_attention_map_of_zeros_is_called_empty(photo):
-    study = study_photo(tiny_predictor(), photo, "scene.png", 0.0)
+def test_an_attention_map_of_zeros_is_called_empty(scene_file):
+    study = study_photo(tiny_predictor(), scene_file, "scene.png", 0.0)
     for rule in RULES:
         panels = panels_of(study, Look(rule=rule), 0.3, "class score")
         assert panels[1].note == "Empty map: 0 everywhere."
 
 
-def test_a_model_without_attention_says_that_it_has_no_maps(photo):
-    study = study_photo(tiny_predictor(attention=False), photo, "scene.png")
+def test_a_model_without_attention_says_that_it_has_no_maps(scene_file):
+    study = study_photo(tiny_predictor(attention=False), scene_file, "scene.png")
     panels = panels_of(study, Look(), 0.3, "class score")
     assert [p.picture is None for p in panels] == [False, True, True, False, False]
     assert "no attention" in panels[1].note
     assert len(figures_of(study, "class score")["share_inside_box"]) == 2
 
 
-def test_names_from_a_checkpoint_or_a_file_cannot_become_markup(photo):
+def test_names_from_a_checkpoint_or_a_file_cannot_become_markup(scene_file):
     predictor = tiny_predictor()
-    study = study_photo(predictor, photo, "<img src=x onerror=alert(1)>.png")
+    study = study_photo(predictor, scene_file, "<img src=x onerror=alert(1)>.png")
     assert "<img" not in parts.status(explained_sentence(study, 0.3))
     shown = parts.model_line(type(predictor)(predictor.detector, {"<b>": "<i>"}, source="<u>.st"))
     assert "<b>" not in shown and "<i>" not in shown and "<u>.st" not in shown

@@ -95,19 +95,11 @@ def as_coco(
 
 
 def _annotations(ground_truths: Sequence[GroundTruth], n_classes: int) -> list[dict]:
-    boxes, labels, difficult, index = flatten(ground_truths, "difficult", n_classes)
-    boxes = _xywh(boxes)
-    rows = zip(
-        index.tolist(),
-        labels.tolist(),
-        boxes.tolist(),
-        boxes[:, 2:].prod(axis=1).tolist(),
-        difficult.astype(int).tolist(),
-        strict=True,
-    )
+    rows = _rows(ground_truths, "difficult", n_classes)
     return [
         # Ids count from 1: pycocotools reads a match to object 0 as no match.
-        {"id": n, "image_id": i + 1, "category_id": k, "bbox": box, "area": area, "iscrowd": crowd}
+        {"id": n, "image_id": i + 1, "category_id": k, "bbox": box, "area": area}
+        | {"iscrowd": int(crowd)}
         for n, (i, k, box, area, crowd) in enumerate(rows, start=1)
     ]
 
@@ -132,16 +124,7 @@ def _results(
 ) -> COCO:
     """Detections as a data set, as `COCO.loadRes` makes it, without the outlines that it draws of
     each box; and finding nothing, on which it fails, is a result too."""
-    boxes, labels, scores, index = flatten(detections, "scores", len(categories))
-    boxes = _xywh(boxes)
-    rows = zip(
-        index.tolist(),
-        labels.tolist(),
-        boxes.tolist(),
-        boxes[:, 2:].prod(axis=1).tolist(),
-        scores.tolist(),
-        strict=True,
-    )
+    rows = _rows(detections, "scores", len(categories))
     annotations = [
         {
             "id": n,  # from 1, as in `_annotations`
@@ -181,6 +164,17 @@ def _check_image_ids(image_ids: Sequence[int | str], coco_gt: COCO, n_images: in
         raise InputError(f"The COCO ground truth has no image {unknown[0]!r}; check the image ids.")
     if len(set(image_ids)) != len(image_ids):
         raise InputError("An image id is given twice; COCO's evaluation counts each image once.")
+
+
+def _rows(
+    items: Sequence[Detections] | Sequence[GroundTruth], value: str, n_classes: int
+) -> Iterator[tuple]:
+    """(index of the image, label, box xywh, its area, `value`) of each box of all images."""
+    boxes, labels, values, index = flatten(items, value, n_classes)
+    boxes = _xywh(boxes)
+    areas = boxes[:, 2:].prod(axis=1)
+    columns = (index, labels, boxes, areas, values)
+    return zip(*(column.tolist() for column in columns), strict=True)
 
 
 def _xywh(boxes: np.ndarray) -> np.ndarray:

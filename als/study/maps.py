@@ -62,7 +62,7 @@ class MapKind:
     needs_attention: a model without attention has no such map.
     learnt: depends on the network, so that the sanity checks apply to it.
     slow: runs the detector hundreds of times for an image; only made when asked for.
-    library: comes from a package that an installation for users does not hold.
+    package: comes from a package that an installation for users does not hold.
     """
 
     title: str
@@ -71,7 +71,7 @@ class MapKind:
     needs_attention: bool = False
     learnt: bool = True
     slow: bool = False
-    library: str | None = None
+    package: str | None = None
 
 
 def _gradients(kind: str, layer: str | None = None, method: str = "gradcam") -> Maker:
@@ -120,9 +120,9 @@ MAPS: dict[str, MapKind] = {
     "gradact": MapKind("Gradient x activation, class score", _gradients("class", None, ODAM)),
     "gradact_box": MapKind("Gradient x activation, box width", _gradients("dw", None, ODAM)),
     "gradcam++": MapKind(
-        "Grad-CAM++, class score", _library("gradcam++"), library="pytorch_grad_cam"
+        "Grad-CAM++, class score", _library("gradcam++"), package="pytorch_grad_cam"
     ),
-    "eigencam": MapKind("EigenCAM", _library("eigencam"), library="pytorch_grad_cam"),
+    "eigencam": MapKind("EigenCAM", _library("eigencam"), package="pytorch_grad_cam"),
     "drise": MapKind("D-RISE", _drise, slow=True),
     "objectness": MapKind(
         "RPN objectness", lambda s: baselines.objectness(s.detector, s.encoding), **IMAGE_LEVEL
@@ -143,8 +143,8 @@ MAPS: dict[str, MapKind] = {
 
 def default_maps() -> list[str]:
     """Names of the maps that need no hundreds of passes and no package that is not installed."""
-    missing = {kind.library for kind in MAPS.values() if kind.library and not _has(kind.library)}
-    return [m for m, kind in MAPS.items() if not kind.slow and kind.library not in missing]
+    missing = {kind.package for kind in MAPS.values() if kind.package and not _has(kind.package)}
+    return [m for m, kind in MAPS.items() if not kind.slow and kind.package not in missing]
 
 
 def _has(package: str) -> bool:
