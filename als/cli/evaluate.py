@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 from als.errors import InputError
 
 WAITING = 16  # predictions that wait for being written, at most
+WRITERS = 2  # threads; most of a picture's time is spent where Python's lock is not held
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -54,7 +55,9 @@ def predict(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("predictions"))
     parser.add_argument("--score-threshold", type=float, default=0.5)
     parser.add_argument("--device", type=str, default="cpu")
-    parser.add_argument("--batch-size", type=int, default=8, help="images of like shape at once")
+    parser.add_argument(
+        "--batch-size", type=int, help="images of like shape at once (default: 2, on a GPU 8)"
+    )
     given = parser.parse_args(arguments)
 
     from als.batches import image_files, predict_many
@@ -88,7 +91,7 @@ def _refuse_twins(files: list[Path]) -> None:
 
 
 def save_all(found: Iterable, out: Path) -> None:
-    """Write pictures and JSON in a thread beside the network, and tell each file once written."""
+    """Write pictures and JSON beside the network, and tell each file once written."""
     from als.report.pictures import save_prediction
 
     def tell() -> None:
@@ -98,7 +101,7 @@ def save_all(found: Iterable, out: Path) -> None:
         print(f"{path}: {names or 'nothing found'} -> {written.result()}")
 
     running: deque = deque()
-    with ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(WRITERS) as writer:
         for path, prediction in found:
             written = writer.submit(save_prediction, path, prediction, out)
             running.append((path, prediction, written))

@@ -18,6 +18,7 @@ from als.report.views import (
     value_range,
 )
 
+COMPRESSION = 1  # of PNG's 9 levels; the usual 6 takes 4.5 times as long and saves a tenth
 LOOK = Look(rule="raw 0 to 1")  # both maps on the scale on which they multiply the feature
 
 
@@ -42,7 +43,8 @@ def save_prediction(path: Path, prediction: Prediction, out: Path) -> Path:
     ]
     picture = out / f"{path.stem}.png"
     aside = picture.with_name(picture.name + ".part")
-    comparison([("", panels)], LOOK, path.name).save(aside, format="png")
+    sheet = comparison([("", panels)], LOOK, path.name)
+    sheet.save(aside, format="png", compress_level=COMPRESSION)
     aside.replace(picture)
     detections = [
         {"name": name, "score": float(score), "box": box.tolist()}
