@@ -75,7 +75,6 @@ def test_step_0_of_stage_2_changes_little(tmp_path, bias, score_bound, delta_bou
         shares = []
         for boxes, new_boxes in zip(proposals, detector.propose(second), strict=True):
             shares.append((box_iou(boxes, new_boxes).amax(1) > 0.8).double().mean())
-        print(shares)
         assert min(shares) > 0.5, "most proposals stay"
 
 
