@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from als.errors import InputError
@@ -44,6 +46,14 @@ class _Photo:
     seconds: float
 
 
+class Predicted(NamedTuple):
+    """One of many. photo: upright and RGB, perhaps smaller than the file's."""
+
+    path: Path
+    photo: Image.Image
+    prediction: Prediction
+
+
 def image_files(paths: Iterable[Path]) -> list[Path]:
     """Files as given, and for a folder every image file right in it, by name.
 
@@ -68,8 +78,8 @@ def predict_many(
     batch_size: int | None = None,
     score_threshold: float | None = None,
     on_error: OnError | None = None,
-) -> Iterator[tuple[Path, Prediction]]:
-    """`Predictor.predict` of many files, faster; yields (path, prediction) as they are done.
+) -> Iterator[Predicted]:
+    """`Predictor.predict` of many files, faster; yields them as they are done.
 
     A batch holds only photos that the network would pad to one same canvas, so that each gets the
     result that it gets alone, up to rounding. The order is that of the batches. Memory holds few
@@ -113,7 +123,7 @@ def _batches(
 
 def _run(
     predictor: Predictor, batches: Iterator[list[_Photo]], score_threshold: float | None
-) -> Iterator[tuple[Path, Prediction]]:
+) -> Iterator[Predicted]:
     """The predictions of batches, in their order.
 
     On a CPU a network runs on each core: its layers are too small to be divided well among cores,
@@ -125,7 +135,7 @@ def _run(
     for _ in range(count):
         idle.put(_twin(predictor.detector, score_threshold))
 
-    def run(photos: list[_Photo]) -> list[tuple[Path, Prediction]]:
+    def run(photos: list[_Photo]) -> list[Predicted]:
         detector = idle.get()
         try:
             return _predict(predictor, detector, photos)
@@ -198,9 +208,7 @@ def _canvas(predictor: Predictor, size: tuple[int, int]) -> tuple[int, int]:
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _predict(
-    predictor: Predictor, detector: AnyDetector, photos: list[_Photo]
-) -> list[tuple[Path, Prediction]]:
+def _predict(predictor: Predictor, detector: AnyDetector, photos: list[_Photo]) -> list[Predicted]:
     """One batch through the network."""
     started = time.perf_counter()
     encoding = detector.encode([_tensor(predictor, photo.pixels) for photo in photos])
@@ -220,7 +228,7 @@ def _predict(
             size=photo.size,
             seconds={"decode": photo.seconds, "network": seconds},
         )
-        results.append((photo.path, prediction))
+        results.append(Predicted(photo.path, Image.fromarray(photo.pixels), prediction))
     return results
 
 

@@ -29,8 +29,8 @@ def measure(subject: Subject) -> Measured:
         "naive": naive,
         "frcnn": lambda: detect(subject.twin),
     }
-    turns = in_turns(sides, subject.rounds)
     once = {side: counted(run) for side, run in sides.items()}
+    turns = in_turns(sides, subject.rounds, warm=True)
     facts = {
         "images": [list(image.shape) for image in images],
         "als": _facts(subject.als, images),

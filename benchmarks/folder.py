@@ -14,7 +14,7 @@ from als.report.pictures import save_prediction
 from benchmarks.pairs import Measured, in_turns
 from benchmarks.subjects import Setting, Subject, photographs
 
-COPIES = 2  # of each photograph, lying and upright
+COPIES = 4  # of each photograph, half of them upright; so many that the pipeline fills
 SIZE = (1200, 1600)  # (height, width) of the JPEG files: decoding and reducing cost something
 QUICK_SIZE = (64, 96)
 THRESHOLD = 0.5  # of `als predict`

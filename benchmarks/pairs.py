@@ -62,9 +62,9 @@ class Measured:
         self.facts |= other.facts
 
 
-def in_turns(sides: dict[str, Callable[[], Any]], rounds: int) -> Turns:
-    """Run every side once to warm up and then `rounds` times, in turns."""
-    for run in sides.values():
+def in_turns(sides: dict[str, Callable[[], Any]], rounds: int, warm: bool = False) -> Turns:
+    """Run every side once to warm up, unless they are, and then `rounds` times, in turns."""
+    for run in () if warm else sides.values():
         seconds_of(run)
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds):

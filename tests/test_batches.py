@@ -42,7 +42,8 @@ def assert_same(one, two):
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_results_are_those_of_one_photo_alone(predictor, folder, batch_size):
     files = image_files([folder])
-    found = dict(predict_many(predictor, files, batch_size, score_threshold=0.2))
+    many = predict_many(predictor, files, batch_size, score_threshold=0.2)
+    found = {one.path: one.prediction for one in many}
     assert sorted(found) == files and len(files) == len(SIZES)
     objects = 0
     for path, prediction in found.items():
@@ -75,7 +76,7 @@ def test_broken_files_are_told_and_left_out(predictor, folder, tmp_path):
     files = [folder / "photo0.png", broken, folder / "photo1.png"]
     told = []
     found = predict_many(predictor, files, on_error=lambda path, error: told.append((path, error)))
-    assert sorted(path.name for path, _ in found) == ["photo0.png", "photo1.png"]
+    assert sorted(one.path.name for one in found) == ["photo0.png", "photo1.png"]
     assert [path for path, _ in told] == [broken] and "broken.jpg" in str(told[0][1])
     with pytest.raises(InputError, match="broken.jpg"):
         list(predict_many(predictor, files))

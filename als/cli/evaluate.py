@@ -95,17 +95,17 @@ def save_all(found: Iterable, out: Path) -> None:
     from als.report.pictures import save_prediction
 
     def tell() -> None:
-        path, prediction, written = running.popleft()
-        scored = zip(prediction.names, prediction.scores, strict=True)
+        one, written = running.popleft()
+        scored = zip(one.prediction.names, one.prediction.scores, strict=True)
         names = ", ".join(f"{name} {score:.2f}" for name, score in scored)
-        print(f"{path}: {names or 'nothing found'} -> {written.result()}")
+        print(f"{one.path}: {names or 'nothing found'} -> {written.result()}")
 
     running: deque = deque()
     with ThreadPoolExecutor(WRITERS) as writer:
-        for path, prediction in found:
-            written = writer.submit(save_prediction, path, prediction, out)
-            running.append((path, prediction, written))
-            while running and (running[0][2].done() or len(running) > WAITING):
+        for one in found:
+            written = writer.submit(save_prediction, one.path, one.prediction, out, one.photo)
+            running.append((one, written))
+            while running and (running[0][1].done() or len(running) > WAITING):
                 tell()
         while running:
             tell()

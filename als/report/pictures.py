@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from als.images import as_rgb
 from als.predictor import Prediction
@@ -22,17 +23,20 @@ COMPRESSION = 1  # of PNG's 9 levels; the usual 6 takes 4.5 times as long and sa
 LOOK = Look(rule="raw 0 to 1")  # both maps on the scale on which they multiply the feature
 
 
-def save_prediction(path: Path, prediction: Prediction, out: Path) -> Path:
+def save_prediction(
+    path: Path, prediction: Prediction, out: Path, photo: Image.Image | None = None
+) -> Path:
     """Write `<out>/<name>.png` and `<out>/<name>.json`; returns the picture's path.
 
     Args:
         path: the image that was predicted. out: folder, made if missing.
+        photo: what the file holds, upright and RGB, at any size; None to read it.
 
     The JSON holds size [height, width] and for each detection name, score and box [x1, y1, x2,
     y2] in pixels of the upright image.
     """
     out.mkdir(parents=True, exist_ok=True)
-    photo = to_display(as_rgb(path))
+    photo = to_display(as_rgb(path) if photo is None else photo)
     boxes = boxes_to_display(prediction.boxes, prediction.size)
     scored = list(zip(prediction.names, prediction.scores, strict=True))
     texts = [f"{name} {score:.2f}" for name, score in scored]
