@@ -50,14 +50,18 @@ def test_the_first_convolution_may_come_before_the_pooling(bins, folded):
 
 
 @torch.no_grad()
-def test_only_evaluation_goes_the_shorter_way():
+def test_evaluation_goes_the_shorter_way_where_rois_have_more_bins_than_the_grid_has_cells():
     heads = build_detector(tiny_config(backbone="resnet50", attention=False)).roi_heads
     whole, feature, rois = [], torch.rand(2, 1024, 6, 9), [r.float() for r in ROIS]
+    many = [r.repeat(10, 1) for r in rois]
+    assert 5 * heads.pool.output_size**2 < 2 * 6 * 9 < 50 * heads.pool.output_size**2
     heads.conv5_cls.register_forward_hook(lambda *_: whole.append(True))
-    long, _ = heads.train().classify(feature, rois)
+    long, _ = heads.train().classify(feature, many)
     assert whole == [True]
-    short, _ = heads.eval().classify(feature, rois)
+    short, _ = heads.eval().classify(feature, many)
     assert whole == [True]
+    heads.classify(feature, rois)
+    assert whole == [True, True]
     torch.testing.assert_close(short, long, rtol=1e-3, atol=1e-3 * float(long.abs().max()))
     max_pooled = build_detector(tiny_config(pool="max")).roi_heads  # a MobileNet's besides
     assert not begins_on_channels(max_pooled.pool, heads.conv5_cls)

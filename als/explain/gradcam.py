@@ -19,7 +19,7 @@ from als.model.grid import grids_to_image
 
 LAYERS = ("F", "F_loc", "F_cls", "conv5")
 METHODS = ("gradcam", "gradient_x_activation")
-TARGETS_AT_ONCE = 16  # each has its own copy of the feature
+TARGETS_AT_ONCE = 16  # each has a copy of the feature's size, of its gradient
 
 
 def grad_cam(
@@ -112,11 +112,13 @@ class RoIScore(nn.Module):
             )
 
     def start(self) -> Tensor:
-        """The detached feature [K, C, h, w] to call this module with."""
+        """The detached feature [K, C, h, w] to call this module with: K views of one."""
         encoding = self.encoding
         own = encoding.f_loc if self.of_box else encoding.f_cls
         feature = encoding.f if self.layer == "F" else own
-        return feature.detach().repeat(len(self.targets), 1, 1, 1)
+        # Contiguous, as RoIAlign reads it; cloned, since inference mode's tensors take no gradient.
+        feature = feature.detach().clone(memory_format=torch.contiguous_format)
+        return feature.expand(len(self.targets), -1, -1, -1)
 
     def hooked(self) -> nn.Module:
         """The module whose output is explained."""

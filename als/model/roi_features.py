@@ -2,8 +2,8 @@
 
 The conv5 of ResNet-50 and deeper begins with a 1x1 convolution, and batch normalisation is frozen.
 Both act on channels alone, RoIAlign on places alone, and its shares of a bin add up to one. So
-their order does not matter, and the cells of the grid are far fewer than the bins of all RoIs
-(1,900 and 58,800 for 300 RoIs of an image of 600 x 800 pixels).
+their order does not matter, and the cells of the grid are far fewer than the bins of many RoIs
+(1,900 and 58,800 for 300 RoIs of an image of 600 x 800 pixels; one RoI has 196).
 """
 
 import torch
@@ -17,6 +17,17 @@ def begins_on_channels(pool: nn.Module, conv5: nn.Sequential) -> bool:
     """Whether `conv5_of_rois` holds: RoIs are pooled by RoIAlign for the conv5 of a deep ResNet."""
     first = next(conv5[0].children(), None)
     return isinstance(pool, RoIAlign) and isinstance(first, Bottleneck)
+
+
+def outnumber_cells(pool: RoIAlign, feature: Tensor, rois: list[Tensor]) -> bool:
+    """Whether the RoIs have more bins than the feature has cells: then `conv5_of_rois` is shorter.
+
+    An exported detector has no number of RoIs yet; it goes that way always.
+    """
+    if torch.compiler.is_compiling():
+        return True
+    batch, _, height, width = feature.shape
+    return sum(map(len, rois)) * pool.output_size**2 > batch * height * width
 
 
 def conv5_of_rois(

@@ -15,7 +15,7 @@ from torchvision.ops import RoIAlign, RoIPool
 
 from als.config import ModelConfig
 from als.model.backbone import STRIDE, Backbone
-from als.model.roi_features import begins_on_channels, conv5_of_rois
+from als.model.roi_features import begins_on_channels, conv5_of_rois, outnumber_cells
 
 SMOOTH_L1_BETA = 1 / 9  # torchvision's and Faster R-CNN's
 
@@ -75,7 +75,8 @@ class SeparatedRoIHeads(RoIHeads):
     def _vectors(self, conv5: nn.Sequential, feature: Tensor, rois: list[Tensor]) -> Tensor:
         """RoIs of a feature through conv5 [R, D]. Training keeps conv5 whole, to be compiled."""
         if not self.training and begins_on_channels(self.pool, conv5):
-            return conv5_of_rois(self.pool, conv5, feature, rois)
+            if outnumber_cells(self.pool, feature, rois):
+                return conv5_of_rois(self.pool, conv5, feature, rois)
         return conv5(self.pool(feature, rois))
 
     def losses(
