@@ -22,7 +22,7 @@ from als.photographs import package_photographs
 from als.predictor import SHIPPED
 from benchmarks.twin import torchvision_twin
 
-ENLIVENED = 6  # every sixth proposal sets the scale of a random network
+ENLIVENED = 50  # proposals, evenly by rank, that set the scale of a random network
 SHARE = 0.35  # of the proposals of a random network that pass the score threshold
 # A photograph is as large as the network's own size: 384 x 512 pixels.
 COMPACT = {"rpn_pre_nms_test": 6000}  # so that 300 proposals are left after NMS
@@ -135,7 +135,8 @@ def enliven(detector: Detector, image: Tensor, share: float = SHARE) -> None:
     f_loc, f_cls = encoding.f_loc, encoding.f_cls
     _standardize(head.cls_logits, lambda: head([f_loc])[0][0], 1.0)
     _standardize(head.bbox_pred, lambda: head([f_loc])[1][0], 0.3)
-    rois = [detector.propose(encoding)[0][::ENLIVENED]]
+    rois = detector.propose(encoding)[0]
+    rois = [rois[:: max(1, len(rois) // ENLIVENED)]]
     _standardize(heads.cls_score, lambda: heads.classify(f_cls, rois)[0], 1.5)
     _standardize(heads.bbox_pred, lambda: heads.localize(f_loc, rois), 0.7)
     logits = heads.classify(f_cls, rois)[0]
