@@ -92,7 +92,7 @@ def test_second_stages_keep_the_network_of_their_first():
         if config.start_from in by_file:
             first, second = by_file[config.start_from], config.model.to_dict()
             changed = {name for name in first if first[name] != second[name]}
-            assert "attention" in changed
+            assert second["attention"]  # turned on here, or before: stage 2 may end with another
             assert all(name == "weights" or name.startswith("attention") for name in changed)
 
 
