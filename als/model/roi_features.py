@@ -22,7 +22,8 @@ def begins_on_channels(pool: nn.Module, conv5: nn.Sequential) -> bool:
 def outnumber_cells(pool: RoIAlign, feature: Tensor, rois: list[Tensor]) -> bool:
     """Whether the RoIs have more bins than the feature has cells: then `conv5_of_rois` is shorter.
 
-    An exported detector has no number of RoIs yet; it goes that way always.
+    An exported detector has no number of RoIs yet; it goes that way always. Arguments as there:
+    feature [B, C, h, w], rois of each image [N, 4].
     """
     if torch.compiler.is_compiling():
         return True
