@@ -19,7 +19,7 @@ from benchmarks.twin import torchvision_twin
 
 ROOT = Path(__file__).parents[1]
 DETECTIONS = {"compact": 3, "resnet50": 1}  # one after another; the peak is that of the largest
-ROUNDS = {"compact": 3, "resnet50": 1}
+ROUNDS = {"compact": 2, "resnet50": 1}
 
 
 def measure(name: str, setting: Setting) -> Measured:

@@ -55,6 +55,7 @@ class Subject:
     """als, and base, the same with both parts off: Faster R-CNN; twin is torchvision's of base.
 
     photos: uint8 [H, W, 3], of the size at which the network works. rounds: of its measurements.
+    slow: a call takes seconds, so that the first costs little more than the others.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Subject:
     twin: FasterRCNN
     photos: list[np.ndarray]
     rounds: int
+    slow: bool
     device: str
 
     @property
@@ -75,7 +77,7 @@ def build(name: str, setting: Setting) -> Subject:
     """The subject "compact" or "resnet50", in evaluation mode on the setting's device."""
     detectors = {side: build_side(name, side, setting) for side in ("als", "frcnn")}
     # Of ResNet-50 a detection takes seconds, and rounds differ little.
-    count, rounds = (4, 7) if name == "compact" else (1, 2)
+    count, rounds = (4, 5) if name == "compact" else (1, 2)
     config = detectors["als"].config
     return Subject(
         name,
@@ -84,6 +86,7 @@ def build(name: str, setting: Setting) -> Subject:
         torchvision_twin(detectors["frcnn"]).eval(),
         photographs((config.min_size, config.max_size), setting.few(count)),
         setting.few(rounds),
+        name != "compact",
         setting.device,
     )
 

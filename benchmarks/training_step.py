@@ -29,7 +29,7 @@ def measure(subject: Subject, setting: Setting) -> Measured:
             "als": step(als, lambda: als.total_loss(als(images, targets))),
             "frcnn": step(twin, lambda: sum(twin(images, plain).values())),
         }
-        turns = in_turns(sides, subject.rounds)
+        turns = in_turns(sides, subject.rounds, warm=subject.slow)
         positives = _positives(als, images, targets)
     finally:
         for model in (als, twin):
