@@ -8,9 +8,9 @@ from als.errors import InputError
 
 
 def reproduce(arguments: list[str]) -> None:
-    """A table anew: als reproduce table1|table2|table3 --scale full|compact [--dry-run]"""
+    """A table anew: als reproduce table1|table2|table3|recipes|variants --scale full|compact"""
     parser = ArgumentParser(prog="als reproduce", description=reproduce.__doc__)
-    parser.add_argument("table", choices=["table1", "table2", "table3"])
+    parser.add_argument("table", choices=["table1", "table2", "table3", "recipes", "variants"])
     parser.add_argument("--scale", choices=["full", "compact"], required=True)
     parser.add_argument("--data-root", type=Path, help="default: data, compact data/voc-animals")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

@@ -11,7 +11,9 @@ import pandas as pd
 
 from als.errors import InputError
 from als.records import read_json
+from als.report.choices import judged, judged_texts
 from als.report.measured import ABSENT, NOT_RUN, columns_of, frame
+from als.reproduce.choices import CHOICES
 from als.reproduce.definitions import SCALES, STEPS, TABLES
 
 SOURCES = ("paper", "full", "difference", "compact")
@@ -19,6 +21,8 @@ CAPTIONS = {
     "table1": "Table 1: mAP (AP50 by 11 points), VOC 2007 test; compact: voc-animals test",
     "table2": "Table 2: the ablation, VOC 2007 test; compact: voc-animals test",
     "table3": "Table 3: COCO minival; compact: voc-animals test in COCO's layout",
+    "recipes": "Recipes of the compact model, trained on train, judged on val",
+    "variants": "Variants of the attention part, trained on train, judged on val",
 }
 HEADLINES = {"table1": ["mAP"]}  # the rest of table 1's columns are classes
 ENDINGS = {"markdown": "md", "latex": "tex", "csv": "csv"}
@@ -118,7 +122,9 @@ def _percent(value: float | None) -> float | None:
 
 
 def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
-    """Title -> text cells of everything shown for a table."""
+    """Title -> text cells of everything shown for a table or a choice."""
+    if table in CHOICES:
+        return {CAPTIONS[table]: judged_texts(table, Path(results))}
     cells = frame(table, Path(results))
     found = {CAPTIONS[table]: headline(cells, HEADLINES.get(table) or columns_of(table))}
     if table in HEADLINES:
@@ -132,14 +138,15 @@ def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
 
 
 def render(table: str, results: Path, format: str = "markdown") -> str:
-    """A table as text; csv is `frame`, not rounded. Raises InputError for another name."""
-    if table not in TABLES or format not in ENDINGS:
+    """A table as text; csv is not rounded. Raises InputError for another name."""
+    if table not in CAPTIONS or format not in ENDINGS:
         raise InputError(
-            f"'{table}' as '{format}': give one of {', '.join(TABLES)} and one of "
+            f"'{table}' as '{format}': give one of {', '.join(CAPTIONS)} and one of "
             f"{', '.join(ENDINGS)}."
         )
     if format == "csv":
-        return frame(table, Path(results)).to_csv(index=False, lineterminator="\n")
+        cells = judged if table in CHOICES else frame
+        return cells(table, Path(results)).to_csv(index=False, lineterminator="\n")
     write = markdown if format == "markdown" else latex
     return "\n".join(write(title, cells) for title, cells in sections(table, results).items())
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from als.errors import InputError
+from als.reproduce.choices import CHOICES
 from als.reproduce.compare import Compare
 from als.reproduce.configs import stage_config
 from als.reproduce.costs import bytes_of, free_bytes, hours_of
@@ -11,6 +12,7 @@ from als.reproduce.settings import Settings
 from als.reproduce.steps import Convert, Evaluate, Prepare, Train
 
 Step = Prepare | Convert | Train | Evaluate | Compare
+ROWS = TABLES | CHOICES
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,12 @@ class Plan:
 
 
 def make_plan(table: str, settings: Settings) -> Plan:
-    """What is missing for a table, at the scale and of the seeds of `settings`.
+    """What is missing for a table or a choice, at the scale and of the seeds of `settings`.
 
-    Raises InputError for a table that is none.
+    Raises InputError for a name that is none of them.
     """
-    if table not in TABLES:
-        raise InputError(f"'{table}' is no table; there are {', '.join(TABLES)}.")
+    if table not in ROWS:
+        raise InputError(f"'{table}' is no table; there are {', '.join(ROWS)}.")
     evaluations = evaluations_of(table, settings)
     compare = [Compare(table, settings)] if table in STEPS else []
     if compare and (_pending(evaluations) or compare[0].state() != "done"):
@@ -62,8 +64,10 @@ def evaluations_of(table: str, settings: Settings) -> list[Evaluate]:
 
     Raises InputError for a row that the table has not, or that cannot be run at this scale.
     """
-    runs = {row.key: row.run(settings.scale) for row in TABLES[table]}
+    runs = {row.key: row.run(settings.scale) for row in ROWS[table]}
     runs = {key: run for key, run in runs.items() if run is not None}
+    if not runs:
+        raise InputError(f"{table} has no runs at --scale {settings.scale}.")
     for key in settings.rows:
         if key not in runs:
             raise InputError(f"'{key}' is no row of {table}; there are {', '.join(runs)}.")
