@@ -9,7 +9,8 @@ def tables(arguments: list[str]) -> None:
     """Paper, full and compact: als tables [TABLE ...] [--format markdown|latex|csv] [--out DIR]"""
     names = ["table1", "table2", "table3"]
     parser = ArgumentParser(prog="als tables", description=tables.__doc__)
-    parser.add_argument("tables", nargs="*", help=f"of {', '.join(names)} (the default), recipes, variants")
+    told = f"of {', '.join(names)} (the default), recipes, variants"
+    parser.add_argument("tables", nargs="*", help=told)
     parser.add_argument("--results", type=Path, default=Path("results"), help="the records")
     parser.add_argument("--format", choices=["markdown", "latex", "csv"], default="markdown")
     parser.add_argument("--out", type=Path, help="a folder for all three formats, not the screen")
