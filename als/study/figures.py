@@ -77,8 +77,8 @@ def class_table(per_class: pd.DataFrame, measures: list[str]) -> Figure:
         for (y, x), value in np.ndenumerate(table.to_numpy()):
             dark = value < (low + high) / 2
             axis.text(
-                x, y, f"{value:.2f}", ha="center", va="center", fontsize=7.5,
-                color="white" if dark else "black",
+                x, y, "–" if np.isnan(value) else f"{value:.2f}", ha="center", va="center",
+                fontsize=7.5, color="white" if dark else "black",
             )  # fmt: skip
         axis.set_xticks(range(len(table.columns)), table.columns, fontsize=8, rotation=45)
         axis.set_yticks(range(len(table)), [MAPS[map].title for map in table.index], fontsize=8)
