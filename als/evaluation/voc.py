@@ -15,9 +15,11 @@ import numpy as np
 
 from als.errors import InputError
 from als.evaluation import Detections, GroundTruth, flatten
+from als.evaluation.overlaps import best_overlaps, first_of_each
 
 # Decimals, not np.arange, whose 0.6 is a rounding error more: an IoU of exactly 3/5 must reach it.
 IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+BLOCK = 2000  # images whose pairs of boxes are held at a time: what they need stays in the cache
 
 
 @dataclass(frozen=True)
@@ -146,18 +148,16 @@ def match(
     n_classes, n_images = len(classes), len(detections)
     gt_boxes, gt_labels, hard, gt_image = flatten(ground_truths, "difficult", n_classes)
     boxes, labels, scores, image = flatten(detections, "scores", n_classes)
-    order = np.lexsort((-scores, labels))  # stable, as MATLAB's sort is
-    boxes, labels, scores, image = boxes[order], labels[order], scores[order], image[order]
-
     # One number per image and class: only boxes of one group can match.
     group, gt_group = image * n_classes + labels - 1, gt_image * n_classes + gt_labels - 1
-    overlaps = _best_overlaps(boxes, gt_boxes, group, gt_group)
-    tp, fp = _decide(*overlaps, hard, thresholds)
+    overlaps = best_overlaps(boxes, gt_boxes, group, gt_group, BLOCK * n_classes)
+    order, starts = _by_class_and_score(labels, scores, n_classes)
+    tp, fp = _decide(*(values[order] for values in overlaps), hard, thresholds)
     objects, difficult = (
         np.bincount(gt_group[some], minlength=n_images * n_classes).reshape(n_images, n_classes)
         for some in (~hard, hard)
     )
-    starts = np.searchsorted(labels, np.arange(1, n_classes + 2))
+    image, scores = image[order], scores[order]
     return Matches(tuple(classes), thresholds, image, scores, starts, tp, fp, objects, difficult)
 
 
@@ -241,52 +241,26 @@ def _decide(
     for t, threshold in enumerate(thresholds):
         reaches = best_iou >= threshold
         claims = np.flatnonzero(reaches & ~on_hard)
-        tp[t, claims[_first_of_each(best_object[claims], len(hard))]] = True
+        tp[t, claims[first_of_each(best_object[claims], len(hard))]] = True
         fp[t] = ~tp[t] & ~(reaches & on_hard)
     return tp, fp
 
 
-def _best_overlaps(
-    boxes: np.ndarray, gt_boxes: np.ndarray, group: np.ndarray, gt_group: np.ndarray
+def _by_class_and_score(
+    labels: np.ndarray, scores: np.ndarray, n_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Highest IoU [N] of each box in its group, and the first object [N] that has it (0, -1: none).
+    """Indices [N] by label, then by falling score, ties as given as MATLAB's sort leaves them; and
+    where each label starts among them, [C + 1] with the end.
 
-    All pairs of one group (image and class) lie in flat arrays; P pairs, no loop over images.
+    np.lexsort's order, but a class at a time: its scores lie side by side while they are sorted.
     """
-    gt_order = np.argsort(gt_group, kind="stable")
-    sorted_group = gt_group[gt_order]
-    start = np.searchsorted(sorted_group, group, "left")
-    count = np.searchsorted(sorted_group, group, "right") - start
-    first_pair = np.cumsum(count) - count
-    box = np.repeat(np.arange(len(boxes)), count)
-    obj = gt_order[np.arange(len(box)) + (start - first_pair)[box]]
-
-    iou = _paired_iou(boxes[box], gt_boxes[obj])
-    best_iou = np.zeros(len(boxes))
-    some = count > 0
-    if some.any():
-        best_iou[some] = np.maximum.reduceat(iou, first_pair[some])
-    best_object = np.full(len(boxes), -1)
-    best_pairs = np.flatnonzero((iou > 0) & (iou == best_iou[box]))
-    firsts = best_pairs[_first_of_each(box[best_pairs], len(boxes))]
-    best_object[box[firsts]] = obj[firsts]
-    return best_iou, best_object
-
-
-def _paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of a[i] with b[i], [P]; 0 for boxes that do not overlap."""
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    inter = np.prod(np.maximum(sides, 0), axis=1)
-    union = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1) - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
-
-
-def _first_of_each(values: np.ndarray, n_values: int) -> np.ndarray:
-    """Positions in `values` (integers below n_values) where each value occurs first."""
-    first = np.full(n_values, -1)
-    # numpy keeps the last of repeated assignments: written backwards, that is the first.
-    first[values[::-1]] = np.arange(len(values))[::-1]
-    return first[first >= 0]
+    order = np.argsort(labels.astype(np.min_scalar_type(n_classes)), kind="stable")  # radix sort
+    starts = np.searchsorted(labels, np.arange(1, n_classes + 2), sorter=order)
+    falling = -scores[order]
+    for start, end in zip(starts, starts[1:], strict=False):
+        its = slice(start, end)
+        order[its] = order[its][np.argsort(falling[its], kind="stable")]
+    return order, starts
 
 
 def _checked_weights(image_weights: np.ndarray | None, n_images: int) -> np.ndarray:
