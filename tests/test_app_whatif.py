@@ -1,9 +1,12 @@
 """The third tab, without a server: maps replaced, and what became of the boxes."""
 
+from pathlib import Path
+
 import gradio as gr
 import numpy as np
 import pytest
 from app_server import VALUES, scene, tiny_predictor
+from PIL import Image
 
 from als.ui import whatif_tab
 from als.ui.explain_tab import ExplainTab
@@ -11,8 +14,9 @@ from als.ui.session import SessionStore
 
 
 @pytest.fixture
-def what_if(tmp_path):
+def what_if(tmp_path, monkeypatch):
     """The tab with a photo on the page, and the requests of its session."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     scene(5).save(tmp_path / "scene.png")
     store, request = SessionStore(), gr.Request(session_hash="a")
     payload = {"path": str(tmp_path / "scene.png"), "orig_name": "scene.png"}
@@ -79,12 +83,21 @@ def test_strokes_stay_until_there_is_another_photo(what_if):
     tab, request = what_if
     session = tab.store.get("a")
     shown = tab.tab_opened(request)
-    assert shown["background"] is session.photo.display and shown["layers"] == []
+    assert shown["layers"] == []
+    with Image.open(shown["background"]) as background:
+        assert np.array_equal(background, session.photo.display)
     assert tab.tab_opened(request) == gr.skip(), "a new canvas would lose the strokes"
     session.open(session.photo)
-    assert tab.tab_opened(request)["background"] is session.photo.display
+    assert Path(tab.tab_opened(request)["background"]).is_file()
     session.open(None)
     assert tab.tab_opened(request) is None
+
+
+def test_no_canvas_rewrites_a_photo_that_a_browser_may_be_reading(what_if):
+    tab, request = what_if
+    editor = gr.ImageEditor(type="numpy")
+    paths = [Path(editor.postprocess(tab.canvas(request)).background.path) for _ in range(2)]
+    assert paths[0] != paths[1] and paths[0].read_bytes() == paths[1].read_bytes()
 
 
 @pytest.mark.parametrize("painting", [None, {"layers": []}, {"layers": [np.zeros((4, 4, 4))]}])

@@ -1,12 +1,10 @@
 """Files to take away: the comparison as PNG, the numbers as JSON, the raw maps as NPZ; the API."""
 
 import json
-import tempfile
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
-from gradio.utils import get_upload_folder
 
 from als.errors import InputError
 from als.model.grid import map_to_image
@@ -14,6 +12,7 @@ from als.predictor import Predictor
 from als.records import write_json
 from als.report.sheet import comparison
 from als.report.views import Look
+from als.ui.cache import fresh_folder
 from als.ui.panels import explained_sentence, panels_of, record_of
 from als.ui.session import BOX_KINDS, Choice, SessionStore, Study, study_photo
 from als.ui.settings import DEFAULT_THRESHOLD, Settings
@@ -24,8 +23,7 @@ def write_files(study: Study, settings: Settings, compared: Study | None = None)
 
     `compared` adds the second model's row to the picture.
     """
-    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="als-", dir=get_upload_folder()))
+    folder = fresh_folder()
     rows = [
         (s.predictor.source, panels_of(s, settings.look, settings.threshold, settings.kind))
         for s in (study, compared)

@@ -7,6 +7,7 @@ from PIL import Image
 from als.errors import InputError
 from als.report.views import Panel, sampled
 from als.ui import parts
+from als.ui.cache import fresh_picture
 from als.ui.numbers import iou
 from als.ui.panels import attention_panels, detections_panel
 from als.ui.session import Session, SessionStore, Study, study_photo
@@ -40,7 +41,8 @@ class WhatIfTab:
         session = self.store.get(request.session_hash)
         if session.photo is None:
             return None
-        return {"background": session.photo.display, "layers": [], "composite": None}
+        background = fresh_picture(session.photo.display)
+        return {"background": background, "layers": [], "composite": None}
 
     def tab_opened(self, request: gr.Request):
         """The canvas when the tab is opened: strokes on the same photo stay."""
