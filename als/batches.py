@@ -22,6 +22,7 @@ from als.errors import InputError
 from als.images import as_rgb, reduced
 from als.model import AnyDetector
 from als.model.grid import map_to_image, stretch_thin
+from als.model.steps import checked_threshold
 from als.predictor import Prediction, Predictor
 
 IMAGE_SUFFIXES = (
@@ -93,12 +94,13 @@ def predict_many(
 
     Raises:
         InputError: without `on_error`, for the first file that cannot be read; a batch size
-            below 1.
+            below 1, or a threshold outside 0 to 1.
     """
     if batch_size is None:
         batch_size = BATCH_SIZE_CPU if predictor.device.type == "cpu" else BATCH_SIZE_GPU
     if batch_size < 1:
         raise InputError(f"batch_size {batch_size}: give at least 1.")
+    score_threshold = checked_threshold(predictor.detector, score_threshold)
     with closing(_batches(predictor, paths, batch_size, on_error)) as batches:
         yield from _run(predictor, batches, score_threshold)
 
@@ -122,7 +124,7 @@ def _batches(
 
 
 def _run(
-    predictor: Predictor, batches: Iterator[list[_Photo]], score_threshold: float | None
+    predictor: Predictor, batches: Iterator[list[_Photo]], score_threshold: float
 ) -> Iterator[Predicted]:
     """The predictions of batches, in their order.
 
@@ -155,12 +157,11 @@ def _run(
         torch.set_num_threads(cores)  # threads that start later would have the networks' number
 
 
-def _twin(detector: AnyDetector, score_threshold: float | None) -> AnyDetector:
+def _twin(detector: AnyDetector, score_threshold: float) -> AnyDetector:
     """The same weights in modules of their own, so that two threads do not meet in them."""
     shared = {id(tensor): tensor for tensor in (*detector.parameters(), *detector.buffers())}
     twin = copy.deepcopy(detector, shared)
-    if score_threshold is not None:
-        twin.score_threshold = score_threshold
+    twin.score_threshold = score_threshold
     return twin
 
 

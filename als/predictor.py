@@ -59,6 +59,9 @@ class Analysis:
     logits: Tensor
 
 
+ROUNDING = 1e-3  # by which a map that was resized may be over 1
+
+
 @dataclass(frozen=True)
 class Explanation:
     """A map of one proposal: what raised its class score, or one delta of its box.
@@ -113,7 +116,8 @@ class Predictor:
             score_threshold: instead of the model's own.
 
         Raises:
-            InputError: the image cannot be read, or a map does not fit it or the model.
+            InputError: the image cannot be read, a map does not fit it or the model, or the
+                threshold is outside 0 to 1.
         """
         return self.analyse(image, localization_map, classification_map, score_threshold).prediction
 
@@ -195,7 +199,7 @@ class Predictor:
             row, label, box, score = self._chosen(analysis, detection, label)
             target = Target(analysis.proposals[row : row + 1], label, kind)
             map = grad_cam(self.detector, analysis.encoding, target, layer, method)
-        passed = score > self.detector.score_threshold
+            passed = score > self.detector.score_threshold
         name = self.classes[label - 1]
         return Explanation(map, box, label, name, score, passed, is_empty(map))
 
@@ -242,9 +246,13 @@ class Predictor:
                 f"{name}: shape {array.shape} does not fit the image, (height, width) is "
                 f"{(size[1], size[0])}."
             )
+        if not (array.min() >= -ROUNDING and array.max() <= 1 + ROUNDING):  # NaN is refused too
+            raise InputError(
+                f"{name}: values from {array.min():g} to {array.max():g}; give values from 0 to 1."
+            )
         pixels = torch.from_numpy(array)[None].to(self.device)
         thick = stretch_thin(pixels, self.detector.config.max_size)[None]
-        return lambda loc, cls: image_to_map(thick, self.detector, loc)
+        return lambda loc, cls: image_to_map(thick, self.detector, loc, beyond="edge")
 
 
 def load(path: str | Path | None = None, device: str = "cpu") -> Predictor:

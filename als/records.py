@@ -11,6 +11,7 @@ import torch
 import torchvision
 
 from als.errors import InputError
+from als.whole import whole_file
 
 
 def machine() -> dict[str, Any]:
@@ -34,6 +35,9 @@ def revision() -> str | None:
     """The commit of the code, with "+changes" for an uncommitted tree; None outside git."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
+        # Installed into a folder of somebody's own repository the package is no part of that.
+        known = [*git, "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(known, capture_output=True, check=True)
         commit = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
@@ -50,11 +54,8 @@ def revision() -> str | None:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write a record whole or not at all; NaN becomes null, since JSON has no NaN."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(_plain(record), indent=2, allow_nan=False) + "\n")
-    aside.replace(path)
+    with whole_file(path) as aside:
+        aside.write_text(json.dumps(_plain(record), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from als.records import machine, revision, write_json
+from als.whole import whole_file
 from benchmarks.goals import machine_name
 from benchmarks.subjects import Setting
 
@@ -48,8 +49,7 @@ def write(
     told = [str(path)]
     if draw is not None:
         picture = path.with_suffix(".png")
-        aside = picture.with_name(picture.name + ".part")
-        draw(record, aside)
-        aside.replace(picture)
+        with whole_file(picture) as aside:
+            draw(record, aside)
         told.append(str(picture))
     print(", ".join(told))

@@ -26,7 +26,7 @@ def test_comparison_has_two_rows_and_runs_the_second_model_once(tab, monkeypatch
     compare = CompareTab(tiny_predictor(attention=False), tab.store)
     runs = only_network(monkeypatch, compare.other)
     _, views, numbers = compare.refresh(request, *VALUES)
-    assert views.count("<h3") == 2 == numbers.count("<h3") and views.count("<img") == 8
+    assert views.count("<h2") == 2 == numbers.count("<h2") and views.count("<img") == 8
     compare.refresh(request, *VALUES)
     assert runs.count("analyse") == 1
 

@@ -69,5 +69,7 @@ def test_a_port_that_is_taken_is_said_in_one_sentence(checkpoint, taken, monkeyp
     try:
         with pytest.raises(InputError, match=f"127.0.0.1:{port}: .*--port"):
             launch(checkpoint, port=port)
+        with pytest.raises(InputError, match="127.0.0.1:99999: .*--port"):
+            launch(checkpoint, port=99999)
     finally:
         signal.signal(signal.SIGTERM, before)

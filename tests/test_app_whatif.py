@@ -10,7 +10,7 @@ from PIL import Image
 
 from als.ui import whatif_tab
 from als.ui.explain_tab import ExplainTab
-from als.ui.session import SessionStore
+from als.ui.session import Choice, SessionStore, study_photo
 
 
 @pytest.fixture
@@ -98,6 +98,34 @@ def test_no_canvas_rewrites_a_photo_that_a_browser_may_be_reading(what_if):
     editor = gr.ImageEditor(type="numpy")
     paths = [Path(editor.postprocess(tab.canvas(request)).background.path) for _ in range(2)]
     assert paths[0] != paths[1] and paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_the_box_of_a_chosen_class_is_the_one_that_is_filled(what_if):
+    tab, request = what_if
+    study = tab.store.get("a").photo
+    label = int(study.prediction.labels[study.choice.detection])
+    study.choice = Choice(label=label % 3 + 1)  # another class than the best detection's
+    x1, y1, x2, y2 = study.class_map().box.round().astype(int)
+    region = whatif_tab.chosen_box(study)
+    assert region[y1:y2, x1:x2].all() and region.sum() == (x2 - x1) * (y2 - y1)
+    assert not np.allclose(study.class_map().box, study.prediction.boxes[0], atol=1)
+
+
+def test_strokes_on_a_photo_chosen_while_the_tab_is_open_stay(what_if):
+    tab, request = what_if
+    session = tab.store.get("a")
+    tab.tab_opened(request)
+    session.open(study_photo(tiny_predictor(), scene(6), "other.png"))
+    assert tab.canvas(request) is not None  # the new photo comes while the editor is shown
+    tab.tab_left(request)
+    assert tab.tab_opened(request) == gr.skip(), "the strokes are lost"
+
+
+def test_an_opened_photo_clears_only_what_was_made_of_the_last_one(what_if):
+    tab, request = what_if
+    assert tab.photo_opened(request) == ("", whatif_tab.NOTHING_YET, "")
+    tab.run(request, whatif_tab.ONES, whatif_tab.KEEP, None, *VALUES)
+    assert tab.photo_opened(request) == [gr.skip()] * 3
 
 
 @pytest.mark.parametrize("painting", [None, {"layers": []}, {"layers": [np.zeros((4, 4, 4))]}])

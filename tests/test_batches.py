@@ -114,3 +114,16 @@ def test_predict_takes_a_folder_and_ends_with_an_error_for_a_broken_file(folder,
     with pytest.raises(SystemExit):
         main(["predict", str(checkpoint), str(photos), "--out", str(out)])
     assert "would both write photo0.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["same", "file"])
+def test_predict_overwrites_no_photo(folder, tmp_path, capsys, place):
+    checkpoint, photo = tmp_path / "m.safetensors", tmp_path / "photo.png"
+    save_checkpoint(lively_detector().float(), checkpoint)
+    content = (folder / "photo0.png").read_bytes()
+    photo.write_bytes(content)
+    out = tmp_path if place == "same" else photo
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(checkpoint), str(photo), "--out", str(out)])
+    assert stop.value.code == 2 and "give another --out" in capsys.readouterr().err
+    assert photo.read_bytes() == content

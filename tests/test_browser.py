@@ -52,7 +52,7 @@ def test_a_photo_shows_five_views_that_differ(visit, files):
     expect(visit.page.locator("#views")).to_contain_text("No photo yet")
     visit.open_photo(files / "scene.png")
     assert len(visit.pictures()) == 5 == len(set(visit.pictures()))
-    titles = visit.page.locator("#views h4").all_inner_texts()
+    titles = visit.page.locator("#views h3").all_inner_texts()
     assert titles[:3] == ["Detections", "Localization map", "Classification map"]
     tops = [box["y"] for box in map(lambda x: x.bounding_box(), visit.page.locator("figure").all())]
     assert len(set(tops)) == 1, "the views do not stand side by side"
@@ -184,7 +184,7 @@ def test_two_checkpoints_side_by_side(visit, files):
     visit.open_photo(files / "scene.png")
     visit.page.get_by_role("tab", name="Compare").click()
     views = visit.page.locator("#compare-views")
-    expect(views.locator("h3")).to_have_count(2)
+    expect(views.locator("h2")).to_have_count(2)
     expect(views.locator("img")).to_have_count(8)
     expect(views).to_contain_text("This model has no attention")
     visit.page.set_input_files("#second-checkpoint input[type=file]", files / "other.safetensors")

@@ -111,6 +111,23 @@ def test_ship_halves_the_file_and_keeps_the_detector(trained, tmp_path):
         assert torch.allclose(tensor, two.state_dict()[name], rtol=1e-3, atol=1e-4), name
 
 
+def test_ship_refuses_what_is_no_evaluation(trained, tmp_path, capsys):
+    record = tmp_path / "study.json"
+    record.write_text('{"command": "als study", "data": {}}')
+    out = tmp_path / "shipped.safetensors"
+    with pytest.raises(SystemExit):
+        main(["ship", str(trained), "--record", str(record), "--out", str(out)])
+    assert "study.json: is no record of `als evaluate`" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_record_that_cannot_be_written_is_said_before_the_work(trained, tmp_path, capsys):
+    given = [str(trained), "--data", "VOC2012:test", "--root", str(tmp_path / "nowhere")]
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", *given, "--out", str(tmp_path)])
+    assert stop.value.code == 2 and "is a folder" in capsys.readouterr().err
+
+
 def test_data_check_names_a_broken_file(tmp_path, capsys):
     folder = tmp_path / "toy"
     main(["data", "toy", str(folder), "--images", "8"])

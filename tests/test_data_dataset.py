@@ -31,7 +31,7 @@ def dataset(records, transform=None) -> DetectionDataset:
 
 
 def test_evaluation_sample_is_the_stored_image_and_ground_truth(records):
-    image, target = dataset(records, evaluation_transforms())[0]
+    image, target = dataset(records, evaluation_transforms(500))[0]
     with Image.open(records[0].path) as stored:
         expected = np.asarray(stored.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
     assert type(image) is torch.Tensor and image.dtype == torch.float32
@@ -41,11 +41,36 @@ def test_evaluation_sample_is_the_stored_image_and_ground_truth(records):
     np.testing.assert_array_equal(target["labels"].numpy(), records[0].labels)
     expected_map = read_object_map(records[0], TOY_CLASSES)
     np.testing.assert_array_equal(target["object_map"].numpy(), expected_map)
-    assert target["image_id"] == records[0].image_id
+    assert target["image_id"] == records[0].image_id and target["size"] == records[0].size
+
+
+def test_a_large_image_is_averaged_and_its_target_stays(records):
+    image, target = dataset(records, evaluation_transforms(40))[0]
+    height, width = records[0].size
+    with Image.open(records[0].path) as stored:
+        pixels = np.asarray(stored.convert("RGB"), np.float32) / 255
+    half = pixels.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3)).transpose(2, 0, 1)
+    assert max(height, width) == 160 == 2 * max(image.shape[1:])
+    np.testing.assert_allclose(image.numpy(), half, atol=1.01 / 255)  # Pillow rounds twice
+    np.testing.assert_array_equal(target["boxes"].numpy(), records[0].boxes)
+    assert target["size"] == records[0].size
+
+
+def test_images_of_a_batch_share_the_size_and_nothing_else(records):
+    """One draw for all would flip, zoom and distort a batch as one."""
+    transform = training_transforms([90, 120, 150], 400, jitter=True)
+    copies = dataset([records[0]] * 8, transform)
+    sizes, alike = set(), 0
+    for seed in range(12):
+        images = [copies[index, seed][0] for index in range(8)]
+        (size,) = {tuple(image.shape) for image in images}
+        sizes.add(size)
+        alike += len({image.numpy().tobytes() for image in images}) < 8
+    assert len(sizes) == 3 and alike < 3
 
 
 def test_difficult_objects_and_absent_masks_are_absent_from_targets(records):
-    data = dataset(records, evaluation_transforms())
+    data = dataset(records, evaluation_transforms(500))
     assert any(record.difficult.any() for record in records)
     assert {record.mask is None for record in records} == {True, False}
     for index, record in enumerate(records):
@@ -140,7 +165,7 @@ def test_as_many_boxes_as_rows_do_not_touch_the_object_map(tmp_path):
         "object_map": tv_tensors.Mask(torch.ones(size, dtype=torch.uint8)),
     }
     image = tv_tensors.Image(torch.zeros(3, *size, dtype=torch.uint8))
-    _, tidy = evaluation_transforms()(image, target)
+    _, tidy = evaluation_transforms(40)(image, target)
     assert tidy["labels"].tolist() == [1, 3]
     assert tidy["boxes"].tolist() == [[0, 0, 5, 3], [9, 0, 20, 3]]
     assert tidy["object_map"].shape == size

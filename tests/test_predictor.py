@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import CLASSES, lively_detector
 from torch.nn.functional import interpolate
 
+from als.batches import predict_many
+from als.data.record import Record
 from als.errors import InputError
+from als.evaluation.run import detect_all
 from als.model import save_checkpoint
 from als.predictor import Predictor, load
 
@@ -89,9 +93,10 @@ def test_arrays_replace_maps(predictor, image):
     assert found.classification_map[:60, -20:].min() > 0.95
     plain = predictor.predict(image)
     np.testing.assert_array_equal(found.localization_map, plain.localization_map)
-    # A constant array is a constant map up to the cells that reach into the padding.
     constant = predictor.predict(image, classification_map=np.full((HEIGHT, WIDTH), 0.5))
-    np.testing.assert_allclose(constant.classification_map[:60], 0.5, atol=1e-5)
+    number = predictor.predict(image, classification_map=0.5)  # also where the image ends in a cell
+    np.testing.assert_allclose(constant.classification_map, 0.5, atol=1e-5)
+    np.testing.assert_allclose(constant.scores, number.scores, atol=1e-5)
 
 
 def test_the_classification_map_follows(predictor, image):
@@ -107,6 +112,11 @@ def test_the_classification_map_follows(predictor, image):
         ("gradcam", "'gradcam' is unknown"),
         (np.ones((WIDTH, HEIGHT)), r"\(75, 90\) does not fit the image.*\(90, 75\)"),
         (np.ones((HEIGHT, WIDTH, 1)), "does not fit"),
+        (
+            np.full((HEIGHT, WIDTH), 255, np.uint8),
+            "values from 255 to 255; give values from 0 to 1",
+        ),
+        (np.full((HEIGHT, WIDTH), np.nan), "give values from 0 to 1"),
     ],
 )
 def test_maps_that_do_not_fit(predictor, image, value, said):
@@ -114,6 +124,30 @@ def test_maps_that_do_not_fit(predictor, image, value, said):
         predictor.predict(image, localization_map=value)
     with pytest.raises(InputError, match="classification_map"):
         predictor.predict(image, classification_map=value)
+
+
+@pytest.mark.parametrize("threshold", [50, -0.1, float("nan")])
+def test_a_threshold_in_percent_is_refused(predictor, image, tmp_path, threshold):
+    path = tmp_path / "a.png"
+    Image.fromarray(image).save(path)
+    with pytest.raises(InputError, match="give a number from 0 to 1"):
+        predictor.predict(image, score_threshold=threshold)
+    with pytest.raises(InputError, match="give a number from 0 to 1"):
+        list(predict_many(predictor, [path], score_threshold=threshold))
+
+
+def test_evaluation_sees_a_large_photo_as_predict_does(predictor, tmp_path):
+    """Both average it first: the network's own resizing would read a pixel in sixty."""
+    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    box = np.array([[10, 10, 200, 200]], np.float32)
+    size = (700, 900)
+    record = Record("a", tmp_path / "a.png", size, box, np.array([1]), np.array([False]), None)
+    (found,), maps = detect_all(predictor.detector, [record], workers=0, progress=False)
+    expected = predictor.predict(tmp_path / "a.png")
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    assert maps[0]["cls_mean"] == pytest.approx(expected.classification_map.mean(), abs=1e-4)
 
 
 def test_a_model_without_maps(image):

@@ -36,3 +36,6 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         print(f"als: {error}", file=sys.stderr)
         sys.exit(2)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        print(f"als: {error.filename}: {error.strerror}; give another place.", file=sys.stderr)
+        sys.exit(2)

@@ -24,6 +24,8 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("--device", type=str, default="cpu")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
+    if given.out.is_dir():  # else this would be found out after the evaluation
+        raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
 
     from als.data.voc import load_records
     from als.evaluation.run import evaluate as run
@@ -66,7 +68,7 @@ def predict(arguments: list[str]) -> None:
     shipped = str(given.checkpoint) == "shipped"
     predictor = load(None if shipped else given.checkpoint, given.device)
     files = image_files(given.images)
-    _refuse_twins(files)
+    _refuse_overwriting(files, given.out)
     broken = []
 
     def skip(path: Path, error: InputError) -> None:
@@ -79,8 +81,10 @@ def predict(arguments: list[str]) -> None:
         raise InputError(f"{len(broken)} of {len(files)} images could not be read, see above.")
 
 
-def _refuse_twins(files: list[Path]) -> None:
-    """Raise InputError where two images would write the same files."""
+def _refuse_overwriting(files: list[Path], out: Path) -> None:
+    """Raise InputError where two images would write the same files, or over an image itself."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is no folder; give another --out.")
     seen: dict[str, Path] = {}
     for path in files:
         if seen.setdefault(path.stem, path) is not path:
@@ -88,6 +92,9 @@ def _refuse_twins(files: list[Path]) -> None:
                 f"{seen[path.stem]} and {path} would both write {path.stem}.png; rename one or "
                 "predict them apart."
             )
+        picture = out / f"{path.stem}.png"
+        if path.exists() and picture.exists() and picture.samefile(path):
+            raise InputError(f"{path}: its picture would overwrite it; give another --out.")
 
 
 def save_all(found: Iterable, out: Path) -> None:

@@ -6,6 +6,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from als.errors import InputError
 
+SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
+
 
 def train(arguments: list[str]) -> None:
     """Train a detector: als train configs/compact-stage1.yaml [--resume] [--data.root DIR] ..."""
@@ -50,14 +52,21 @@ def ship(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
 
     from als.model import load_checkpoint, save_checkpoint
-    from als.records import read_json
 
     detector, info = load_checkpoint(given.checkpoint)
     if given.record is not None:
-        record = read_json(given.record)
-        info["figures"] = {
-            "data": record["data"]["split"],
-            **{name: round(record["metrics"][name], 3) for name in ("AP50_area", "AP75", "AP")},
-        }
+        info["figures"] = _figures(given.record)
     save_checkpoint(detector, given.out, info, half=True)
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB; write its card beside it")
+
+
+def _figures(file: Path) -> dict:
+    """What the checkpoint says of itself, from a record of `als evaluate`."""
+    from als.records import read_json
+
+    record = read_json(file)
+    try:
+        figures = {name: round(record["metrics"][name], 3) for name in SHIPPED_FIGURES}
+        return {"data": record["data"]["split"], **figures}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: is no record of `als evaluate`.") from error

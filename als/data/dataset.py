@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -58,10 +59,10 @@ class DetectionDataset(Dataset):
         return len(self.records)
 
     def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target] | None:
-        """The sample of an index, or of (index, seed).
+        """The sample of an index, or of (index, seed of its batch).
 
-        With a seed the augmentation draws from it alone and the surrounding random state is left
-        as it was: order, number of workers and resumption then do not change a sample.
+        With a seed the augmentation draws from it and the index alone, and the surrounding random
+        state is left as it was: order, number of workers and resumption do not change a sample.
 
         Raises InputError when the image or its mask cannot be read, or has another size than the
         annotation says (None with `skip_broken`).
@@ -76,13 +77,16 @@ class DetectionDataset(Dataset):
     def _drawn(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
         if isinstance(item, int):
             return self._sample(item)
-        index, seed = item
+        index, batch_seed = item
+        own_seed = int(np.random.SeedSequence(item).generate_state(1, np.uint64)[0])
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: it would also set the accelerators, which are not restored.
-            torch.default_generator.manual_seed(seed)
-            return self._sample(index)
+            torch.default_generator.manual_seed(own_seed)
+            image, target = self._sample(index, batch_seed)
+        del target["batch_seed"]
+        return image, target
 
-    def _sample(self, index: int) -> tuple[Tensor, Target]:
+    def _sample(self, index: int, batch_seed: int | None = None) -> tuple[Tensor, Target]:
         if self.kept is None:
             pixels, object_map = self._read(self.records[index])
         else:
@@ -92,6 +96,8 @@ class DetectionDataset(Dataset):
         image, target = tv_tensors.Image(pixels), self._target(self.records[index])
         if object_map is not None:
             target["object_map"] = tv_tensors.Mask(object_map)
+        if batch_seed is not None:
+            target["batch_seed"] = batch_seed  # of the size that the batch shares
         if self.transform is not None:
             image, target = self.transform(image, target)
         return image.as_subclass(Tensor), target

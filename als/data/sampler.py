@@ -15,8 +15,8 @@ class AspectBatchSampler(Sampler[Batch]):
     """Yields batches of (index, seed) for `DetectionDataset`, landscape and portrait apart.
 
     Images of one orientation need little padding in a batch. What is left over of the two groups
-    makes at most one mixed batch (and without `drop_last` a smaller one). The images of a batch
-    share one seed, so that they draw the same size and need no padding to the largest of several.
+    makes at most one mixed batch (and without `drop_last` a smaller one). The seed is the batch's:
+    its images draw the same size from it, and all else from it and their index.
     Everything that an epoch yields is a pure function of (seed, epoch), and its length is the
     same in every epoch. Several processes share out the batches that one process of the same
     global batch would see, `batch_size` times `num_replicas`.

@@ -14,6 +14,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from als.images import reduced
+
 MEAN_COLOUR = (124, 116, 104)  # of ImageNet, RGB
 FILL = {tv_tensors.Image: MEAN_COLOUR, "others": 0}  # what zooming out puts around an image
 
@@ -38,7 +40,7 @@ def training_transforms(
 ) -> nn.Module:
     """Random horizontal flip, random size, optional crop and distortion, float32 in 0..1.
 
-    min_sizes: shorter sides in pixels, one of which is drawn for each image.
+    min_sizes: shorter sides in pixels, one of which is drawn, the same for a batch.
     max_size: longest side in pixels; it wins over the shorter side.
     jitter: distort brightness, contrast, saturation and hue (as SSD does, Liu et al. 2016).
     crop: before the size is drawn, zoom out to at most twice the side (3 of 10 images), then crop
@@ -51,7 +53,7 @@ def training_transforms(
             v2.RandomZoomOut(fill=FILL, side_range=(1.0, 2.0), p=0.3),
             v2.RandomApply([v2.RandomIoUCrop(min_scale=0.5)], p=0.5),
         ]
-    steps.append(v2.RandomShortestSize(list(min_sizes), max_size=max_size))
+    steps.append(ShareShortestSize(list(min_sizes), max_size=max_size))
     if jitter:
         steps.append(v2.RandomPhotometricDistort())
     return v2.Compose([*steps, *_conversion()])
@@ -75,9 +77,47 @@ def ssd_transforms(side: int) -> nn.Module:
     )
 
 
-def evaluation_transforms() -> nn.Module:
-    """float32 in 0..1 and nothing else: the detector resizes, and answers in stored pixels."""
-    return v2.Compose(_conversion())
+class ReduceLarge(nn.Module):
+    """Averages images down to `longest` pixels a side; smaller ones stay as they are.
+
+    Only the image: what the target holds stays in pixels of the file, whose (height, width) it
+    gets as "size".
+    """
+
+    def __init__(self, longest: int):
+        super().__init__()
+        self.longest = longest
+
+    def forward(self, image: Tensor, target: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        size = tuple(image.shape[-2:])
+        if max(size) > self.longest:
+            small = reduced(functional.to_pil_image(image), self.longest)
+            image = tv_tensors.Image(functional.pil_to_tensor(small))
+        return image, target | {"size": size}
+
+
+class ShareShortestSize(v2.RandomShortestSize):
+    """`RandomShortestSize` that draws from the target's "batch_seed", where there is one.
+
+    The images of a batch then get one size and need no padding to the largest of several, while
+    everything else is drawn for each of them.
+    """
+
+    def forward(self, image: Tensor, target: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        if "batch_seed" not in target:
+            return super().forward(image, target)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(target["batch_seed"])
+            return super().forward(image, target)
+
+
+def evaluation_transforms(max_size: int) -> nn.Module:
+    """float32 in 0..1, and what the detector needs no more than: it resizes to `max_size` itself.
+
+    Large images are averaged down to twice that, as `Predictor` does. The target gets "size",
+    the (height, width) of the file, in whose pixels the detector is to answer.
+    """
+    return v2.Compose([ReduceLarge(2 * max_size), *_conversion()])
 
 
 def _conversion() -> list[nn.Module]:

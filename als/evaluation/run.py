@@ -78,7 +78,8 @@ def detect_all(
     classes = detector.config.classes
     device = next(detector.parameters()).device
     detector = detector.eval().to(memory_format=torch.channels_last)
-    dataset = DetectionDataset(records, classes, evaluation_transforms())
+    transform = evaluation_transforms(detector.config.max_size)
+    dataset = DetectionDataset(records, classes, transform)
     sampler = AspectBatchSampler(records, BATCH_SIZE, seed=0, shuffle=False, drop_last=False)
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
     by_id: dict[str, Detections] = {}
@@ -86,6 +87,7 @@ def detect_all(
     record_of = {record.image_id: record for record in records}
     for images, targets in tqdm(loader, desc="detecting", disable=not progress):
         encoding = detector.encode([image.to(device) for image in images])
+        encoding.original_sizes = [target["size"] for target in targets]
         for index, (found, target) in enumerate(
             zip(detector.detect(encoding), targets, strict=True)
         ):

@@ -7,14 +7,12 @@ import numpy as np
 
 from als.errors import InputError
 from als.evaluation import Detections
+from als.whole import whole_file
 
 
 def save_detections(path: Path, image_ids: Sequence[str], detections: Sequence[Detections]) -> None:
     """Write the detections of each image as one compressed .npz, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    with open(aside, "wb") as file:
+    with whole_file(path) as aside, open(aside, "wb") as file:
         np.savez_compressed(
             file,
             image_ids=np.array(image_ids, dtype=str),
@@ -23,7 +21,6 @@ def save_detections(path: Path, image_ids: Sequence[str], detections: Sequence[D
             labels=np.concatenate([np.zeros(0, np.int64), *(d.labels for d in detections)]),
             scores=np.concatenate([np.zeros(0), *(d.scores for d in detections)]),
         )
-    aside.replace(path)
 
 
 def load_detections(path: Path) -> dict[str, Detections]:

@@ -46,7 +46,7 @@ def insertion(
     Args:
         detect: images [B, 3, H, W] -> detections. image: [3, H, W] in 0..1. map: [H, W].
         box: [4] xyxy pixels of the detection. label: its class.
-        steps: images between the first and the last. batch_size: images in one forward pass.
+        steps: changes from the first image to the last. batch_size: images in one forward pass.
         seed: equal values of the map come in random order, so that a flat map is a random one.
     """
     return change_curve(detect, blurred(image), image, map, box, label, steps, batch_size, seed)

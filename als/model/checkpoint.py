@@ -15,6 +15,7 @@ from als.model.detector import Detector
 from als.model.interface import AnyDetector
 from als.model.rfcn import RFCNDetector
 from als.model.ssd import SSDDetector
+from als.whole import whole_file
 
 FORMAT = "als-detector-1"
 ATTENTION_PREFIXES = ("attention_loc.", "attention_cls.")
@@ -52,14 +53,8 @@ def save_checkpoint(
         "config": json.dumps(detector.config.to_dict()),
         "info": json.dumps(info or {}),
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    try:
+    with whole_file(path) as aside:
         save_file(tensors, aside, metadata)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> tuple[ModelConfig, dict, dict[str, torch.Tensor]]:

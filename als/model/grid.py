@@ -1,6 +1,7 @@
 """Between the conv4 grid, where maps are made, and the pixels of an image."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -47,16 +48,18 @@ def _shares(grids: Tensor, side: int, padded: int, kept: int, size: int) -> Tens
     return F.interpolate(fine, size, mode="linear", align_corners=False)[0].T
 
 
-def image_to_map(pixels: Tensor, detector: Detector, like: Tensor) -> Tensor:
+def image_to_map(
+    pixels: Tensor, detector: Detector, like: Tensor, beyond: Literal["edge", "zero"] = "zero"
+) -> Tensor:
     """A map [1, 1, H, W] at image size -> [1, 1, h, w] on the padded conv4 grid of `like`.
 
-    Each cell gets the mean over its pixels of the resized image; the padding counts as 0.
+    Each cell gets the mean over its pixels of the resized image. The padding counts as 0, as for
+    a mask, since no object is there; or with beyond="edge" as the image's last row and column.
     """
     resized, _ = detector.transform.resize(pixels[0], None)
     padded = (like.shape[-2] * STRIDE, like.shape[-1] * STRIDE)
-    full = F.pad(
-        resized[None], (0, padded[1] - resized.shape[-1], 0, padded[0] - resized.shape[-2])
-    )
+    missing = (0, padded[1] - resized.shape[-1], 0, padded[0] - resized.shape[-2])
+    full = F.pad(resized[None], missing, mode="replicate" if beyond == "edge" else "constant")
     return F.adaptive_avg_pool2d(full, tuple(like.shape[-2:]))
 
 

@@ -7,8 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
+from als.errors import InputError
 from als.model.detector import Detector
 from als.model.interface import AnyDetector
+
+
+def checked_threshold(detector: AnyDetector, value: float | None) -> float:
+    """A score threshold, or the detector's own for None. Raises InputError outside 0 to 1."""
+    if value is None:
+        return detector.score_threshold
+    if not 0 <= value <= 1:
+        raise InputError(f"score threshold {value:g}: give a number from 0 to 1.")
+    return value
 
 
 @contextmanager
@@ -21,9 +31,12 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 @contextmanager
 def at_threshold(detector: AnyDetector, value: float | None) -> Iterator[None]:
-    """Set the detector's score threshold for the block, and put it back also after an error."""
+    """Set the detector's score threshold for the block, and put it back also after an error.
+
+    Raises InputError as `checked_threshold` does.
+    """
     before = detector.score_threshold
-    detector.score_threshold = before if value is None else value
+    detector.score_threshold = checked_threshold(detector, value)
     try:
         yield
     finally:

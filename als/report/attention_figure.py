@@ -18,7 +18,9 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def photographs_in(folder: str | Path) -> list[Path]:
-    """The image files of a folder by name. Raises InputError if there is none."""
+    """The image files of a folder by name. Raises InputError if it, or any in it, is missing."""
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder.")
     paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in ENDINGS)
     if not paths:
         raise InputError(f"{folder}: no image file; give a folder with {', '.join(ENDINGS)}.")

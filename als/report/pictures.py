@@ -18,6 +18,7 @@ from als.report.views import (
     to_display,
     value_range,
 )
+from als.whole import whole_file
 
 COMPRESSION = 1  # of PNG's 9 levels; the usual 6 takes 4.5 times as long and saves a tenth
 LOOK = Look(rule="raw 0 to 1")  # both maps on the scale on which they multiply the feature
@@ -35,7 +36,6 @@ def save_prediction(
     The JSON holds size [height, width] and for each detection name, score and box [x1, y1, x2,
     y2] in pixels of the upright image.
     """
-    out.mkdir(parents=True, exist_ok=True)
     photo = to_display(as_rgb(path) if photo is None else photo)
     boxes = boxes_to_display(prediction.boxes, prediction.size)
     scored = list(zip(prediction.names, prediction.scores, strict=True))
@@ -46,10 +46,9 @@ def save_prediction(
         _map_panel(photo, "Classification map", prediction.classification_map),
     ]
     picture = out / f"{path.stem}.png"
-    aside = picture.with_name(picture.name + ".part")
     sheet = comparison([("", panels)], LOOK, path.name)
-    sheet.save(aside, format="png", compress_level=COMPRESSION)
-    aside.replace(picture)
+    with whole_file(picture) as aside:
+        sheet.save(aside, format="png", compress_level=COMPRESSION)
     detections = [
         {"name": name, "score": float(score), "box": box.tolist()}
         for (name, score), box in zip(scored, prediction.boxes, strict=True)

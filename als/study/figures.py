@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from als.study.maps import MAPS
 from als.study.measures import MEASURES
+from als.whole import whole_file
 
 # Okabe and Ito's palette: told apart with any colour vision.
 ATTENTION, GRADIENT, BASELINE = "#D55E00", "#0072B2", "#777777"
@@ -46,9 +47,9 @@ def _forest_panel(axis: Axes, measure: str, summary: dict) -> None:
             continue
         reach = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
         axis.errorbar(value["mean"], y, xerr=reach, fmt="o", ms=4.5, color=colour_of(map))
-    chance = CHANCE.get(measure)
-    if chance in summary.get("uniform", {}):
-        axis.axvline(summary["uniform"][chance]["mean"], color="black", lw=0.8, ls=":")
+    by_chance = summary.get("uniform", {}).get(CHANCE.get(measure), {}).get("mean")
+    if by_chance is not None and np.isfinite(by_chance):
+        axis.axvline(by_chance, color="black", lw=0.8, ls=":")
     axis.set_yticks(range(len(summary)), [MAPS[map].title for map in summary], fontsize=8)
     axis.set_ylim(len(summary) - 0.5, -0.5)
     axis.tick_params(axis="x", labelsize=8)
@@ -126,8 +127,5 @@ def intervention_figure(table: list[dict]) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    figure.savefig(aside, format="png", dpi=110, facecolor="white")
-    aside.replace(path)
+    with whole_file(path) as aside:
+        figure.savefig(aside, format="png", dpi=110, facecolor="white")

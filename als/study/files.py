@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from als.data.voc import Record
+from als.whole import whole_file
 
 
 def own_seed(record: Record, seed: int) -> int:
@@ -36,27 +37,21 @@ def write_part(folder: Path, tables: list[pd.DataFrame]) -> None:
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    table.to_parquet(aside, index=False)
-    aside.replace(path)
+    with whole_file(path) as aside:
+        table.to_parquet(aside, index=False)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table with five digits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    table.to_csv(aside, index=False, float_format="%.5g")
-    aside.replace(path)
+    with whole_file(path) as aside:
+        table.to_csv(aside, index=False, float_format="%.5g")
 
 
 def write_arrays(path: Path, groups: dict[tuple[str, ...], dict[str, np.ndarray]]) -> None:
     """Write arrays by group and name; neither holds a "|"."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     flat = {"|".join((*g, name)): array for g, one in groups.items() for name, array in one.items()}
-    with aside.open("wb") as file:
+    with whole_file(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **flat)
-    aside.replace(path)
 
 
 def read_arrays(path: Path) -> dict[tuple[str, ...], dict[str, np.ndarray]]:

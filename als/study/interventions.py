@@ -23,6 +23,7 @@ from als.data.voc import Record
 from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
 from als.evaluation.voc import average_precisions, match
+from als.images import reduced
 from als.model import Detector, Encoding
 from als.model.grid import image_to_map
 from als.predictor import Predictor
@@ -118,7 +119,8 @@ def _photograph(
 
 @torch.no_grad()
 def _encode(predictor: Predictor, record: Record) -> Encoding:
-    pixels = torch.from_numpy(np.array(read_image(record.path))).to(predictor.device)
+    image = reduced(read_image(record.path), 2 * predictor.detector.config.max_size)
+    pixels = torch.from_numpy(np.array(image)).to(predictor.device)
     return predictor.detector.encode([pixels.permute(2, 0, 1).float() / 255])
 
 

@@ -82,7 +82,8 @@ class DetectionData(L.LightningDataModule):
             rank=self.trainer.global_rank,
             drop_last=False,
         )
-        return self._loader(self.val_records, evaluation_transforms(), sampler)
+        transform = evaluation_transforms(self.config.model.max_size)
+        return self._loader(self.val_records, transform, sampler)
 
     def _loader(self, records, transform, sampler) -> DataLoader:
         data = self.config.data

@@ -7,6 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from als.whole import whole_file
+
 
 class LogFigures(L.Callback):
     """A row of losses, rates and map figures every `log_every_n_steps` steps; one a validation.
@@ -77,10 +79,8 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    aside = path.with_name(path.name + ".part")
-    with open(aside, "w", newline="") as file:
+    with whole_file(path) as aside, open(aside, "w", newline="") as file:
         columns = dict.fromkeys(name for row in rows for name in row)
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)
-    aside.replace(path)

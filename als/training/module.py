@@ -96,7 +96,9 @@ class DetectorModule(L.LightningModule):
         images, targets = batch
         if not images:  # each was broken, and skipped
             return
-        for target, detections in zip(targets, self.detector(images), strict=True):
+        encoding = self.detector.encode(images)
+        encoding.original_sizes = [target["size"] for target in targets]
+        for target, detections in zip(targets, self.detector.detect(encoding), strict=True):
             self.found[target["image_id"]] = {k: v.cpu().numpy() for k, v in detections.items()}
 
     def on_validation_epoch_end(self) -> None:

@@ -47,18 +47,23 @@ def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks
         explain = ExplainTab(predictor, store)
         photo, status, table, name, controls = _inputs(predictor)
         with gr.Tabs():
-            with gr.Tab("Explain"):
+            with gr.Tab("Explain") as explain_tab:
                 sentence = _html(elem_id="sentence")
                 views = _html(parts.EMPTY_PAGE, js_on_load=ENLARGE + PICK, elem_id="views")
                 numbers = _html(elem_id="numbers")
                 _export(predictor, store, photo, controls)
             shown = [status, table, sentence, views, numbers]
-            with gr.Tab("Compare") as tab:
-                redraw_comparison = _compare(tab, CompareTab(other, store), photo, controls)
+            with gr.Tab("Compare") as compare_tab:
+                redraw_comparison, clear_comparison = _compare(
+                    compare_tab, CompareTab(other, store), photo, controls
+                )
             with gr.Tab("What if") as tab:
-                redraw_whatif, canvas = _what_if(tab, WhatIfTab(store), photo, controls)
+                redraw_whatif, clear_whatif, canvas, left = _what_if(
+                    tab, WhatIfTab(store), photo, controls
+                )
+        gr.on([explain_tab.select, compare_tab.select], **left)
         opened, chosen = _connect(explain, photo, name, controls, shown)
-        opened.then(**canvas)
+        opened.then(**canvas).then(**clear_comparison).then(**clear_whatif)
         for choice in chosen:
             choice.then(**redraw_comparison)
         drawing = [component.input for component in controls.redrawing]
@@ -143,8 +148,8 @@ def _connect(explain: ExplainTab, photo, name, controls: Controls, shown: list) 
     return opened, chosen
 
 
-def _compare(tab: gr.Tab, compare: CompareTab, photo, controls: Controls) -> dict:
-    """The second tab; gives the event that redraws it."""
+def _compare(tab: gr.Tab, compare: CompareTab, photo, controls: Controls) -> tuple[dict, dict]:
+    """The second tab; gives the events that redraw it and that clear it for an opened photo."""
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             file = gr.File(
@@ -173,11 +178,13 @@ def _compare(tab: gr.Tab, compare: CompareTab, photo, controls: Controls) -> dic
     )
     draw = {"show_progress": "hidden"} | DRAW | PRIVATE
     photo.change(compare.photo_changed, photo, shown, **draw)
-    return {"fn": compare.redraw, "inputs": controls.inputs, "outputs": shown, **draw}
+    redraw = {"fn": compare.redraw, "inputs": controls.inputs, "outputs": shown, **draw}
+    return redraw, {"fn": compare.photo_opened, "inputs": photo, "outputs": shown, **draw}
 
 
-def _what_if(tab: gr.Tab, what_if: WhatIfTab, photo, controls: Controls) -> tuple[dict, dict]:
-    """The third tab; gives the events that redraw it and that put the photo on its canvas."""
+def _what_if(tab: gr.Tab, what_if: WhatIfTab, photo, controls: Controls) -> tuple[dict, ...]:
+    """The third tab; gives four events: to redraw it, to clear it for an opened photo, to put the
+    photo on its canvas, and that another tab is open."""
     _html(
         '<p class="als-status">The two maps are part of the computation, so they can be tested by '
         "intervention: replace one, and boxes and scores follow. The classification map is made "
@@ -208,7 +215,9 @@ def _what_if(tab: gr.Tab, what_if: WhatIfTab, photo, controls: Controls) -> tupl
         **MODEL,
     )
     redraw = {"fn": what_if.redraw, "inputs": controls.inputs, "outputs": shown, **draw}
-    return redraw, {"fn": what_if.canvas, "inputs": None, "outputs": canvas, **draw}
+    clear = {"fn": what_if.photo_opened, "inputs": None, "outputs": shown, **draw}
+    fill = {"fn": what_if.canvas, "inputs": None, "outputs": canvas, **draw}
+    return redraw, clear, fill, {"fn": what_if.tab_left, "inputs": None, "outputs": None, **draw}
 
 
 def _canvas() -> gr.ImageEditor:

@@ -35,6 +35,11 @@ class CompareTab:
             return "", NO_SECOND, ""
         return "", NOT_COMPARED if payload else NO_PHOTO, ""
 
+    def photo_opened(self, request: gr.Request, payload: dict | None):
+        """The same once the new photo is open: one of the last may have been compared meanwhile."""
+        compared = self.store.get(request.session_hash).compared
+        return self.photo_changed(request, payload) if compared is None else [gr.skip()] * 3
+
     def load_checkpoint(self, request: gr.Request, payload: dict | None, *values):
         """Take an uploaded checkpoint as the second model; the fourth output is its line."""
         session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
@@ -74,7 +79,10 @@ class CompareTab:
         if first is None:
             return "", NO_PHOTO, ""
         if session.compared is None:
-            session.compared = study_photo(second, first.analysis.image, first.name)
+            try:
+                session.compared = study_photo(second, first.analysis.image, first.name)
+            except InputError as error:
+                return parts.status(str(error), error=True), NOT_COMPARED, ""
         session.compared.choice = same_choice(first, session.compared)
         rows = [
             (_title("First", first), first),

@@ -93,7 +93,9 @@ class Export:
         except InputError as error:
             raise gr.Error(str(error)) from error
         picture, record, maps = write_files(study, settings)
-        return json.loads(Path(record).read_text()), picture, maps
+        told = json.loads(Path(record).read_text())
+        Path(record).unlink()  # Gradio deletes what it hands out, an hour later, and nothing else
+        return told, picture, maps
 
     def _choice(self, study: Study, explain_class: str) -> Choice:
         if not explain_class:

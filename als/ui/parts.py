@@ -35,16 +35,18 @@ def grid(
     """
     words, parts = {"target": kind, "click": CLICK if clickable else ""}, []
     for i, (name, panels) in enumerate(rows):
-        heading = f'<h3 class="als-row">{escape(name)}</h3>' if name else ""
+        heading = f'<h2 class="als-row">{escape(name)}</h2>' if name else ""
         says = SAYS if i == 0 else {}  # a second row has the same columns
         figures = "".join(
-            _figure(panel, look, says.get(panel.title, "").format(**words)) for panel in panels
+            _figure(panel, look, says.get(panel.title, "").format(**words), name)
+            for panel in panels
         )
         parts.append(f'{heading}<div class="als-grid als-of-{len(panels)}">{figures}</div>')
     return "".join(parts)
 
 
-def _figure(panel: Panel, look: Look, says: str) -> str:
+def _figure(panel: Panel, look: Look, says: str, row: str) -> str:
+    enlarge = escape(f"Enlarge {panel.title}" + (f", {row}" if row else ""))
     note = f'<p class="als-note">{escape(panel.note)}</p>' if panel.note else ""
     if panel.picture is None:
         body = f'<div class="als-nothing">{escape(panel.note)}</div>'
@@ -54,11 +56,11 @@ def _figure(panel: Panel, look: Look, says: str) -> str:
             f'<div class="als-picture"><img src="{_data_url(panel.picture)}" '
             f'alt="{escape(panel.alt)}" width="{panel.picture.width}" '
             f'height="{panel.picture.height}">'
-            f'<button class="als-large" type="button" aria-label="Enlarge {escape(panel.title)}">'
+            f'<button class="als-large" type="button" aria-label="{enlarge}">'
             "⤢</button></div>"
         )
     return (
-        f'<figure class="als-figure"><h4>{escape(panel.title)}</h4>{body}'
+        f'<figure class="als-figure"><h3>{escape(panel.title)}</h3>{body}'
         f"{_bar(panel, look)}<figcaption>{note}{escape(says)}</figcaption></figure>"
     )
 
@@ -137,11 +139,11 @@ def _numbers_of(name: str, study: Study, kind: str) -> str:
     times = _rows((step, f"{ms:.0f}") for step, ms in figures["milliseconds"].items())
     total = sum(figures["milliseconds"].values())
     box = _percent(figures["box_share_of_image"])
-    heading = f'<h3 class="als-row">{escape(name)}</h3>' if name else ""
+    heading = f'<h2 class="als-row">{escape(name)}</h2>' if name else ""
     return (
         f'{heading}<div class="als-numbers">'
         f"{_table(f'Maps and the chosen box ({box} of the photo)', maps, MAP_HEADS)}"
-        f"{_table('Rank correlation of each two maps', square, ('', *titles[1:]))}"
+        f"{_table('Rank correlation of each two maps', square, ('Map', *titles[1:]))}"
         f"{_table(f'Milliseconds of each step, {total:.0f} in all', times, ('Step', 'ms'))}</div>"
     )
 

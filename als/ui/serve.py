@@ -38,7 +38,7 @@ def launch(
         os.environ["GRADIO_TEMP_DIR"] = cache
         try:
             build_app(predictor, second).launch(**serving(host, port))
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # the latter for a port over 65535
             raise InputError(
                 f"{host}:{port}: nothing can be served there; if the port is taken, give another "
                 "with --port."

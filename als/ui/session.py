@@ -117,7 +117,8 @@ class Study:
         (height, width), encoding = self.prediction.size, self.analysis.encoding
         found = self.prediction
         maps = [found.localization_map, found.classification_map]
-        maps += [told.map for told in self.explained.values()]
+        # A copy in one step: the session that is measured may be explaining at this moment.
+        maps += [told.map for told in list(self.explained.values())]
         arrays = [map for map in maps if map is not None]
         arrays += [encoding.images.tensors, encoding.f, encoding.f_loc, encoding.f_cls]
         return 3 * height * width + sum(array.nbytes for array in arrays)
@@ -135,6 +136,7 @@ class Session:
     compared: Study | None = None
     changed: Study | None = None
     on_canvas: Study | None = None
+    painting: bool = False  # the third tab is open
     refused: bool = False  # the last photo could not be read
     lock: Lock = field(default_factory=Lock)
 
@@ -145,8 +147,9 @@ class Session:
     def bytes(self) -> int:
         studies = (self.photo, self.compared, self.changed)
         taken = sum(study.bytes() for study in studies if study is not None)
-        if self.second is not None:
-            taken += sum(p.nbytes for p in self.second.detector.parameters())
+        second = self.second  # another thread may drop it meanwhile
+        if second is not None:
+            taken += sum(p.nbytes for p in second.detector.parameters())
         return taken
 
 

@@ -37,7 +37,7 @@ CSS = """
 }
 .als-row { margin: .75rem 0 .5rem; font-size: 1.05rem; font-weight: 650; }
 .als-figure { margin: 0; min-width: 0; }
-.als-figure h4 { margin: 0 0 .35rem; font-size: .95rem; font-weight: 600; }
+.als-figure h3 { margin: 0 0 .35rem; font-size: .95rem; font-weight: 600; }
 .als-picture { position: relative; display: grid; place-items: center; min-height: 44px;
   grid-template-columns: minmax(0, 1fr); border-radius: 6px; overflow: hidden;
   background: var(--background-fill-secondary); }
@@ -47,6 +47,7 @@ CSS = """
 .als-large { position: absolute; right: 6px; bottom: 6px; width: 32px; height: 32px; border: 0;
   border-radius: 6px; background: rgba(0, 0, 0, .6); color: #fff; cursor: pointer; font-size: 16px;
   line-height: 1; }
+.als-no-fullscreen .als-large { display: none; } /* an iPhone fills its screen with videos only */
 .als-picture:fullscreen { background: #000; border-radius: 0; }
 .als-picture:fullscreen img { width: 100vw; height: 100vh; object-fit: contain; }
 .als-nothing { display: grid; place-items: center; min-height: 180px; padding: 1rem;
@@ -113,6 +114,7 @@ const timer = setInterval(() => {
 
 # Each picture can fill the screen.
 ENLARGE = """
+element.classList.toggle('als-no-fullscreen', !document.fullscreenEnabled);
 element.addEventListener('click', (event) => {
   const button = event.target.closest('.als-large');
   if (!button) return;
@@ -139,7 +141,8 @@ for (const type of ['change', 'drop']) window.addEventListener(type, refuse, tru
 """
 
 # Clicks become a `pick`: a row of the table, or a place on a picture from 0 to 1. The table is
-# drawn anew after each pick, so the keyboard's place in it is put back.
+# drawn anew after each pick, so its scroll and, unless it went on meanwhile, the keyboard's place
+# in it are put back.
 PICK = """
 let byTable = false;
 element.addEventListener('click', (event) => {
@@ -154,6 +157,10 @@ element.addEventListener('click', (event) => {
 });
 watch('value', () => {
   const button = element.querySelector('.als-chosen button');
-  if (byTable && button) button.focus({preventScroll: true});
+  if (!button) return;
+  const list = button.closest('.als-scroll'), row = button.closest('tr');
+  list.scrollTop = row.offsetTop - list.clientHeight / 2;
+  const free = [null, document.body].includes(document.activeElement);
+  if (byTable && free) button.focus({preventScroll: true});
 });
 """

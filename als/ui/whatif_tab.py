@@ -39,6 +39,8 @@ class WhatIfTab:
     def canvas(self, request: gr.Request):
         """The photo to paint on, in the size of the page's pictures."""
         session = self.store.get(request.session_hash)
+        if session.painting:  # an editor that is not on the screen does not take it
+            session.on_canvas = session.photo
         if session.photo is None:
             return None
         background = fresh_picture(session.photo.display)
@@ -47,10 +49,19 @@ class WhatIfTab:
     def tab_opened(self, request: gr.Request):
         """The canvas when the tab is opened: strokes on the same photo stay."""
         session = self.store.get(request.session_hash)
+        session.painting = True
         if session.photo is not None and session.on_canvas is session.photo:
             return gr.skip()
-        session.on_canvas = session.photo
         return self.canvas(request)
+
+    def tab_left(self, request: gr.Request) -> None:
+        """Another tab is open."""
+        self.store.get(request.session_hash).painting = False
+
+    def photo_opened(self, request: gr.Request):
+        """Nothing of the last photo, which may have been running when this one came."""
+        changed = self.store.get(request.session_hash).changed
+        return ("", NOTHING_YET, "") if changed is None else [gr.skip()] * 3
 
     def run(self, request: gr.Request, loc: str, cls: str, painting: dict | None, *values):
         """Run the network with the maps replaced as asked."""
@@ -120,17 +131,11 @@ def _map(change: str, other: str, made: np.ndarray, regions: dict[str, np.ndarra
 
 
 def chosen_box(study: Study) -> np.ndarray:
-    """1 inside the chosen detection's box, 0 elsewhere: float32 [H, W] of the kept maps' size.
-
-    Raises:
-        InputError: nothing was detected.
-    """
+    """1 inside the box that is explained, 0 elsewhere: float32 [H, W] of the kept maps' size."""
     found = study.prediction
-    if not len(found.boxes):
-        raise InputError("Nothing was detected, so there is no box to fill.")
     height, width = found.localization_map.shape
     scale = np.tile([width / found.size[1], height / found.size[0]], 2)
-    x1, y1, x2, y2 = np.round(found.boxes[study.choice.detection or 0] * scale).astype(int)
+    x1, y1, x2, y2 = np.round(study.class_map().box * scale).astype(int)
     region = np.zeros((height, width), np.float32)
     region[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = 1
     return region
