@@ -5,7 +5,7 @@ rejects unknown keys. A checkpoint carries its `ModelConfig`, so that it rebuild
 """
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from als.classes import CLASS_LISTS
 from als.errors import InputError
@@ -90,6 +90,7 @@ class ModelConfig:
     lambda_att: float = 1.0
 
     def __post_init__(self):
+        _check_words(self)
         if isinstance(self.classes, str):
             object.__setattr__(self, "classes", class_list(self.classes))
         for name in ("classes", "anchor_sizes", "anchor_ratios"):
@@ -115,6 +116,15 @@ class ModelConfig:
                 f"model config: unknown keys {sorted(unknown)}; the file is from another version."
             )
         return cls(**values)
+
+
+def _check_words(config) -> None:
+    """Raise InputError for a word that an option does not know; from Python too."""
+    for option in fields(config):
+        value, words = getattr(config, option.name), get_args(option.type)
+        if get_origin(option.type) is Literal and value not in words:
+            known = ", ".join(map(str, words))
+            raise InputError(f"{option.name}: '{value}' is unknown; choose one of {known}.")
 
 
 def class_list(name: str) -> tuple[str, ...]:
@@ -160,6 +170,7 @@ class DataConfig:
     skip_broken: bool = False
 
     def __post_init__(self):
+        _check_words(self)
         object.__setattr__(self, "min_sizes", tuple(self.min_sizes))
 
 
@@ -191,6 +202,7 @@ class OptimizerConfig:
     gradient_clip: float = 10.0
 
     def __post_init__(self):
+        _check_words(self)
         object.__setattr__(self, "milestones", tuple(self.milestones))
 
 

@@ -8,10 +8,10 @@ from als.records import read_json
 from als.report.choices import judged, judged_texts
 from als.report.tables import render
 from als.reproduce.choices import CHOICES, VARIANTS
-from als.reproduce.configs import comparable, differences
 from als.reproduce.plan import evaluations_of, make_plan
 from als.reproduce.run import reproduce
 from als.reproduce.settings import Settings
+from als.training.same_config import comparable, differences
 
 
 @pytest.mark.parametrize("name", list(CHOICES))

@@ -5,17 +5,18 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from als.errors import InputError
 from als.records import write_json
 from als.reproduce.configs import (
     CONFIGS,
-    comparable,
     config_file,
-    differences,
     hours_in_header,
     read_config,
-    saved_config,
+    stage_config,
 )
-from als.reproduce.definitions import FULL
+from als.reproduce.definitions import FULL, Data, Stage
+from als.reproduce.settings import Settings
+from als.training.same_config import comparable, differences, saved_config
 from benchmarks.training_cost import IMAGES
 
 RATE = 10.2e12  # operations a second, which `benchmarks.training_cost` finds for a V100
@@ -38,6 +39,28 @@ def test_a_training_on_several_devices_counts_by_its_whole_batch(tmp_path, train
     saved = saved_config(tmp_path / "config.json")
     left = ["data.batch_size"] if 32 % batches else []  # 6 processes of 5 images are not 32
     assert differences(saved, comparable(config)) == left
+
+
+def test_a_training_on_devices_that_were_not_counted_says_how_many_there_were(tmp_path):
+    config = read_config(CONFIGS / "paper" / "voc-ssd300.yaml")
+    told = {"trainer": {"devices": "auto"}, "batches_a_step": 4}
+    write_json(tmp_path / "config.json", asdict(config) | told)
+    saved = saved_config(tmp_path / "config.json")
+    assert differences(saved, comparable(config)) == ["data.batch_size"]
+
+
+def test_a_training_that_was_cut_short_is_another_one(tmp_path):
+    config = read_config(CONFIGS / "paper" / "voc-ssd300.yaml")
+    write_json(tmp_path / "config.json", asdict(config) | {"trainer": {"max_steps": 10}})
+    saved = saved_config(tmp_path / "config.json")
+    assert differences(saved, comparable(config)) == ["trainer"]
+
+
+@pytest.mark.parametrize("name", ["data.root", "seed", "model.attention"])
+def test_what_a_row_is_cannot_be_set(name):
+    stage = Stage("compact/als-stage2", Data("a:b", "a:c"), {"model.attention": False}, "x")
+    with pytest.raises(InputError, match=f"--set {name}: "):
+        stage_config(stage, 0, None, Settings("compact", changes={name: "true"}))
 
 
 def test_hours_of_a_header_follow_the_epochs():

@@ -16,6 +16,7 @@ from training_toys import (
 
 from als.data.toy import write_toy
 from als.errors import InputError
+from als.records import read_json
 from als.training import run
 from als.training.module import DetectorModule
 from als.training.run import train
@@ -179,3 +180,14 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(toy, tmp_path):
     assert not (tmp_path / "executed").exists()
     torch.load(last, weights_only=False)
     assert (tmp_path / "executed").exists(), "the file is one that would have run"
+
+
+def test_a_run_does_not_go_on_with_another_config(toy, tmp_path):
+    """Rates and schedule come from the checkpoint: the new ones would have no effect."""
+    train(config_of(toy, tmp_path / "run", epochs=1), **QUIET)
+    config = replace(config_of(toy, tmp_path / "run", epochs=2), seed=3)
+    with pytest.raises(InputError, match="run: was begun with other epochs, seed; resume with the"):
+        train(config, resume=True, **QUIET)
+    assert read_json(tmp_path / "run" / "config.json")["epochs"] == 1
+    skipping = config_of(toy, tmp_path / "run", epochs=1, skip_broken=True)
+    train(skipping, resume=True, **QUIET)  # makes no other network

@@ -24,6 +24,7 @@ def train(arguments: list[str]) -> None:
     # What the run sets itself; everything else of lightning's Trainer can be given.
     own = {"max_epochs", "gradient_clip_val", "callbacks", "logger", "default_root_dir"}
     own |= {"use_distributed_sampler", "plugins", "profiler"}
+    own |= {"limit_val_batches", "overfit_batches", "fast_dev_run"}  # AP is of all images
     parser.add_class_arguments(lightning.Trainer, "trainer", skip=own, instantiate=False)
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--config", *arguments]

@@ -1,24 +1,25 @@
-"""The config of a stage: its file with the reproduction's changes, and what is comparable of it."""
+"""The config of a stage: its file with the reproduction's changes."""
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from als.config import TrainConfig
 from als.errors import InputError
-from als.records import read_json
 from als.reproduce.definitions import Stage
 from als.reproduce.settings import Settings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-# What may differ between two machines without making another network.
-PLACES = {"out", "start_from", "channels_last", "compile"}
-DATA_PLACES = {"root", "workers"}
+DECIDED = {
+    "data.root": "--data-root",
+    "out": "--runs",
+    "start_from": "nothing; a stage starts from the one before it",
+    "seed": "--seeds",
+}
 HOURS = re.compile(r"([\d.]+) h of a V100")
 
 
@@ -35,8 +36,14 @@ def stage_config(
 ) -> TrainConfig:
     """The config of a stage with its seed, data, folder and start.
 
-    Raises InputError for a change that names no option.
+    Raises InputError for a change that names no option, or one that the row or the command's own
+    options decide.
     """
+    for name in settings.changes:
+        if name in DECIDED:
+            raise InputError(f"--set {name}: give {DECIDED[name]} instead.")
+        if name in stage.changes:
+            raise InputError(f"--set {name}: is what makes this row ({stage.out}); leave it out.")
     file = config_file(stage)
     own = read_config(file)
     out = Path("runs", stage.out) if stage.out else Path(own.out)
@@ -74,64 +81,6 @@ def read_config(path: Path, changes: Mapping[str, Any] | None = None) -> TrainCo
     values = parser.instantiate(given).as_dict()
     values.pop("config")
     return TrainConfig(**values)
-
-
-def comparable(config: TrainConfig) -> dict[str, Any]:
-    """The options that make the network what it is, as plain values; no folder, no speed."""
-    values = json.loads(json.dumps(asdict(config)))
-    for name in PLACES:
-        values.pop(name)
-    for name in DATA_PLACES:
-        values["data"].pop(name)
-    # A file of ImageNet weights and their download are the same weights.
-    values["model"]["weights"] = "imagenet" if values["model"]["weights"] else None
-    return values
-
-
-def saved_config(path: Path) -> dict[str, Any] | None:
-    """`comparable` of a run's config.json, options younger than it at their defaults.
-
-    The batch is that of all processes together. None where the file is missing or from a version
-    that cannot be read any more.
-    """
-    try:
-        values = read_json(path)
-        config = comparable(_from_dict(values))
-        config["data"]["batch_size"] *= _batches_a_step(values.get("trainer", {}))
-    except (InputError, TypeError, KeyError, ValueError):
-        return None
-    return config
-
-
-def _batches_a_step(trainer: Mapping[str, Any]) -> int:
-    """How many batches of `data.batch_size` made a step, by the arguments of lightning's Trainer.
-
-    Devices that are not counted there ("auto", -1) count as one.
-    """
-    devices = trainer.get("devices", 1)
-    count = len(devices) if isinstance(devices, list) else devices
-    count = int(count) if str(count).isdigit() else 1
-    return count * trainer.get("num_nodes", 1) * trainer.get("accumulate_grad_batches", 1)
-
-
-def _from_dict(values: Mapping[str, Any]) -> TrainConfig:
-    parts = {"model": ModelConfig, "data": DataConfig, "optimizer": OptimizerConfig}
-    made = {name: kind(**values[name]) for name, kind in parts.items()}
-    # Of how lightning's trainer was started only `_batches_a_step` matters to the network.
-    others = {name: value for name, value in values.items() if name != "trainer"}
-    return TrainConfig(**{**others, **made})
-
-
-def differences(one: Mapping[str, Any], two: Mapping[str, Any], above: str = "") -> list[str]:
-    """Dotted names of the options that differ between two results of `comparable`."""
-    found = []
-    for name in sorted({*one, *two}):
-        a, b = one.get(name), two.get(name)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{above}{name}.")
-        elif a != b:
-            found.append(f"{above}{name}")
-    return found
 
 
 def hours_in_header(stage: Stage, config: TrainConfig) -> float | None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from als.config import ModelConfig, OptimizerConfig
+from als.config import ModelConfig
 from als.errors import InputError
 from als.model import build_detector
 from als.records import read_json
-from als.reproduce.configs import comparable, hours_in_header
+from als.reproduce.configs import hours_in_header
 from als.reproduce.settings import Settings
 from als.reproduce.steps import Convert, Evaluate, Prepare, Train
+from als.training.same_config import comparable, filled
 
 FLOAT = 4  # bytes
 SAVED_STATES = 2  # last.ckpt and previous.ckpt
@@ -55,7 +56,7 @@ def _measured_training(step: Train, settings: Settings) -> Hours | None:
     wanted = comparable(step.config) | {"seed": None}
     for record in _records(settings):
         for stage in record.get("stages", []):
-            if stage["config"] | {"seed": None} == wanted and stage["hours"]:
+            if filled(stage["config"]) | {"seed": None} == wanted and stage["hours"]:
                 return Hours(stage["hours"], f"measured on {_name(stage['machine'])}")
     return None
 
@@ -105,7 +106,7 @@ def bytes_of(step) -> int:
 
 
 @cache
-def _checkpoints(config: ModelConfig, optimizer: OptimizerConfig) -> int:
+def _checkpoints(config: ModelConfig, optimizer: str) -> int:
     with torch.device("meta"):
         detector = build_detector(config, pretrained=False)
     weights = sum(tensor.numel() for tensor in detector.state_dict().values())

@@ -1,18 +1,15 @@
 """The steps of a reproduction: each knows whether it is done, and how to do it."""
 
-import contextlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from als.config import TrainConfig
-from als.errors import InputError
-from als.records import machine, read_json, write_json
-from als.reproduce.configs import comparable, differences, saved_config
+from als.records import read_json, write_json
 from als.reproduce.curves import read_curve
 from als.reproduce.definitions import Data, Run, Stage
 from als.reproduce.settings import Settings
+from als.training.same_config import comparable, differences, filled, saved_config
 
 State = Literal["done", "to do", "resumes", "another config"]
 
@@ -120,50 +117,19 @@ class Train:
 
         # On several devices lightning would start this whole command once for each.
         options = {"devices": 1} | dict(self.settings.trainer)
-        with self._timed():
-            train(self.config, True, judge_by_id, **options)
-
-    @contextlib.contextmanager
-    def _timed(self):
-        """Notes seconds and steps of this sitting, also of one that is interrupted."""
-        first, started = self._step(), time.perf_counter()
-        try:
-            yield
-        finally:
-            sitting = {
-                "steps": self._step() - first,
-                "seconds": time.perf_counter() - started,
-                "machine": machine(),
-            }
-            if sitting["steps"] > 0:
-                write_json(self._sittings, {"sittings": [*self._read_sittings(), sitting]})
-
-    def _step(self) -> int:
-        from als.training.saving import newest_checkpoint
-
-        with contextlib.suppress(InputError):
-            return (newest_checkpoint(self.out / "checkpoints") or (None, 0))[1]
-        return 0
-
-    @property
-    def _sittings(self) -> Path:
-        return self.out / "sittings.json"
-
-    def _read_sittings(self) -> list[dict[str, Any]]:
-        return read_json(self._sittings)["sittings"] if self._sittings.is_file() else []
+        train(self.config, True, judge_by_id, **options)
 
     def summary(self) -> dict[str, Any]:
-        """What a record says of this training; speed is None when `als train` made it."""
-        sittings = self._read_sittings()
-        seconds = sum(sitting["seconds"] for sitting in sittings)
-        images = sum(sitting["steps"] for sitting in sittings) * self.config.data.batch_size
+        """What a record says of this training."""
+        from als.model.checkpoint import read_checkpoint
+
+        _, info, _ = read_checkpoint(self.checkpoint)
         return {
             "config_file": f"configs/{self.stage.config}.yaml",
             "config": comparable(self.config),
-            "hours": seconds / 3600 if sittings else None,
-            "images": images or None,
-            "images_per_second": images / seconds if images else None,
-            "machine": sittings[-1]["machine"] if sittings else None,
+            "hours": info["time"]["hours"],
+            "images_per_second": info["time"]["images_per_second"],
+            "machine": info.get("machine"),
             "curve": read_curve(self.out / "metrics.csv"),
         }
 
@@ -211,7 +177,7 @@ class Evaluate:
         return [
             name
             for made, stage in pairs
-            for name in differences(made["config"], comparable(stage.config))
+            for name in differences(filled(made["config"]), comparable(stage.config))
         ]
 
     def state(self) -> State:

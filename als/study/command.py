@@ -64,25 +64,13 @@ def study(
     """
     own = shard_slice(shard)
     predictors = _load(checkpoints, device)
-    classes = {predictor.classes for predictor in predictors.values()}
-    if len(classes) > 1:
-        raise InputError("the checkpoints detect different classes; study them one by one.")
-    everything = load_records(spec, root, classes.pop())
+    everything = load_records(spec, root, next(iter(predictors.values())).classes)
     records = chosen(everything, limit, seed)
     maps, measures = default_maps() if maps is None else list(maps), measure_names(measures)
     _announce(predictors, records[own], maps, measures, drise_masks)
     started = time.perf_counter()
-    rows = run_study(
-        predictors,
-        records[own],
-        out,
-        maps,
-        measures,
-        seed,
-        drise_masks=drise_masks,
-        resume=resume,
-        data=fingerprint(everything),
-    )
+    given = (predictors, records[own], out, maps, measures, seed, drise_masks, resume)
+    rows = run_study(*given, data=fingerprint(everything))
     folders = []
     for name, predictor in predictors.items():
         folder = Path(out) / name if len(predictors) > 1 else Path(out)
@@ -152,7 +140,8 @@ def _write_interventions(predictor, records, folder: Path, seed: int, shard: sli
     table = intervene(predictor, records, seed, folder=kept, shard=shard)
     if table is None:
         return
-    write_json(folder / "interventions.json", {"rows": table})
+    photographs = sum(record.mask is not None for record in records)
+    write_json(folder / "interventions.json", {"photographs": photographs, "rows": table})
     write_csv(interventions_table(table), folder / "interventions.csv")
     figures.save(figures.intervention_figure(table), folder / "interventions.png")
 
@@ -198,6 +187,8 @@ def _load(checkpoints: Sequence[str], device: str) -> dict[str, Predictor]:
         if name in predictors:
             raise InputError(f"two checkpoints are called '{name}'; rename one of the files.")
         predictors[name] = predictor
+    if len({predictor.classes for predictor in predictors.values()}) > 1:
+        raise InputError("the checkpoints detect different classes; study them one by one.")
     return predictors
 
 

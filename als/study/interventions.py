@@ -56,7 +56,7 @@ def intervene(
 
     When one map is replaced the other stays what the network made of the untouched photograph.
     "other" is the other of the two maps, "another image" the same map of the photograph before,
-    "mask" the true binary map of equation 1.
+    "mask" the share of object in each cell of the grid, void pixels counted as background.
 
     Args:
         folder: keeps what was found in each photograph; what it holds is not computed again. Of

@@ -63,10 +63,7 @@ def run_study(
     checkpoints = {name: _digest(predictor) for name, predictor in predictors.items()}
     settings = {"checkpoints": checkpoints, "data": data, "seed": seed, "drise_masks": drise_masks}
     _check_settings(out, settings, resume)
-    rows = read_rows(out)
-    done = set(rows[KEYS].drop_duplicates().itertuples(index=False, name=None))
-    found = rows[rows["measure"] == FOUND[1]].groupby(KEYS[:2])["value"].sum()
-    empty = set(found.index[found == 0])  # photographs in which no object was found
+    done, empty = _there(out)
     animals = keypoints_of(records)
     for name, predictor in predictors.items():
         own = [m for m in maps if predictor.detector.config.attention or not _attends(m)]
@@ -174,6 +171,14 @@ def read_rows(out: Path) -> pd.DataFrame:
         columns = ["checkpoint", "image_id", "object", "class", "size", "score"]
         return pd.DataFrame(columns=[*columns, "map", "measure", "value"])
     return rows
+
+
+def _there(out: Path) -> tuple[set[tuple], set[tuple]]:
+    """(`KEYS` of what is measured, (checkpoint, image_id) of photographs with nothing found)."""
+    rows = read_rows(out)
+    found = rows[rows["measure"] == FOUND[1]].groupby(KEYS[:2])["value"].sum()
+    measured = rows[KEYS].drop_duplicates().itertuples(index=False, name=None)
+    return set(measured), set(found.index[found == 0])
 
 
 def _attends(map: str) -> bool:

@@ -17,10 +17,11 @@ from als.config import TrainConfig
 from als.data.voc import Record, fingerprint
 from als.errors import InputError
 from als.model import build_detector, load_weights, save_checkpoint
-from als.records import write_json
+from als.records import machine, write_json
 from als.training.data import DetectionData
 from als.training.figures import LogFigures
 from als.training.module import DetectorModule, Found
+from als.training.same_config import check_resumes
 from als.training.saving import (
     LAST,
     SaveLast,
@@ -55,8 +56,9 @@ def train(
             `callbacks` are added to the run's own.
 
     Raises:
-        InputError: data, weights or options cannot be used, the loss is not finite, `out` cannot
-            be written (the checkpoint before stays as it was), or a worker died.
+        InputError: data, weights or options cannot be used, the run that is to go on had another
+            config, the loss is not finite, `out` cannot be written (the checkpoint before stays
+            as it was), or a worker died.
         SystemExit: SIGTERM came and the run is saved; its status is 143.
     """
     out = Path(config.out)
@@ -64,6 +66,8 @@ def train(
         start = newest_checkpoint(out / "checkpoints") if resume else None
         if not resume and any((out / "checkpoints").glob("*.ckpt")):
             raise InputError(f"{out}: holds a run already; pass --resume or choose another --out.")
+        if start is not None:
+            check_resumes(config, out / "config.json")
         return _train(config, out, start, judge, trainer_options)
 
 
@@ -91,7 +95,8 @@ def _train(
         "data": {"train": config.data.train, "fingerprint": fingerprint(data.train_records)},
         "epochs": config.epochs,
         "seed": config.seed,
-        "time": _time(config, data, trainer),
+        "time": _time(config, trainer),
+        "machine": machine(),
     }
     if trainer.is_global_zero:
         save_checkpoint(detector, out / "model.safetensors", info)
@@ -103,11 +108,11 @@ def _train(
     return out / "model.safetensors"
 
 
-def _time(config: TrainConfig, data: DetectionData, trainer: L.Trainer) -> dict[str, float]:
+def _time(config: TrainConfig, trainer: L.Trainer) -> dict[str, float]:
     """Hours of training, all resumptions together, and training images a second."""
     timer = next(c for c in trainer.callbacks if isinstance(c, Timer))
     seconds = timer.time_elapsed("train")
-    images = data.steps_per_epoch * config.data.batch_size * config.epochs
+    images = trainer.global_step * _batches_a_step(trainer) * config.data.batch_size
     return {"hours": seconds / 3600, "images_per_second": images / max(seconds, 1e-9)}
 
 
@@ -119,6 +124,10 @@ def _judged(found: Found, data: DetectionData, judge: Judge) -> dict[str, float]
         if left_out := len(data.val_records) - len(records):
             say(f"{left_out} validation images could not be read and are left out")
     return judge(found, records, config.model.classes)
+
+
+def _batches_a_step(trainer: L.Trainer) -> int:
+    return trainer.world_size * trainer.accumulate_grad_batches
 
 
 def _total_steps(config: TrainConfig, data: DetectionData, trainer: L.Trainer) -> int:
@@ -213,7 +222,8 @@ def _trainer(
         raise InputError(f"trainer: {told}; change the options of the trainer.") from error
     if trainer.is_global_zero:
         plain = {name: value for name, value in options.items() if _is_plain(value)}
-        write_json(out / "config.json", asdict(config) | {"trainer": plain})
+        told = {"trainer": plain, "batches_a_step": _batches_a_step(trainer)}
+        write_json(out / "config.json", asdict(config) | told)
     return trainer
 
 
