@@ -27,7 +27,7 @@ LARGE = (4000, 3000)  # pixels: what a phone takes
 
 
 def measure_page(page: Page, photo: Path) -> dict[str, float]:
-    """Seconds of one visit: first pictures, everything, another detection, another opacity."""
+    """Seconds of one visit: first pictures, everything, another detection."""
     started = time.perf_counter()
     upload(page, photo)
     page.locator("#views img").nth(2).wait_for()

@@ -10,7 +10,7 @@ from als.model.grid import map_to_image
 from als.predictor import Analysis, Predictor
 from benchmarks.goals import name_of
 from benchmarks.pairs import Measured, in_turns
-from benchmarks.subjects import Subject
+from benchmarks.subjects import Subject, as_tensor
 
 MANY = 10  # detections explained together
 
@@ -67,7 +67,7 @@ def measure(subject: Subject) -> Measured:
 @torch.no_grad()
 def maps_alone(subject: Subject) -> list[np.ndarray]:
     """Both maps of the first photograph, without proposals and conv5."""
-    encoding = subject.als.encode(subject.tensors[:1])
+    encoding = subject.als.encode([as_tensor(subject.photos[0]).to(subject.device)])
     return [map_to_image(grid, encoding) for grid in (encoding.a_loc, encoding.a_cls)]
 
 

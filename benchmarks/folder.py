@@ -30,8 +30,8 @@ def measure(subject: Subject, setting: Setting) -> Measured:
 
         def one_by_one() -> None:
             for path in paths:
-                prediction = predictor.predict(path, score_threshold=THRESHOLD)
-                save_prediction(path, prediction, out)
+                analysis = predictor.analyse(path, score_threshold=THRESHOLD)
+                save_prediction(path, analysis.prediction, out, analysis.image)
 
         def together() -> None:
             with contextlib.redirect_stdout(io.StringIO()):

@@ -49,9 +49,8 @@ def epoch(root: Path, images: int, batch_size: int, quick: bool) -> Callable[[],
     """A function that loads every training image of a new toy set once, as training does."""
     write_toy(root, images, size=QUICK_SIZE if quick else SIZE)
     records = load_records("VOC2012:train", root, TOY_CLASSES)
-    dataset = DetectionDataset(
-        records, TOY_CLASSES, training_transforms(MIN_SIZES, MAX_SIZE, False)
-    )
+    transform = training_transforms(MIN_SIZES, MAX_SIZE, jitter=True, crop=True)
+    dataset = DetectionDataset(records, TOY_CLASSES, transform)
     loader = DataLoader(
         dataset,
         batch_sampler=AspectBatchSampler(records, batch_size, seed=0),

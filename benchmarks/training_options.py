@@ -101,12 +101,16 @@ def measure_steps(
 ) -> list[dict]:
     """A row an option: seconds without and with it, their ratio, peak memory."""
     device = batch[0][0].device
+    options = {
+        name: make
+        for name, make in steps(model, batch).items()
+        if not any(word in name for word in skip)
+    }
+    plain_memory = peak_alone(lambda: step_of(model, batch), device)
+    memory = {name: peak_alone(make, device) for name, make in options.items()}
     plain = step_of(model, batch)
-    plain_memory = speed.peak_megabytes(plain, device)
     rows = []
-    for name, make in steps(model, batch).items():
-        if any(word in name for word in skip):
-            continue
+    for name, make in options.items():
         step = make()
         turns = in_turns({"plain": plain, name: step}, rounds)
         rows.append(
@@ -116,11 +120,20 @@ def measure_steps(
                 "seconds": turns.seconds(name),
                 "ratio": turns.ratio(name, "plain"),
                 "plain_megabytes": plain_memory,
-                "megabytes": speed.peak_megabytes(step, device),
+                "megabytes": memory[name],
             }
         )
         print(row_text(rows[-1]), flush=True)
     return rows
+
+
+def peak_alone(make: Callable[[], Callable], device: torch.device) -> float | None:
+    """Peak memory of a step with momenta, while no other network is held; None on the CPU."""
+    if device.type != "cuda":
+        return None
+    step = make()
+    step()  # SGD makes its momenta
+    return speed.peak_megabytes(step, device)
 
 
 def measure_loading(min_size: int, max_size: int, rounds: int) -> dict[str, Spread]:

@@ -3,6 +3,7 @@
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -201,6 +202,11 @@ def test_files_outside_the_cache_are_not_served(web, path):
     for prefix in ("gradio_api/file=", "file=", "gradio_api/file/", "static/", "assets/"):
         answer = web.get(f"/{prefix}{path}")
         assert answer.status_code >= 400, f"{prefix}{path}"
+        # httpx takes '..' out of a path before it sends it; this does not.
+        raw = HTTPConnection(web.base_url.host, web.base_url.port, timeout=60)
+        raw.request("GET", f"/{prefix}{path}")
+        assert raw.getresponse().status >= 400, f"{prefix}{path}"
+        raw.close()
 
 
 def call_with(web, photo: dict) -> str:

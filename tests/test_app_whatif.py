@@ -1,6 +1,7 @@
 """The third tab, without a server: maps replaced, and what became of the boxes."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -144,5 +145,28 @@ def test_boxes_are_matched_before_and_after(what_if):
     after = sum(second != "gone" for _, _, second, _ in rows)
     assert before == (session.photo.prediction.scores >= 0.3).sum()
     passing = (session.changed.prediction.scores >= 0.3).sum()
-    kept = sum(first != "none" and second != "gone" for _, first, second, _ in rows)
-    assert kept <= after <= passing + kept
+    assert after == passing
+
+
+def seen(*found: tuple[str, float, list[float]]) -> SimpleNamespace:
+    """A study with these detections: (class, score, box)."""
+    names, scores, boxes = zip(*found, strict=True)
+    labels = np.array([1 + ["cat", "dog"].index(name) for name in names])
+    prediction = SimpleNamespace(
+        names=names, scores=np.array(scores), labels=labels, boxes=np.array(boxes, np.float32)
+    )
+    return SimpleNamespace(prediction=prediction)
+
+
+def test_a_box_is_matched_once_and_to_its_class_alone():
+    before = seen(
+        ("cat", 0.9, [0, 0, 10, 10]), ("cat", 0.8, [0, 0, 10, 9]), ("dog", 0.2, [0, 0, 9, 9])
+    )
+    after = seen(("dog", 0.7, [0, 0, 10, 10]), ("cat", 0.6, [0, 0, 10, 8]))
+    assert whatif_tab.changes_of(before, after, 0.5) == [
+        ("cat", "0.900", "0.600", "0.80"),
+        ("cat", "0.800", "gone", ""),
+        ("dog", "none", "0.700", ""),
+    ]
+    apart = seen(("cat", 0.6, [6, 0, 16, 10]))
+    assert [row[2] for row in whatif_tab.changes_of(before, apart, 0.85)] == ["gone"]

@@ -137,11 +137,8 @@ def test_growth_writes_every_curve(tmp_path, capsys):
         assert len(grown["seconds"]) == len(grown["sizes"]) == 3 and name in told
 
 
-@pytest.mark.parametrize("format", ["torchscript", "onnx"])
+@pytest.mark.parametrize("format", ["torchscript"])  # tests/test_export.py has the others
 def test_an_exported_file_is_checked_and_timed(format, tmp_path, capsys):
-    if format == "onnx":
-        for package in ("onnx", "onnxruntime", "onnxscript"):
-            pytest.importorskip(package, reason=f"needs the package {package} (als[export])")
     export_speed.main(["--quick", "--formats", format, "--out", str(tmp_path)])
     (path,) = tmp_path.glob("export-*.json")
     record = json.loads(path.read_text())

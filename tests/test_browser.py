@@ -227,16 +227,21 @@ def test_painting_a_map_changes_the_boxes(visit, files):
     visit.page.get_by_role("option", name="my strokes: 1 there, 0 elsewhere").click()
     canvas = visit.page.locator("#canvas canvas").first
     canvas.wait_for()
-    visit.page.wait_for_timeout(1500)  # the editor fits the photo into its frame
     canvas.scroll_into_view_if_needed()
-    place = canvas.bounding_box()
-    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
-    visit.page.mouse.move(x - 40, y)
-    visit.page.mouse.down()
-    visit.page.mouse.move(x + 40, y, steps=3)
-    visit.page.mouse.up()
-    visit.page.wait_for_timeout(1000)  # the stroke travels to the server
-    visit.page.get_by_role("button", name="Run with these maps").click()
+    said = visit.page.locator("#whatif-status")
+    for patience in (1000, 3000, 9000):  # milliseconds: nothing tells when the editor is ready
+        visit.page.wait_for_timeout(patience)  # the editor fits the photo into its frame
+        place = canvas.bounding_box()
+        x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+        visit.page.mouse.move(x - 40, y)
+        visit.page.mouse.down()
+        visit.page.mouse.move(x + 40, y, steps=3)
+        visit.page.mouse.up()
+        visit.page.wait_for_timeout(patience)  # the stroke travels to the server
+        visit.page.get_by_role("button", name="Run with these maps").click()
+        expect(said).not_to_have_text("")
+        if "Nothing is painted" not in said.inner_text():
+            break
     views = visit.page.locator("#whatif-views")
     expect(views.locator("img")).to_have_count(6)
     sources = [image.get_attribute("src") for image in views.locator("img").all()]

@@ -97,6 +97,7 @@ def test_predict_writes_picture_and_json(trained, toy_root, tmp_path):
     with Image.open(image) as original, Image.open(tmp_path / f"{image.stem}.png") as picture:
         assert written["size"] == [original.height, original.width]
         assert picture.width > original.width
+    assert written["detections"]
     for found in written["detections"]:
         assert found["score"] > 0.05 and len(found["box"]) == 4
 

@@ -126,6 +126,7 @@ def test_it_is_a_detector_and_every_part_learns():
 
 
 def test_images_without_objects_train():
+    torch.manual_seed(0)
     detector = build_detector(rfcn_config()).train()
     nothing = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
     losses = detector(random_images(0, [(64, 96)], torch.float32), nothing)

@@ -51,6 +51,7 @@ def test_the_first_convolution_may_come_before_the_pooling(bins, folded):
 
 @torch.no_grad()
 def test_evaluation_goes_the_shorter_way_where_rois_have_more_bins_than_the_grid_has_cells():
+    torch.manual_seed(0)
     heads = build_detector(tiny_config(backbone="resnet50", attention=False)).roi_heads
     whole, feature, rois = [], torch.rand(2, 1024, 6, 9), [r.float() for r in ROIS]
     many = [r.repeat(10, 1) for r in rois]

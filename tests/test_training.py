@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,7 +97,9 @@ def test_learning_rates_follow_the_schedule(toy, tmp_path, schedule):
     detector = run._start(config)
     parts = DetectorModule(detector, config, total_steps=20).configure_optimizers()
     optimizer, scheduler = parts["optimizer"], parts["lr_scheduler"]["scheduler"]
+    assert isinstance(optimizer, torch.optim.SGD)
     others, attention = optimizer.param_groups
+    assert others["weight_decay"] == attention["weight_decay"] == options.weight_decay
     assert set(attention["params"]) == {
         *detector.attention_loc.parameters(),
         *detector.attention_cls.parameters(),
@@ -146,3 +149,19 @@ def test_validation_keeps_the_best_checkpoint(toy, tmp_path):
     assert best.exists()
     with pytest.raises(AssertionError):
         assert_same_tensors(best, last)
+
+
+def test_the_optimizer_and_the_augmentation_are_those_of_the_config(toy, tmp_path, monkeypatch):
+    config = config_of(toy, tmp_path, augmentation="crop", jitter=True, workers=0)
+    config = replace(config, optimizer=replace(config.optimizer, name="adamw", weight_decay=0.03))
+    module = DetectorModule(run._start(config), config, total_steps=5)
+    optimizer = module.configure_optimizers()["optimizer"]
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.03}
+    data = DetectionData(config)
+    data.trainer = SimpleNamespace(
+        world_size=1, global_rank=0, fit_loop=SimpleNamespace(total_batch_idx=-1)
+    )
+    steps = [type(step).__name__ for step in data.train_dataloader().dataset.transform.transforms]
+    expected = ["RandomHorizontalFlip", "RandomZoomOut", "RandomApply", "ShareShortestSize"]
+    assert steps[:5] == [*expected, "RandomPhotometricDistort"]

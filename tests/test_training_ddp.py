@@ -45,7 +45,12 @@ def test_two_processes_train_like_one(data, tmp_path):
     program = [str(ROOT / "tests" / "ddp_run.py"), str(data), str(two), "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        torchrun + program, env=environment, cwd=tmp_path, capture_output=True, text=True
+        torchrun + program,
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,  # processes that wait for each other would wait for ever
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -112,11 +112,17 @@ def test_twice_interrupted_run_in_a_moved_folder(toy, tmp_path, monkeypatch, who
     assert kept == {"last.ckpt", "previous.ckpt"}
 
 
-def test_step_schedule_resumes_too(toy, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("optimizer", "data"),
+    [
+        ({"schedule": "step", "milestones": (0.5,)}, {}),
+        ({"name": "adamw"}, {"augmentation": "crop", "jitter": True}),  # of the model that ships
+    ],
+)
+def test_other_recipes_resume_too(toy, tmp_path, monkeypatch, optimizer, data):
     def config(name):
-        config = config_of(toy, tmp_path / name, epochs=2)
-        options = replace(config.optimizer, schedule="step", milestones=(0.5,))
-        return replace(config, optimizer=options)
+        config = config_of(toy, tmp_path / name, epochs=2, **data)
+        return replace(config, optimizer=replace(config.optimizer, **optimizer))
 
     whole = train(config("whole"), **QUIET)
     monkeypatch.setattr(run, "SAVE_EVERY_STEPS", 1)
