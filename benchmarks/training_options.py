@@ -184,8 +184,8 @@ def table(record: dict) -> str:
             *map(row_text, record["rows"]),
             "",
             f"Loading takes, with flips alone, {1000 * sample:.1f} ms an image of "
-            f"{PHOTO[1]}x{PHOTO[0]} pixels on one core, {1000 * kept:.1f} ms with `--data.keep_decoded true`, the step "
-            f"{1000 * image:.1f} ms an image.",
+            f"{PHOTO[1]}x{PHOTO[0]} pixels on one core, {1000 * kept:.1f} ms with "
+            f"`--data.keep_decoded true`, the step {1000 * image:.1f} ms an image.",
         ]
     )
 
