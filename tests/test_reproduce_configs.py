@@ -41,14 +41,6 @@ def test_a_training_on_several_devices_counts_by_its_whole_batch(tmp_path, train
     assert differences(saved, comparable(config)) == left
 
 
-def test_a_training_on_devices_that_were_not_counted_says_how_many_there_were(tmp_path):
-    config = read_config(CONFIGS / "paper" / "voc-ssd300.yaml")
-    told = {"trainer": {"devices": "auto"}, "batches_a_step": 4}
-    write_json(tmp_path / "config.json", asdict(config) | told)
-    saved = saved_config(tmp_path / "config.json")
-    assert differences(saved, comparable(config)) == ["data.batch_size"]
-
-
 def test_a_training_that_was_cut_short_is_another_one(tmp_path):
     config = read_config(CONFIGS / "paper" / "voc-ssd300.yaml")
     write_json(tmp_path / "config.json", asdict(config) | {"trainer": {"max_steps": 10}})

@@ -112,7 +112,8 @@ def _time(config: TrainConfig, trainer: L.Trainer) -> dict[str, float]:
     """Hours of training, all resumptions together, and training images a second."""
     timer = next(c for c in trainer.callbacks if isinstance(c, Timer))
     seconds = timer.time_elapsed("train")
-    images = trainer.global_step * _batches_a_step(trainer) * config.data.batch_size
+    batches = trainer.global_step * trainer.accumulate_grad_batches * trainer.world_size
+    images = batches * config.data.batch_size
     return {"hours": seconds / 3600, "images_per_second": images / max(seconds, 1e-9)}
 
 
@@ -124,10 +125,6 @@ def _judged(found: Found, data: DetectionData, judge: Judge) -> dict[str, float]
         if left_out := len(data.val_records) - len(records):
             say(f"{left_out} validation images could not be read and are left out")
     return judge(found, records, config.model.classes)
-
-
-def _batches_a_step(trainer: L.Trainer) -> int:
-    return trainer.world_size * trainer.accumulate_grad_batches
 
 
 def _total_steps(config: TrainConfig, data: DetectionData, trainer: L.Trainer) -> int:
@@ -222,8 +219,9 @@ def _trainer(
         raise InputError(f"trainer: {told}; change the options of the trainer.") from error
     if trainer.is_global_zero:
         plain = {name: value for name, value in options.items() if _is_plain(value)}
-        told = {"trainer": plain, "batches_a_step": _batches_a_step(trainer)}
-        write_json(out / "config.json", asdict(config) | told)
+        if trainer.num_devices > 1 and not isinstance(plain.get("devices"), list):
+            plain["devices"] = trainer.num_devices  # also where all there are were taken
+        write_json(out / "config.json", asdict(config) | {"trainer": plain})
     return trainer
 
 

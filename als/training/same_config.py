@@ -61,9 +61,8 @@ def saved_config(path: Path) -> dict[str, Any] | None:
     try:
         values = read_json(path)
         trainer = values.pop("trainer", {})
-        batches = values.pop("batches_a_step", None)
         config = filled(values)
-        config["data"]["batch_size"] *= batches or _batches_a_step(trainer)
+        config["data"]["batch_size"] *= _batches_a_step(trainer)
     except (InputError, TypeError, KeyError, ValueError):
         return None
     shortened = {name: value for name, value in trainer.items() if name in SHORTENING}
@@ -83,7 +82,7 @@ def filled(values: Mapping[str, Any]) -> dict[str, Any]:
 def _batches_a_step(trainer: Mapping[str, Any]) -> int:
     """How many batches of `data.batch_size` made a step, by the arguments of lightning's Trainer.
 
-    For runs from before that was saved. Devices that are not counted there count as one.
+    Devices that are not counted there count as one; a run on several has them counted.
     """
     devices = trainer.get("devices", 1)
     count = len(devices) if isinstance(devices, list) else devices
