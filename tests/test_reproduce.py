@@ -5,6 +5,7 @@ import shutil
 import signal
 
 import lightning as L
+import numpy as np
 import pytest
 
 from als.cli import main
@@ -198,8 +199,8 @@ def test_table_3_takes_the_road_through_coco(toy_root, tmp_path):
     splits = [stage["config"]["data"]["train"] for stage in record["stages"]]
     assert splits == ["VOC2012:trainval", "voc-animals-coco:trainval"]
     measured = frame("table3", settings.results).set_index(["key", "column"])["compact"]
-    for key in ("faster-rcnn", "rfcn", "proposed"):
-        assert measured[key, "AP50"] >= measured[key, "AP"] >= 0
+    assert measured["proposed", "AP50"] >= measured["proposed", "AP"] >= 0
+    assert np.isnan(measured["rfcn", "AP"]), "a row that was not run"
 
 
 def test_no_row_of_the_ablation_sees_more_images():
