@@ -1,5 +1,8 @@
 """Detection: ALS beside Faster R-CNN, and beside itself with both branches on every proposal."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -29,12 +32,17 @@ def measure(subject: Subject) -> Measured:
         "naive": naive,
         "frcnn": lambda: detect(subject.twin),
     }
-    once = {side: counted(run) for side, run in sides.items()}
+    once, logits = {}, {}
+    for side, run in sides.items():
+        with class_logits(subject.base if side == "frcnn" else subject.als) as logits[side]:
+            once[side] = counted(run)
     turns = in_turns(sides, subject.rounds, warm=True)
     facts = {
         "images": [list(image.shape) for image in images],
-        "als": _facts(subject.als, images),
-        "frcnn": _facts(subject.base, images),
+        **{
+            side: _facts(logits[side], once[side][0], heads.score_thresh)
+            for side in ("als", "frcnn")
+        },
         "difference_to_naive": _difference(once["als"][0], once["naive"][0]),
         "gflop": {side: operations for side, (_, operations) in once.items()},
     }
@@ -48,19 +56,28 @@ def measure(subject: Subject) -> Measured:
     )
 
 
-def _facts(detector: Detector, images: list[Tensor]) -> dict[str, list[float]]:
+@contextmanager
+def class_logits(detector: Detector) -> Iterator[list[Tensor]]:
+    """A list that gets the class logits [R, C + 1] of every image detected meanwhile."""
+    kept: list[Tensor] = []
+    layer = detector.roi_heads.cls_score  # the twin's too, if this is its detector
+    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    try:
+        yield kept
+    finally:
+        handle.remove()
+
+
+def _facts(
+    logits: list[Tensor], found: list[dict[str, Tensor]], threshold: float
+) -> dict[str, list[float]]:
     """For each image: proposals, the share of them over the threshold, and detections."""
-    facts: dict[str, list[float]] = {"proposals": [], "share_over_threshold": [], "detections": []}
-    for image in images:
-        encoding = detector.encode([image])
-        proposals = detector.propose(encoding)
-        logits, vectors = detector.roi_heads.classify(encoding.f_cls, proposals)
-        passed = logits.softmax(-1)[:, 1:].amax(1) > detector.roi_heads.score_thresh
-        found = detector.locate(encoding, proposals, logits, vectors)[0]
-        facts["proposals"].append(len(proposals[0]))
-        facts["share_over_threshold"].append(round(float(passed.float().mean()), 3))
-        facts["detections"].append(len(found["scores"]))
-    return facts
+    best = [rows.softmax(-1)[:, 1:].amax(1) for rows in logits]
+    return {
+        "proposals": [len(scores) for scores in best],
+        "share_over_threshold": [round(float((s > threshold).float().mean()), 3) for s in best],
+        "detections": [len(one["scores"]) for one in found],
+    }
 
 
 def _difference(some: list[dict[str, Tensor]], others: list[dict[str, Tensor]]) -> float | None:
