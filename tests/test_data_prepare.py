@@ -227,6 +227,17 @@ def test_what_cannot_be_unpacked_leaves_nothing_behind(server, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["archives"]
 
 
+def test_what_a_killed_call_left_is_removed(toy_root, tmp_path):
+    content = zip_of(toy_root / "VOC2012", "VOC")
+    archive = Archive("http://127.0.0.1:9/voc.zip", "sha256", "", len(content), 10**18)
+    rest = tmp_path / ".unpacking-VOC" / "VOC"
+    rest.mkdir(parents=True)
+    (rest / "half").write_text("")
+    with pytest.raises(InputError, match="needs .* GB here"):  # its room is counted as free
+        prepare("voc", tmp_path, {"voc": (Part("VOC", "VOC", (archive,)),)}, silent)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_the_server_lacks_and_a_small_disk_are_told(server, tmp_path):
     gone = server.archive("gone.zip", b"")
     del server.files["gone.zip"]

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from als.errors import InputError
-
 
 def data(arguments: list[str]) -> None:
     """Data sets: als data toy|check|to-coco|prepare ... (als data ACTION --help tells more)"""
@@ -71,7 +69,7 @@ ACTIONS = {"toy": toy, "check": check, "to-coco": to_coco, "prepare": prepare}
 
 def _tell(problems, folder: Path) -> None:
     """The table of `check_folder`; raises InputError when it is not empty."""
-    if len(problems):
-        print(problems.to_string(index=False))
-        raise InputError(f"{folder}: {len(problems)} problems, see the table above.")
+    from als.data.check import refuse_problems
+
+    refuse_problems(problems, folder)
     print(f"{folder}: no broken file")

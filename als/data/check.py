@@ -55,6 +55,18 @@ def check_folder(
     return pd.DataFrame(rows, columns=["file", "problem"], dtype="str")
 
 
+def refuse_problems(
+    problems: pd.DataFrame, folder: Path, tell: Callable[[str], None] = print
+) -> None:
+    """Tell the table of `check_folder` and raise InputError, unless it is empty."""
+    if len(problems):
+        tell(problems.to_string(index=False))
+        raise InputError(
+            f"{folder}: {len(problems)} problems, see the table above; mend or download the files "
+            "again."
+        )
+
+
 def _check_coco(
     folder: Path, split: str, classes: Sequence[str] | None, tell: Callable[[str], None]
 ) -> list[Problem]:

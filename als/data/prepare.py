@@ -3,7 +3,6 @@
 import gzip
 import shutil
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -138,6 +137,8 @@ def prepare(
 
 
 def _bring(name: str, root: Path, parts: list[Part], tell: Callable[[str], None]) -> None:
+    for part in parts:  # what a call left that was killed
+        shutil.rmtree(_aside(part, root), ignore_errors=True)
     _check_disk(name, root, parts, tell)
     for part in parts:
         _unpack(part, [_fetch(a, root, parts) for a in part.archives], root)
@@ -178,7 +179,7 @@ def _fetch(archive: Archive, root: Path, parts: Iterable[Part]) -> Path:
 def _unpack(part: Part, archives: Iterable[Path], root: Path) -> None:
     """Unpack aside, then rename, so that `part.target` is never there in part."""
     target = root / part.target
-    aside = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=root))
+    aside = _aside(part, root)
     try:
         for path in archives:
             _extract(path, part, aside)
@@ -188,6 +189,11 @@ def _unpack(part: Part, archives: Iterable[Path], root: Path) -> None:
         (aside / part.inner).rename(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(part: Part, root: Path) -> Path:
+    """Where a part is unpacked; it always has this name, so that a later call finds its rest."""
+    return root / f".unpacking-{part.target.replace('/', '-')}"
 
 
 def _extract(path: Path, part: Part, out: Path) -> None:
