@@ -25,8 +25,9 @@ class ModelConfig:
             "rfcn" and "ssd" (docs/baselines.md). A family refuses options that it does not read.
         backbone: torchvision network that gives the trunk (conv1 to conv4) and conv5; of vgg16
             conv1 to conv5 and fc6, fc7.
-        weights: "imagenet" (torchvision's, downloaded once), a .safetensors or .pth file with
-            torchvision's keys, or None for random weights.
+        weights: "imagenet" (torchvision's newest, of ResNet its IMAGENET1K_V1; downloaded once),
+            a name of torchvision's as "IMAGENET1K_V2", a .safetensors or .pth file with its keys,
+            or None for random weights.
         attention: the attention network part (section 2.1).
         separation: the layer separation part (section 2.2). Off: one conv5 serves both tasks.
         attention_width: channels of the two hidden 1x1 convolutions.

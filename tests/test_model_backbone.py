@@ -225,6 +225,30 @@ def test_the_downloaded_weights_are_not_unpickled(tmp_path, monkeypatch, classif
     assert torch.equal(backbone.trunk[0][0].weight, first)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "name", "published"),
+    [
+        ("resnet101", "imagenet", models.ResNet101_Weights.IMAGENET1K_V1),
+        ("resnet101", "IMAGENET1K_V2", models.ResNet101_Weights.IMAGENET1K_V2),
+        ("resnet18", "imagenet", models.ResNet18_Weights.IMAGENET1K_V1),
+        ("mobilenet_v2", "imagenet", models.MobileNet_V2_Weights.IMAGENET1K_V2),
+        ("vgg16", "imagenet", models.VGG16_Weights.IMAGENET1K_V1),
+    ],
+)
+def test_weights_by_torchvisions_name(backbone, name, published, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    file = tmp_path / "checkpoints" / Path(published.url).name
+    file.parent.mkdir()
+    torch.save({"of": torch.zeros(1)}, file)  # found by its name, and of another network
+    with pytest.raises(InputError, match="tensors of .* are not in the file"):
+        build_backbone(tiny_config(backbone=backbone, weights=name))
+    file.unlink()
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")  # nobody answers there
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(InputError, match=rf"{file.name}: the ImageNet weights cannot be had"):
+        build_backbone(tiny_config(backbone=backbone, weights=name))
+
+
 def test_without_a_connection_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")  # nobody answers there

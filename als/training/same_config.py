@@ -48,7 +48,9 @@ def comparable(config: TrainConfig) -> dict[str, Any]:
     for name in DATA_PLACES:
         values["data"].pop(name)
     # A file of ImageNet weights and their download are the same weights.
-    values["model"]["weights"] = "imagenet" if values["model"]["weights"] else None
+    weights = values["model"]["weights"]
+    if weights is not None and not weights.startswith("IMAGENET1K_"):
+        values["model"]["weights"] = "imagenet"
     return values
 
 
