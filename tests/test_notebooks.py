@@ -12,10 +12,12 @@ from tiny import lively_detector
 from als.data.toy import TOY_CLASSES, write_toy
 from als.model import save_checkpoint
 from als.records import write_json
+from als.report.tables import render
 from als.study import interventions
 from als.study.command import study
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONGEST_FUNCTION = 5  # lines; what is longer belongs into the package
 
 
@@ -90,6 +92,21 @@ def test_it_runs_on_drawn_data(path, parameters):
         if {"image/png", "image/jpeg"} & set(output.get("data", {}))
     ]
     assert pictures, "a notebook without a picture shows nothing"
+
+
+@pytest.mark.parametrize(
+    ("stem", "table"),
+    [("table1_voc07", "table1"), ("table2_ablation", "table2"), ("table3_coco", "table3")],
+)
+def test_the_committed_table_is_that_of_the_committed_records(stem, table):
+    (path,) = [path for path in NOTEBOOKS if path.stem == stem]
+    shown = [
+        output["data"]["text/markdown"]
+        for cell in nbformat.read(path, as_version=4).cells
+        for output in cell.get("outputs", [])
+        if "text/markdown" in output.get("data", {})
+    ]
+    assert shown[0].strip() == render(table, ROOT / "results").strip(), "run `make notebooks`"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

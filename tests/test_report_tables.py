@@ -65,6 +65,33 @@ def test_best_is_bold_and_missing_cells_say_why(results):
     assert cells.loc["Attention alone", "paper"] == "–"  # the paper left it out
 
 
+def test_networks_that_were_not_reimplemented_are_named(results):
+    for format in ("markdown", "latex"):
+        lines = render("table1", results, format).splitlines()
+        for name, count in (("MR-CNN", 2), ("LED300", 2), ("authors' figure", 0), ("Proposed", 0)):
+            first = next(line for line in lines if name in line)
+            assert first.count("not reimplemented") == count, (format, name)
+    full = [title for title in sections("table1", results) if "per class: full" in title]
+    assert "MR-CNN" not in sections("table1", results)[full[0]].index
+
+
+def test_what_was_trained_with_other_options_is_marked(results):
+    changed = record(0.9) | {"changed_options": ["epochs", "optimizer.lr"]}
+    write_json(results / "voc-full/proposed-seed0.json", changed)
+    ((title, cells), *_) = sections("table2", results).items()
+    assert title.endswith("(† with another epochs, optimizer.lr than the row's)")
+    of_row = cells.loc["Separation and attention"]
+    assert of_row["mAP", "full"] == "**90.0†**" and "†" not in of_row["mAP", "compact"]
+    assert r"\textbf{90.0$\dagger$}" in render("table2", results, "latex")
+
+
+def test_other_files_beside_the_records_are_left_alone(results):
+    before = render("table2", results, "csv")
+    write_json(results / "table2-compact/proposed-seed0-old.json", record(0.99))
+    write_json(results / "table2-compact/proposed-seed.json", record(0.99))
+    assert render("table2", results, "csv") == before
+
+
 def test_equal_as_printed_is_bold_together(results):
     write_json(results / "table2-compact/attention-seed0.json", record(0.61499))
     cells = headline(frame("table2", results), ["mAP"])["mAP"]["compact"]
@@ -187,12 +214,16 @@ def test_figures_show_every_row_and_say_what_was_not_run(results):
     (axis,) = per_class_chart("table1", results).axes
     assert len(axis.get_xticks()) == 20
     assert any("not run" in label for label in axis.get_legend_handles_labels()[1])
-    (axis,) = rows_per_class("table2", results).axes
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["cat", "person"]
-    labels = axis.get_legend_handles_labels()[1]
+    full, compact = rows_per_class("table2", results).axes
+    assert [tick.get_text() for tick in compact.get_xticklabels()] == ["cat", "person"]
+    labels = compact.get_legend_handles_labels()[1]
     assert "Attention alone: not run" in labels and "Separation and attention" in labels
-    heights = [bar.get_height() for bar in axis.containers[-1]]
+    heights = [bar.get_height() for bar in compact.containers[-1]]
     assert heights == pytest.approx([75.0, 45.0])
+    assert "full scale" in full.get_title(loc="left")
+    assert "Neither: Faster R-CNN" in full.get_legend_handles_labels()[1]
+    (results / "voc-full/faster-rcnn-seed0.json").unlink()
+    assert len(rows_per_class("table2", results).axes) == 1
 
 
 def test_figures_of_nothing_say_so():

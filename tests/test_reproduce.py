@@ -1,12 +1,14 @@
 """`als reproduce` on drawn data: the plan, an interruption, what is skipped, other configs."""
 
 import os
+import re
 import shutil
 import signal
 
 import lightning as L
 import numpy as np
 import pytest
+import torch
 
 from als.cli import main
 from als.data.toy import TOY_CLASSES
@@ -20,7 +22,7 @@ from als.reproduce.definitions import ABLATION, COMPACT, TABLES
 from als.reproduce.plan import describe, evaluations_of, make_plan
 from als.reproduce.run import reproduce
 from als.reproduce.settings import Settings
-from als.reproduce.steps import Train
+from als.reproduce.steps import Prepare, Train
 from als.training.same_config import comparable
 
 TINY = {
@@ -149,7 +151,9 @@ def test_times_are_measured_or_derived_or_unknown(reproduced):
     assert "measured on" in stage1 and " MB" in stage1
     full = describe(make_plan("table1", Settings("full", results=settings.runs / "none")))
     rfcn = next(line for line in full.splitlines() if "train paper/voc-rfcn" in line)
-    assert "2.2 h (derived, a V100)" in rfcn
+    assert "2.2 h (at least, derived for a V100)" in rfcn
+    assert ("there is no GPU here" in full) == (not torch.cuda.is_available())
+    assert "there is no GPU here" not in "\n".join(lines), "all of it was measured"
     evaluation = next(line for line in full.splitlines() if "rfcn-seed0.json" in line)
     assert evaluation.endswith("unknown")
 
@@ -237,8 +241,50 @@ def test_the_dry_run_of_a_full_table_names_data_time_and_disk(tmp_path, capsys, 
     main(["reproduce", "table1", "--scale", "full", "--dry-run"])
     text = capsys.readouterr().out
     assert "als data prepare voc07+12 data" in text and "als data prepare sbd data" in text
-    assert "of unknown time" in text and "(derived, a V100)" in text and "GB" in text
+    assert "of unknown time" in text and "derived for a V100" in text and "GB" in text
     assert not list(tmp_path.iterdir()), "a dry run writes nothing"
+
+
+def test_a_disk_that_is_too_small_is_told_beforehand(tmp_path, monkeypatch):
+    settings = Settings("full", tmp_path / "data", runs=tmp_path / "runs")
+    need = r"disk of .*data: (\d+\.\d) GB needed, .* free"
+    needed = float(re.search(need, describe(make_plan("table3", settings)))[1])
+    assert needed > 40, "COCO's archives and what they hold"
+    for free, short in ((needed + 1, False), (needed - 1, True)):
+        usage = shutil.disk_usage(tmp_path)._replace(free=int(free * 1e9))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        assert ("too little, make room" in describe(make_plan("table3", settings))) == short
+
+
+def test_a_broken_test_split_stops_before_the_first_training(toy_root, tmp_path):
+    shutil.copytree(toy_root, tmp_path / "data")
+    folder = tmp_path / "data/VOC2012"
+    first = (folder / "ImageSets/Main/test.txt").read_text().split()[0]
+    (folder / f"Annotations/{first}.xml").write_text("<annotation>")
+    told: list[str] = []
+    settings = tiny_settings(tmp_path / "data", tmp_path, rows=("separation",))
+    with pytest.raises(InputError, match=rf"{first}\.xml"):
+        reproduce(make_plan("table2", settings), told.append)
+    assert not told and not settings.runs.exists()
+
+
+def test_prepared_data_that_are_broken_stop_it(toy_root, tmp_path, capsys):
+    for year in ("VOC2007", "VOC2012"):
+        shutil.copytree(toy_root / "VOC2012", tmp_path / "data" / year)
+    photo = next((tmp_path / "data/VOC2007/JPEGImages").iterdir())
+    photo.write_bytes(photo.read_bytes()[:500])
+    step = Prepare("voc07+12", Settings("full", tmp_path / "data"))
+    with pytest.raises(InputError, match="1 problems, see the table above"):
+        step.run()
+    assert photo.name in capsys.readouterr().out
+
+
+def test_what_set_made_another_row_is_in_the_record(reproduced):
+    settings, *_ = reproduced
+    record = read_json(settings.results / "table2-compact/proposed-seed0.json")
+    changed = record["changed_options"]
+    assert {"epochs", "model.pool_size", "data.batch_size"} <= set(changed)
+    assert "data.workers" not in changed and "model.attention_bias" not in changed
 
 
 def test_compact_data_that_are_missing_are_asked_for(tmp_path, monkeypatch, capsys):

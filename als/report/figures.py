@@ -76,33 +76,46 @@ def paper_against_measured(table: str, results: Path, column: str = "mAP") -> Fi
     return figure
 
 
-def rows_per_class(table: str, results: Path, scale: Scale = "compact") -> Figure:
-    """AP50 (11 points) of every row that was run, class by class; lines are the seeds' spread."""
-    rows = [row for row in TABLES[table] if row.run(scale)]
-    found = [per_class(row, results, scale) for row in rows]
-    if not any(map(len, found)):
-        return _empty(f"each class, {NAMES[scale]}: {NOT_RUN}")
-    classes = next(of_row.index for of_row in found if len(of_row))
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    axis = figure.subplots()
-    for place, (row, of_row) in enumerate(zip(rows, found, strict=True)):
+def rows_per_class(table: str, results: Path) -> Figure:
+    """VOC's AP50 (11 points) of every row, class by class; lines are the spread over seeds.
+
+    A panel for each scale of which a row was run.
+    """
+    panels = []
+    for scale in SCALES:
+        rows = [row for row in TABLES[table] if row.run(scale)]
+        found = {row.title: per_class(row, results, scale) for row in rows}
+        if any(map(len, found.values())):
+            panels.append((found, f"Each class, {NAMES[scale]}"))
+    if not panels:
+        return _empty(f"each class: {NOT_RUN}")
+    figure = Figure(figsize=(11, 4 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for axis, (found, title) in zip(axes, panels, strict=True):
+        _bars(axis, found, title)
+    return figure
+
+
+def _bars(axis: Axes, found: Mapping[str, pd.DataFrame], title: str) -> None:
+    """found: row -> its `per_class`."""
+    classes = next(of_row.index for of_row in found.values() if len(of_row))
+    for place, (row, of_row) in enumerate(found.items()):
         values = of_row.reindex(classes)
         axis.bar(
-            np.arange(len(classes)) + (place - (len(rows) - 1) / 2) * 0.8 / len(rows),
+            np.arange(len(classes)) + (place - (len(found) - 1) / 2) * 0.8 / len(found),
             values["mean"],
-            0.75 / len(rows),
+            0.75 / len(found),
             yerr=values["std"].fillna(0),
-            label=row.title if len(of_row) else f"{row.title}: {NOT_RUN}",
+            label=row if len(of_row) else f"{row}: {NOT_RUN}",
             color=ROWS[place],
             hatch=HATCHES[place],
             edgecolor="white",
         )
-    axis.set_xticks(range(len(classes)), classes)
-    axis.set_ylabel("AP50, percent")
-    axis.set_title(f"Each class, {NAMES[scale]}", loc="left")
+    axis.set_xticks(range(len(classes)), classes, rotation=45 if len(classes) > 10 else 0)
+    axis.set_ylabel("AP50 by 11 points (VOC's), percent")
+    axis.set_title(title, loc="left")
     _tidy(axis, "y")
     axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
 
 
 def per_class(row: Row, results: Path, scale: Scale) -> pd.DataFrame:

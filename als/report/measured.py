@@ -1,5 +1,6 @@
 """The records of a table's rows as one frame, beside the published figures."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +23,7 @@ MARKS = ("att", "split")
 FURTHER = {"table2": {"AP50, area": "AP50_area", "AP75": "AP75", "VOC AP": "AP"}}
 """Measures that a table of the paper has no column for."""
 
-ABSENT, NOT_RUN = "–", "not run"
+ABSENT, NOT_RUN, NOT_REIMPLEMENTED = "–", "not run", "not reimplemented"
 
 
 def columns_of(table: str) -> list[str]:
@@ -31,10 +32,16 @@ def columns_of(table: str) -> list[str]:
     return [*printed, *FURTHER.get(table, {})]
 
 
+def record_files(run: Run, results: Path) -> dict[int, Path]:
+    """Seed -> the file of a run's record, by rising seed. Other files beside them are left."""
+    paths = Path(results).glob(f"{run.name}-seed*.json")
+    found = {path: re.search(r"-seed(\d+)$", path.stem) for path in paths}
+    return dict(sorted((int(match[1]), path) for path, match in found.items() if match))
+
+
 def records_of(run: Run, results: Path) -> dict[int, dict]:
     """Seed -> record of a run."""
-    paths = Path(results).glob(f"{run.name}-seed*.json")
-    return {int(p.stem.rpartition("-seed")[2]): read_json(p) for p in sorted(paths)}
+    return {seed: read_json(path) for seed, path in record_files(run, results).items()}
 
 
 def figure_of(record: dict, table: str, column: str) -> float | None:
@@ -52,7 +59,9 @@ def frame(table: str, results: Path) -> pd.DataFrame:
 
     Columns: table, key, title, column; paper (percent, NaN where it prints none); of each scale
     its mean over seeds, SCALE_spread (sample standard deviation, NaN for less than two seeds),
-    SCALE_seeds and SCALE_run (whether there is such a run at all); difference, full minus paper.
+    SCALE_seeds and SCALE_run (whether there is such a run at all); difference, full minus paper;
+    reimplemented (whether the row's network is in this repository); SCALE_changed, the options
+    that `als reproduce --set` made others than the row's own, joined by commas.
     """
     printed = published(table).set_index(["key", "column"])["value"]
     lines = []
@@ -61,6 +70,7 @@ def frame(table: str, results: Path) -> pd.DataFrame:
         for column in columns_of(table):
             line = {"table": table, "key": row.key, "title": row.title, "column": column}
             line["paper"] = float(printed.get((row.key, column), "nan"))
+            line["reimplemented"] = row.reimplemented
             for scale in SCALES:
                 found = [figure_of(r, table, column) for r in records[scale].values()]
                 values = pd.Series([v for v in found if v is not None], dtype=float)
@@ -68,5 +78,11 @@ def frame(table: str, results: Path) -> pd.DataFrame:
                 line[f"{scale}_spread"] = values.std(ddof=1)
                 line[f"{scale}_seeds"] = len(values)
                 line[f"{scale}_run"] = row.run(scale) is not None
+                line[f"{scale}_changed"] = _changed(records[scale])
             lines.append(line | {"difference": line["full"] - line["paper"]})
     return pd.DataFrame(lines)
+
+
+def _changed(records: dict[int, dict]) -> str:
+    names = {name for record in records.values() for name in record.get("changed_options", [])}
+    return ", ".join(sorted(names))

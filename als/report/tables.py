@@ -1,7 +1,8 @@
 """Tables 1 to 3 with a column for paper, full and compact, as Markdown, LaTeX and CSV.
 
 Figures are percent with one decimal. The best of each source and column is bold, as in the paper.
-'not run' is a run that has no record yet, '–' a cell that there can be none for.
+'not run' is a run that has no record yet, 'not reimplemented' a network that is not in this
+repository, '–' a cell that there can be none for.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import pandas as pd
 from als.errors import InputError
 from als.records import read_json
 from als.report.choices import judged, judged_texts
-from als.report.measured import ABSENT, NOT_RUN, columns_of, frame
+from als.report.measured import ABSENT, NOT_REIMPLEMENTED, NOT_RUN, columns_of, frame
 from als.reproduce.choices import CHOICES
 from als.reproduce.definitions import SCALES, STEPS, TABLES
 
@@ -25,6 +26,7 @@ CAPTIONS = {
     "variants": "Variants of the attention part, trained on train, judged on val",
 }
 HEADLINES = {"table1": ["mAP"]}  # the rest of table 1's columns are classes
+CHANGED = "†"  # after a figure that --set made with other options
 ENDINGS = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
 
@@ -47,7 +49,7 @@ def by_class(cells: pd.DataFrame, source: str) -> pd.DataFrame:
         if of_column[source].notna().any()
     }
     found = pd.DataFrame(parts).rename_axis("row")
-    return found[~found.isin([ABSENT]).all(axis=1)]
+    return found[~found.isin([ABSENT, NOT_REIMPLEMENTED]).all(axis=1)]
 
 
 def _texts(of_column: pd.DataFrame, source: str) -> pd.Series:
@@ -67,7 +69,10 @@ def _missing(line: pd.Series, source: str) -> str:
     if source == "paper":
         return ABSENT
     if source == "difference":
-        return ABSENT if pd.isna(line["paper"]) else _missing(line, "full")
+        known = line["reimplemented"] and pd.notna(line["paper"])
+        return _missing(line, "full") if known else ABSENT
+    if not line["reimplemented"]:
+        return NOT_REIMPLEMENTED
     # A class that the compact models do not detect has no figure even where the row was run.
     waiting = line[f"{source}_run"] and not line[f"{source}_seeds"]
     return NOT_RUN if waiting else ABSENT
@@ -76,10 +81,12 @@ def _missing(line: pd.Series, source: str) -> str:
 def _shown(line: pd.Series, source: str, value: float) -> str:
     if source == "difference":
         return f"{value:+.1f}"
-    spread, seeds = line.get(f"{source}_spread"), line.get(f"{source}_seeds")
-    if source == "paper" or pd.isna(spread):
+    if source == "paper":
         return f"{value:.1f}"
-    return f"{value:.1f} ± {spread:.1f} ({seeds} seeds)"
+    spread, mark = line[f"{source}_spread"], CHANGED if line[f"{source}_changed"] else ""
+    if pd.isna(spread):
+        return f"{value:.1f}{mark}"
+    return f"{value:.1f} ± {spread:.1f} ({line[f'{source}_seeds']} seeds){mark}"
 
 
 def steps(table: str, results: Path) -> pd.DataFrame:
@@ -126,7 +133,8 @@ def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
     if table in CHOICES:
         return {CAPTIONS[table]: judged_texts(table, Path(results))}
     cells = frame(table, Path(results))
-    found = {CAPTIONS[table]: headline(cells, HEADLINES.get(table) or columns_of(table))}
+    title = CAPTIONS[table] + _changes(cells)
+    found = {title: headline(cells, HEADLINES.get(table) or columns_of(table))}
     if table in HEADLINES:
         for source in ("paper", "full", "compact"):
             classes = by_class(cells, source)
@@ -135,6 +143,12 @@ def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
     if table in STEPS:
         found[f"{table}, steps in AP50 (11 points)"] = steps(table, Path(results))
     return found
+
+
+def _changes(cells: pd.DataFrame) -> str:
+    """What the mark of a figure stands for, if any has it."""
+    names = {n for s in SCALES for names in cells[f"{s}_changed"] for n in names.split(", ") if n}
+    return f" ({CHANGED} with another {', '.join(sorted(names))} than the row's)" if names else ""
 
 
 def render(table: str, results: Path, format: str = "markdown") -> str:
@@ -191,5 +205,6 @@ def _latex_cell(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    signs = {"%": r"\%", "_": r"\_", "&": r"\&", "±": r"$\pm$", "→": r"$\to$", "–": "--"}
+    signs = {"%": r"\%", "_": r"\_", "&": r"\&", "–": "--"}
+    signs |= {"±": r"$\pm$", "†": r"$\dagger$", "→": r"$\to$"}
     return "".join(signs.get(letter, letter) for letter in text)

@@ -12,6 +12,7 @@ from als.evaluation.saved import load_detections
 from als.evaluation.voc import match
 from als.records import read_json, revision, write_json
 from als.report.bootstrap import Resampled, draw_weights, paired_difference, resample
+from als.report.measured import record_files
 from als.reproduce.definitions import STEPS, TABLES
 from als.reproduce.settings import Settings
 from als.reproduce.steps import State
@@ -47,8 +48,7 @@ class Compare:
         for row in TABLES[self.table]:
             run = row.run(self.settings.scale)
             if run is not None:
-                paths = self.settings.results.glob(f"{run.name}-seed*.json")
-                found[row.key] = {int(path.stem.rpartition("-seed")[2]): path for path in paths}
+                found[row.key] = record_files(run, self.settings.results)
         return found
 
     def run(self) -> None:
@@ -74,7 +74,7 @@ class Compare:
         found: dict[str, dict[int, Resampled]] = {}
         weights = np.zeros((0, 0), np.int64)
         for key, by_seed in self._records().items():
-            for seed, path in sorted(by_seed.items()):
+            for seed, path in by_seed.items():
                 kept = self.settings.runs / f"{runs[key].name}-seed{seed}" / "detections.npz"
                 if kept.is_file():
                     classes = read_json(path)["config"]["classes"]
@@ -100,5 +100,5 @@ def _figures(records: dict[str, dict[int, Path]]) -> dict[str, float]:
     return {
         f"{key}-seed{seed}": read_json(path)["metrics"]["AP50_area"]
         for key, by_seed in records.items()
-        for seed, path in sorted(by_seed.items())
+        for seed, path in by_seed.items()
     }

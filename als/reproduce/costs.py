@@ -1,7 +1,8 @@
 """How long a step takes and how much disk it fills, as far as anything is known of it."""
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,16 @@ class Hours:
 
 
 UNKNOWN = Hours(None, "unknown")
+DERIVED = "at least, derived for a V100"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """folder: one that lies on it. needed, free: bytes."""
+
+    folder: Path
+    needed: int
+    free: int
 
 
 def hours_of(step, settings: Settings) -> Hours:
@@ -63,7 +74,7 @@ def _measured_training(step: Train, settings: Settings) -> Hours | None:
 
 def _derived(step: Train) -> Hours:
     hours = hours_in_header(step.stage, step.config)
-    return UNKNOWN if hours is None else Hours(hours, "derived, a V100")
+    return UNKNOWN if hours is None else Hours(hours, DERIVED)
 
 
 def _measured_evaluation(step: Evaluate, settings: Settings) -> Hours | None:
@@ -115,8 +126,15 @@ def _checkpoints(config: ModelConfig, optimizer: str) -> int:
     return FLOAT * (weights + SAVED_STATES * states)
 
 
-def free_bytes(folder: Path) -> int:
-    """Free room where `folder` is or will be."""
-    while not folder.exists():
-        folder = folder.absolute().parent
-    return shutil.disk_usage(folder).free
+def disks(steps: Sequence, settings: Settings) -> list[Disk]:
+    """What steps add to each disk: data sets below the data root, all else below the runs."""
+    needed: dict[int, Disk] = {}
+    for step in steps:
+        folder = settings.source if isinstance(step, Prepare) else settings.runs
+        there = folder.absolute()
+        while not there.exists():
+            there = there.parent
+        device = there.stat().st_dev
+        disk = needed.get(device, Disk(folder, 0, shutil.disk_usage(there).free))
+        needed[device] = replace(disk, needed=disk.needed + bytes_of(step))
+    return list(needed.values())

@@ -62,13 +62,15 @@ class Run:
 class Row:
     """A row of a table. key: as in `published.csv`, or a row that the paper left out.
 
-    full, compact: its runs; None where the row stays the paper's alone.
+    full, compact: its runs; None where the row stays the paper's alone. reimplemented: whether
+    this repository has the network.
     """
 
     key: str
     title: str
     full: Run | None = None
     compact: Run | None = None
+    reimplemented: bool = True
 
     def run(self, scale: Scale) -> Run | None:
         return self.full if scale == "full" else self.compact
@@ -148,8 +150,8 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
     "table1": (
         Row("faster-rcnn-vgg16", "Faster R-CNN, VGG16", FULL["faster-rcnn-vgg16"]),
         Row("ssd300", "SSD300 (compact: SSDLite, 320)", FULL["ssd300"], SSD300),
-        Row("mr-cnn", "MR-CNN"),
-        Row("led300", "LED300"),
+        Row("mr-cnn", "MR-CNN", reimplemented=False),
+        Row("led300", "LED300", reimplemented=False),
         Row("ssd512", "SSD512 (compact: SSDLite, 512)", FULL["ssd512"], SSD512),
         Row("faster-rcnn-original", "Faster R-CNN, its authors' figure"),
         Row("faster-rcnn", "Faster R-CNN", FULL["faster-rcnn"], COMPACT["faster-rcnn"]),

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from als.errors import InputError
 from als.reproduce.choices import CHOICES
 from als.reproduce.compare import Compare
 from als.reproduce.configs import stage_config
-from als.reproduce.costs import bytes_of, free_bytes, hours_of
+from als.reproduce.costs import DERIVED, bytes_of, disks, hours_of
 from als.reproduce.definitions import STEPS, TABLES, Run
 from als.reproduce.settings import Settings
 from als.reproduce.steps import Convert, Evaluate, Prepare, Train
@@ -151,10 +153,13 @@ def describe(plan: Plan) -> str:
         return "\n".join([*lines, "nothing to do"])
     parts = [f"{_told_hours(value)} ({source})" for source, value in hours.items()]
     parts += [f"{unknown} steps of unknown time"] if unknown else []
-    total = sum(bytes_of(step) for step in plan.todo)
-    free = _told_bytes(free_bytes(settings.runs))
-    lines.append(f"{len(plan.todo)} steps: {', '.join(parts)}; disk {_told_bytes(total)}, "
-                 f"free {free}")  # fmt: skip
+    lines.append(f"{len(plan.todo)} steps: {', '.join(parts)}")
+    if DERIVED in hours and not torch.cuda.is_available():
+        lines.append("there is no GPU here: what is derived for a V100 will take many times longer")
+    for disk in disks(plan.todo, settings):
+        told = f"{_told_bytes(disk.needed)} needed, {_told_bytes(disk.free)} free"
+        short = ": too little, make room first" if disk.needed > disk.free else ""
+        lines.append(f"disk of {disk.folder}: {told}{short}")
     return "\n".join(lines)
 
 

@@ -18,9 +18,26 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = print) -> None:
     for step in plan.todo:
         if isinstance(step, Train | Evaluate) and step.state() in ("done", "another config"):
             put_aside(step.target)
+    checked = False
     for number, step in enumerate(plan.todo, start=1):
+        if isinstance(step, Train) and not checked:  # all data are there now
+            check_tests(plan)
+            checked = True
         tell(f"[{number}/{len(plan.todo)}] {step.title}")
         step.run()
+
+
+def check_tests(plan: Plan) -> None:
+    """Raise InputError where what will be tested on cannot be read: before hours of training."""
+    from als.data.voc import load_records
+
+    classes = {
+        (step.run_of.data, tuple(step.stages[-1].config.model.classes))
+        for step in plan.todo
+        if isinstance(step, Evaluate)
+    }
+    for data, names in classes:
+        load_records(data.test, plan.settings.root(data), names)
 
 
 def check_data(plan: Plan) -> None:

@@ -1,11 +1,12 @@
 """The steps of a reproduction: each knows whether it is done, and how to do it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from als.config import TrainConfig
 from als.records import read_json, write_json
+from als.reproduce.configs import stage_config
 from als.reproduce.curves import read_curve
 from als.reproduce.definitions import Data, Run, Stage
 from als.reproduce.settings import Settings
@@ -32,9 +33,11 @@ class Prepare:
         return "done" if there else "to do"
 
     def run(self) -> None:
+        """Raises InputError when a file is broken; given again, it goes on with what is there."""
+        from als.data.check import refuse_problems
         from als.data.prepare import prepare
 
-        prepare(self.name, self.settings.source)
+        refuse_problems(prepare(self.name, self.settings.source), self.settings.source)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,13 @@ class Train:
         if saved is None:
             return ["config.json cannot be read"]
         return differences(saved, comparable(self.config))
+
+    @property
+    def changed_options(self) -> list[str]:
+        """Options in which --set made this training another than the row's own."""
+        plain = replace(self.settings, changes={})
+        own = stage_config(self.stage, self.config.seed, None, plain)
+        return differences(comparable(own), comparable(self.config))
 
     def state(self) -> State:
         if self.other_options:
@@ -205,6 +215,7 @@ class Evaluate:
             "seed": self.seed,
             "training": info,
             "stages": [stage.summary() for stage in self.stages],
+            "changed_options": sorted({o for stage in self.stages for o in stage.changed_options}),
         }
         write_json(self.record, record)
 
