@@ -17,7 +17,7 @@ SIZE = (375, 500)  # (height, width) of VOC's usual photograph
 PER_IMAGE = 100  # detections
 VOC_IMAGES, COCO_IMAGES = 4952, 120  # VOC 2007 test; pycocotools is slow enough with few
 QUICK_IMAGES = 20
-VOC_ROUNDS, COCO_ROUNDS = 3, 9  # COCO's ratio is to be known to a few hundredths
+VOC_ROUNDS, COCO_ROUNDS = 3, 7  # COCO's ratio is to be known to a few hundredths
 
 
 def measure(setting: Setting) -> Measured:

@@ -18,7 +18,7 @@ COPIES = 4  # of each photograph, half of them upright; so many that the pipelin
 SIZE = (1200, 1600)  # (height, width) of the JPEG files: decoding and reducing cost something
 QUICK_SIZE = (64, 96)
 THRESHOLD = 0.5  # of `als predict`
-ROUNDS = 3
+ROUNDS = 2
 
 
 def measure(subject: Subject, setting: Setting) -> Measured:
