@@ -8,6 +8,7 @@ Growth (`benchmarks.growth`) and exported files (`benchmarks.export_speed`) have
 import time
 from collections.abc import Callable
 
+from als.allocator import keep_freed_memory
 from benchmarks import (
     detection,
     evaluation_speed,
@@ -64,6 +65,7 @@ def record_of(measured: Measured, setting: Setting) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, write record and figure."""
+    keep_freed_memory()  # as the commands of `als` do
     given = options_on_devices(__doc__.splitlines()[0]).parse_args(arguments)
     setting = Setting(given.device, given.quick)
     record = record_of(measure_all(setting), setting)

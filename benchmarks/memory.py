@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from als.allocator import keep_freed_memory
 from benchmarks.goals import name_of
 from benchmarks.pairs import Measured, Spread
 from benchmarks.subjects import Setting, as_tensor, build_side, photographs
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
+    keep_freed_memory()
     before = peak(given.device)
     setting = Setting(given.device, given.quick)
     detector = build_side(given.name, given.side, setting)

@@ -19,6 +19,7 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 
+from als.allocator import keep_freed_memory
 from als.data.toy import write_toy
 from als.records import machine, revision, write_json
 from als.training.run import train
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--out", type=Path, help="where the JSON record goes")
     given = parser.parse_args()
+    keep_freed_memory()  # as `als train` does
     with tempfile.TemporaryDirectory() as folder:
         record = measure(Path(folder), given.epochs)
     first, last = record["megabytes"][0], record["megabytes"][-1]

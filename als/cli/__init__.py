@@ -5,6 +5,7 @@ A command imports what it needs when it runs, so that `als --help` answers at on
 
 import sys
 
+from als.allocator import keep_freed_memory
 from als.cli.app import app
 from als.cli.data import data
 from als.cli.evaluate import evaluate, predict
@@ -19,6 +20,7 @@ COMMANDS = {
     run.__name__: run
     for run in (train, evaluate, predict, study, reproduce, tables, data, app, ship, export)
 }
+COMPUTE = ("train", "evaluate", "predict", "study", "reproduce")  # and end; the app stays
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,6 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
         for name, run in COMMANDS.items():
             print(f"  {name:<10}{run.__doc__}")
         return
+    if arguments[0] in COMPUTE:
+        keep_freed_memory()
     try:
         if arguments[0] not in COMMANDS:
             raise InputError(f"'{arguments[0]}' is no command; there are {', '.join(COMMANDS)}.")
