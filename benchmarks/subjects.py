@@ -32,6 +32,7 @@ RESNET50 = ModelConfig(
     weights=None,
     min_size=600,
     max_size=800,
+    rois_per_image=64,  # a training step takes long enough
 )
 # --quick: only to see that everything runs.
 QUICK = {"min_size": 64, "max_size": 96, "rpn_post_nms_test": 20, "rpn_post_nms_train": 40}
