@@ -241,12 +241,12 @@ def test_weights_by_torchvisions_name(backbone, name, published, tmp_path, monke
     file.parent.mkdir()
     torch.save({"of": torch.zeros(1)}, file)  # found by its name, and of another network
     with pytest.raises(InputError, match="tensors of .* are not in the file"):
-        build_backbone(tiny_config(backbone=backbone, weights=name))
+        build_backbone(tiny_config(backbone=backbone, weights=name, pool_size=7))
     file.unlink()
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")  # nobody answers there
     monkeypatch.setenv("no_proxy", "")
     with pytest.raises(InputError, match=rf"{file.name}: the ImageNet weights cannot be had"):
-        build_backbone(tiny_config(backbone=backbone, weights=name))
+        build_backbone(tiny_config(backbone=backbone, weights=name, pool_size=7))
 
 
 def test_without_a_connection_it_is_said(tmp_path, monkeypatch):
