@@ -40,8 +40,8 @@ class ModelConfig:
             of conv4') or "F_loc", the object area-aware feature.
         frozen_blocks: leading blocks of the trunk that do not train. ResNet: stem, layer1,
             layer2, layer3; MobileNetV2: features 0 to 13; VGG16: conv1 to conv5.
-        fold_batch_norm: fold every frozen BN into the convolution before it (same function,
-            faster; the scale then trains along with the weight).
+        fold_batch_norm: fold every frozen BN into the convolution before it (same function; the
+            scale then trains along with the weight).
         pool: RoIAlign (aligned, 2 x 2 samples a bin) or RoIPool; R-FCN's position-sensitive form.
         pool_size: side of the RoI feature; 14 in the paper's family, 7 for VGG16 and R-FCN.
         min_size, max_size: shorter side in test, longest side, in pixels. SSD resizes to a

@@ -45,9 +45,10 @@ def settled_detector(config: ModelConfig, images: list[Tensor]) -> Detector:
     Without them the activations of a deep random network grow beyond all bounds.
     """
 
-    def measure(layer, inputs):
+    def measure(layer, inputs):  # what a convolution gave, its BN not having statistics yet
         layer.running_mean.copy_(inputs[0].mean((0, 2, 3)))
         layer.running_var.copy_(inputs[0].var((0, 2, 3)))
+        return (FrozenBatchNorm2d.forward(layer, inputs[0]),)
 
     detector = build_detector(config).to(images[0]).eval()
     give_float32(detector)

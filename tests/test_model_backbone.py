@@ -12,7 +12,8 @@ from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
 
 from als.errors import InputError
-from als.model.backbone import build_backbone, fold_batch_norm
+from als.model.backbone import build_backbone
+from als.model.frozen_norm import NormedConv2d, apply_in_convolutions, fold_batch_norm
 
 IMAGENET = Path(__file__).parents[2] / "shared" / "weights" / "mobilenet_v2_imagenet.safetensors"
 
@@ -122,6 +123,30 @@ def test_folded_batch_norm_is_the_same_function(name):
             found = folded(inputs)
             scale = expected.abs().max()
             torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_a_convolution_with_its_norm_is_torchvisions_pair(name):
+    """Output, gradients and state, also of the second of two copies, as conv5 is copied."""
+    torch.manual_seed(0)
+    network = getattr(models, name)(weights=None, norm_layer=FrozenBatchNorm2d).double().eval()
+    randomize_batch_norm(network)
+    normed = deepcopy(network)
+    apply_in_convolutions(normed)
+    copied = deepcopy(normed)
+    randomize_batch_norm(normed, seed=1)  # what one copy holds does not reach the other
+    assert {type(m) for m in copied.modules()} & {NormedConv2d, nn.Conv2d} == {NormedConv2d}
+    image = torch.rand(2, 3, 64, 64).double()
+    found, expected = copied(image), network(image)
+    torch.testing.assert_close(found, expected)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    for (name, one), other in zip(copied.named_parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=name)
+    state = network.state_dict()
+    assert list(copied.state_dict()) == list(state)
+    assert all(torch.equal(value, state[key]) for key, value in copied.state_dict().items())
+    assert not torch.allclose(normed(image), expected)
 
 
 def test_folded_network_round_trips_through_its_state():

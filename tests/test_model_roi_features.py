@@ -8,7 +8,7 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, RoIAlign
 
 from als.model import build_detector
-from als.model.backbone import fold_batch_norm
+from als.model.frozen_norm import apply_in_convolutions, fold_batch_norm
 from als.model.roi_features import begins_on_channels, conv5_of_rois, every_second_bin
 
 # In an image of 96 x 144 pixels: all of it, its last corner, less than a cell, and any other.
@@ -18,7 +18,7 @@ ROIS = [
 ]
 
 
-def small_conv5(folded: bool) -> nn.Sequential:
+def small_conv5(join_norm) -> nn.Sequential:
     """Built as a ResNet's, with 8 channels in and frozen BN that changes something."""
     torch.manual_seed(0)
     norm = FrozenBatchNorm2d
@@ -29,16 +29,15 @@ def small_conv5(folded: bool) -> nn.Sequential:
         if isinstance(layer, norm):
             for values in layer.buffers():
                 values.uniform_(0.5, 1.5)
-    if folded:
-        fold_batch_norm(blocks)
+    join_norm(blocks)
     return nn.Sequential(blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("join_norm", [apply_in_convolutions, fold_batch_norm])
 @pytest.mark.parametrize("bins", [4, 7, 14])
-def test_the_first_convolution_may_come_before_the_pooling(bins, folded):
-    conv5, feature = small_conv5(folded), torch.randn(2, 8, 6, 9).double()
+def test_the_first_convolution_may_come_before_the_pooling(bins, join_norm):
+    conv5, feature = small_conv5(join_norm), torch.randn(2, 8, 6, 9).double()
     pool = RoIAlign(bins, 1 / 16, sampling_ratio=2, aligned=True)
     assert begins_on_channels(pool, conv5)
     pooled = pool(feature, ROIS)

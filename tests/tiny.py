@@ -98,9 +98,10 @@ def _lively_detector(seed: int, **changes) -> Detector:
 def _normalize(module, forward) -> None:
     """Give every frozen BN of `module` the statistics of its input, as training would have."""
 
-    def measure(layer, inputs):
+    def measure(layer, inputs):  # what a convolution gave, its BN not having statistics yet
         layer.running_mean.copy_(inputs[0].mean((0, 2, 3)))
         layer.running_var.copy_(inputs[0].var((0, 2, 3)))
+        return (FrozenBatchNorm2d.forward(layer, inputs[0]),)
 
     layers = [layer for layer in module.modules() if isinstance(layer, FrozenBatchNorm2d)]
     hooks = [layer.register_forward_pre_hook(measure) for layer in layers]

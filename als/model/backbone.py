@@ -12,12 +12,12 @@ from pickle import UnpicklingError
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
 
 from als.config import ModelConfig
 from als.errors import InputError
+from als.model.frozen_norm import apply_in_convolutions, fold_batch_norm
 
 STRIDE = 16  # pixels of the input a cell of the conv4 feature, for every backbone here
 MOBILENET_TRUNK_BLOCKS = 14
@@ -58,9 +58,9 @@ def build_backbone(config: ModelConfig, pretrained: bool = True) -> Backbone:
             f"frozen_blocks {config.frozen_blocks}: the trunk of {config.backbone} has "
             f"{len(backbone.trunk)} blocks; choose 0 to {len(backbone.trunk)}."
         )
-    if config.fold_batch_norm:
-        fold_batch_norm(backbone.trunk)
-        fold_batch_norm(backbone.semantic)
+    join_norm = fold_batch_norm if config.fold_batch_norm else apply_in_convolutions
+    join_norm(backbone.trunk)
+    join_norm(backbone.semantic)
     backbone.trunk[: config.frozen_blocks].requires_grad_(False)
     return backbone
 
@@ -164,29 +164,3 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
             "file that holds a state dict of tensors."
         )
     return state
-
-
-def fold_batch_norm(module: nn.Module) -> None:
-    """Fold every frozen BN below `module` into the convolution right before it, in place.
-
-    BN(conv(x)) and the folded convolution are the same function of x (up to rounding).
-    torchvision defines each BN directly after its convolution, so neighbours are pairs.
-    """
-    previous_name, previous = None, None
-    for name, child in list(module.named_children()):
-        if isinstance(child, FrozenBatchNorm2d) and isinstance(previous, nn.Conv2d):
-            weight, bias = fuse_conv_bn_weights(
-                previous.weight,
-                previous.bias,
-                child.running_mean,
-                child.running_var,
-                child.eps,
-                child.weight,
-                child.bias,
-            )
-            previous.weight, previous.bias = nn.Parameter(weight), nn.Parameter(bias)
-            setattr(module, previous_name, previous)
-            setattr(module, name, nn.Identity())
-        else:
-            fold_batch_norm(child)
-        previous_name, previous = name, child

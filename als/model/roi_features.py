@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import RoIAlign, roi_align
 
+from als.model.frozen_norm import scaled
+
 
 def begins_on_channels(pool: nn.Module, conv5: nn.Sequential) -> bool:
     """Whether `conv5_of_rois` holds: RoIs are pooled by RoIAlign for the conv5 of a deep ResNet."""
@@ -49,7 +51,7 @@ def conv5_of_rois(
     inner = first.relu(first.bn2(first.conv2(inner)))
     inner = first.bn3(first.conv3(inner))
     shortcut = every_second_bin(pool, feature, rois)
-    shortcut = F.conv2d(shortcut, strided.weight, strided.bias)
+    shortcut = F.conv2d(shortcut, *scaled(strided))
     for layer in norm:
         shortcut = layer(shortcut)
     vectors = first.relu(inner + shortcut)
