@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from als.model import Detector
+from als.model.frozen_norm import apply_in_convolutions
 from benchmarks.goals import name_of
 from benchmarks.pairs import Measured, counted, in_turns
 from benchmarks.subjects import Subject
+from benchmarks.twin import norm_as_layers
 
 
 @torch.no_grad()
@@ -28,15 +30,24 @@ def measure(subject: Subject) -> Measured:
         finally:
             heads.run_both_on_all = False
 
+    def joined() -> list[dict[str, Tensor]]:
+        apply_in_convolutions(subject.twin)
+        try:
+            return detect(subject.twin)
+        finally:
+            norm_as_layers(subject.twin)
+
     sides = {
         "als": lambda: detect(subject.als),
         "naive": naive,
         "frcnn": lambda: detect(subject.twin),
     }
+    if not subject.als.config.fold_batch_norm:  # otherwise all sides have BN in convolutions
+        sides["joined frcnn"] = joined
     once, logits = {}, {}
 
     def count(side: str) -> None:
-        with class_logits(subject.base if side == "frcnn" else subject.als) as logits[side]:
+        with class_logits(subject.base if "frcnn" in side else subject.als) as logits[side]:
             once[side] = counted(sides[side])
 
     counting = {side: partial(count, side) for side in sides}
@@ -55,11 +66,13 @@ def measure(subject: Subject) -> Measured:
         "difference_to_naive": _difference(once["als"][0], once["naive"][0]),
         "gflop": {side: operations for side, (_, operations) in once.items()},
     }
+    ratios = {
+        name_of(f"detection_vs_{side.replace(' ', '_')}", subject.name): turns.ratio("als", side)
+        for side in sides
+        if side != "als"
+    }
     return Measured(
-        {
-            name_of("detection_vs_frcnn", subject.name): turns.ratio("als", "frcnn"),
-            name_of("detection_vs_naive", subject.name): turns.ratio("als", "naive"),
-        },
+        ratios,
         {f"detection {subject.name} {side}": turns.seconds(side) for side in sides},
         {f"detection {subject.name}": facts},
     )

@@ -30,6 +30,9 @@ class Goal:
 RATIOS = {
     "detection_vs_frcnn": Goal(1.25, "detection / Faster R-CNN's"),
     "detection_vs_frcnn_resnet50": Goal(1.3, "detection / Faster R-CNN's"),
+    "detection_vs_joined_frcnn_resnet50": Goal(
+        None, "detection / Faster R-CNN's with BN in convolutions too"
+    ),
     "detection_vs_naive": Goal(0.75, "detection / both branches on every proposal"),
     "detection_vs_naive_resnet50": Goal(0.75, "detection / both branches on every proposal"),
     "training_vs_frcnn": Goal(1.35, "training step / Faster R-CNN's"),

@@ -77,8 +77,7 @@ class Subject:
 def build(name: str, setting: Setting) -> Subject:
     """The subject "compact" or "resnet50", in evaluation mode on the setting's device."""
     detectors = {side: build_side(name, side, setting) for side in ("als", "frcnn")}
-    # Of ResNet-50 a detection takes seconds, and rounds differ little.
-    count, rounds = (4, 5) if name == "compact" else (1, 2)
+    count, rounds = (4, 5) if name == "compact" else (1, 3)  # detections of ResNet-50 take seconds
     config = detectors["als"].config
     return Subject(
         name,

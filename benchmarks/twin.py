@@ -2,9 +2,10 @@
 
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from als.model import Detector
+from als.model.frozen_norm import AppliedNorm, NormedConv2d
 from als.model.roi_heads import SeparatedRoIHeads
 
 
@@ -31,7 +32,11 @@ class BoxPredictor(nn.Module):
 
 
 def torchvision_twin(detector: Detector) -> FasterRCNN:
-    """torchvision's Faster R-CNN that shares the modules of a detector with both parts off."""
+    """torchvision's Faster R-CNN that shares the modules of a detector with both parts off.
+
+    These become torchvision's own, here and there: frozen BN is a layer after its convolution.
+    """
+    norm_as_layers(detector)
     config, heads = detector.config, detector.roi_heads
     trunk = nn.Sequential(detector.trunk)
     trunk.out_channels = detector.rpn.head.cls_logits.in_channels
@@ -59,3 +64,10 @@ def torchvision_twin(detector: Detector) -> FasterRCNN:
     )
     twin.roi_heads.box_roi_pool = SingleScalePool(heads.pool)
     return twin
+
+
+def norm_as_layers(module: nn.Module) -> None:
+    """Undo `als.model.frozen_norm.apply_in_convolutions`, in place."""
+    own = {NormedConv2d: nn.Conv2d, AppliedNorm: FrozenBatchNorm2d}
+    for layer in module.modules():
+        layer.__class__ = own.get(type(layer), type(layer))
