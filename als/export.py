@@ -18,6 +18,7 @@ from torchvision.ops import clip_boxes_to_image, nms
 from als.errors import InputError
 from als.images import as_rgb
 from als.model import AnyDetector, Detector, Encoding
+from als.model.frozen_norm import fold_batch_norm
 from als.model.grid import enlarge, map_to_image
 from als.photographs import package_photographs
 
@@ -126,6 +127,7 @@ def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     copy = deepcopy(detector).eval().to("cpu", memory_format=torch.contiguous_format)
+    fold_batch_norm(copy)  # the same function, in fewer steps
     whole = WholeDetector(copy, size).requires_grad_(False)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         aside = Path(folder) / f"model.{format}"  # torch.export wants its own ending

@@ -122,6 +122,15 @@ def test_a_file_may_find_nothing(format, tmp_path):
     assert [tuple(values.shape) for values in maps] == [SIZE, SIZE]
 
 
+def test_a_file_has_its_batch_norm_in_the_convolutions(tmp_path):
+    detector = detector_of(fold_batch_norm=False)
+    assert "trunk.0.1.running_var" in detector.state_dict()
+    export(detector, tmp_path / "model.ts", "torchscript", SIZE)
+    names = torch.jit.load(tmp_path / "model.ts").state_dict()
+    assert len(names) > 50 and not [name for name in names if "running" in name]
+    assert "trunk.0.1.running_var" in detector.state_dict()
+
+
 def test_a_file_of_another_detector_is_found_out(detector, exported):
     format, path, _ = exported
     changed = detector_of(score_threshold=0.2, detections_per_image=8)
