@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from tiny import lively_detector
 
-from benchmarks import export_speed, goals, growth
+from als.model import save_checkpoint
+from benchmarks import ablation_maps, export_speed, goals, growth
 from benchmarks.__main__ import main
 from benchmarks.goals import MAIN, RATIOS, Goal, name_of
 from benchmarks.pairs import Turns, in_turns
@@ -162,3 +164,22 @@ def test_growth_changes_what_it_says():
             assert len(detector.propose(detector.encode([image]))[0]) == count
     assert len(by_name["detections explained"].prepare(4)) == 4
     assert len(by_name["images evaluated"].prepare(7)[0]) == 7
+
+
+def test_maps_of_trainings_stand_side_by_side(tmp_path, capsys):
+    for seed in (0, 1):
+        run = tmp_path / f"run-seed{seed}"
+        run.mkdir()
+        save_checkpoint(lively_detector(seed).float(), run / "model.safetensors")
+    figure = ablation_maps.maps_of(sorted(tmp_path.iterdir()))
+    axes = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in axes if axis.get_title()] == ["run-seed0", "run-seed1"]
+    pictures = [np.asarray(axis.images[0].get_array()) for axis in axes]
+    assert len(pictures) == 8 and not np.array_equal(pictures[0], pictures[1])
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    save_checkpoint(lively_detector(0, attention=False).float(), plain / "model.safetensors")
+    with pytest.raises(SystemExit) as stopped:
+        ablation_maps.main([str(plain), "--out", str(tmp_path / "maps.png")])
+    assert stopped.value.code == 1 and "no attention maps" in capsys.readouterr().err
+    assert not (tmp_path / "maps.png").exists()
