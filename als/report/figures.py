@@ -162,7 +162,10 @@ def _curves(stages: list[dict], title: str) -> Figure:
         axis.set_ylabel("loss")
         axis.set_yscale("log")
         _tidy(axis, "y")
-        axis.legend(frameon=False, fontsize=8)
+    lines = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
+    figure.legend(
+        lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False
+    )
     return figure
 
 
