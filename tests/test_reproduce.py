@@ -103,7 +103,7 @@ def test_every_row_has_a_whole_record(reproduced):
             assert stage["machine"]["threads"] > 0 and stage["config"]["epochs"] == 1
         assert record["config"]["separation"] == (key in ("separation", "proposed"))
         assert record["config"]["attention"] == (key in ("attention", "proposed"))
-        kept = load_detections(settings.runs / f"table2-compact/{key}-seed0/detections.npz")
+        kept = load_detections(settings.results / f"table2-compact/{key}-seed0.npz")
         assert len(kept) == record["data"]["images"]
 
 

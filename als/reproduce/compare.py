@@ -15,7 +15,7 @@ from als.report.bootstrap import Resampled, draw_weights, paired_difference, res
 from als.report.measured import record_files
 from als.reproduce.definitions import STEPS, TABLES
 from als.reproduce.settings import Settings
-from als.reproduce.steps import State
+from als.reproduce.steps import State, detections_of
 
 RESAMPLES = 1000
 
@@ -75,7 +75,7 @@ class Compare:
         weights = np.zeros((0, 0), np.int64)
         for key, by_seed in self._records().items():
             for seed, path in by_seed.items():
-                kept = self.settings.runs / f"{runs[key].name}-seed{seed}" / "detections.npz"
+                kept = detections_of(path)
                 if kept.is_file():
                     classes = read_json(path)["config"]["classes"]
                     matches = self._matches(runs[key].data, kept, classes)

@@ -169,7 +169,7 @@ class Evaluate:
 
     @property
     def detections(self) -> Path:
-        return self.settings.runs / self.name / "detections.npz"
+        return detections_of(self.record)
 
     @property
     def title(self) -> str:
@@ -218,6 +218,11 @@ class Evaluate:
             "changed_options": sorted({o for stage in self.stages for o in stage.changed_options}),
         }
         write_json(self.record, record)
+
+
+def detections_of(record: Path) -> Path:
+    """Beside the record: a bootstrap can be drawn anew where the trainings no longer are."""
+    return record.with_suffix(".npz")
 
 
 def put_aside(path: Path) -> None:
