@@ -167,7 +167,8 @@ def test_bootstrap_of_a_better_detector_by_hand():
         found, truths = some_images([k < hit for k in range(100)])
         rows.append(resample(match(found, truths, ("cat",), (0.5,)), weights))
         whole = voc_ap(found, truths, ("cat",)).mean
-        assert rows[-1].whole == pytest.approx([whole["AP50_11point"], whole["AP50_area"]])
+        measured = ("AP50_11point", "AP50_area")
+        assert rows[-1].whole == pytest.approx({name: whole[name] for name in measured})
     difference = paired_difference({0: rows[0], 1: rows[0]}, {0: rows[1], 1: rows[0]})
     found = difference["AP50_area"]
     assert found["per_seed"] == {"0": pytest.approx(0.5), "1": 0}
@@ -183,15 +184,23 @@ def test_bootstrap_of_a_better_detector_by_hand():
 
 def test_steps_read_the_bootstrap(results):
     value = {"difference": 0.021, "low": -0.004, "high": 0.046, "detectable": 0.036}
-    step = {"first": "separation", "second": "proposed"}
+    step, seeds = {"first": "separation", "second": "proposed"}, {"1": 0.014, "2": 0.028}
     write_json(
         results / "table2-compact/bootstrap.json",
-        {"steps": [step | {"AP50_11point": value | {"seed_spread": 0.01}}]},
+        {"steps": [step | {"AP50_11point": value | {"seed_spread": 0.01, "per_seed": seeds}}]},
     )
     line = steps("table2", results).loc["Separation → Separation and attention"]
     assert line["paper"] == "+1.0" and line["compact"] == "+2.1"
     assert line["compact 95%"] == "-0.4 to +4.6" and line["compact detectable"] == "3.6"
-    assert line["full"] == "not run"
+    assert line["full"] == "not run" and line["compact over seeds"] == "± 1.0 (seeds 1, 2)"
+    others = steps("table2", results, "AP75")
+    assert "paper" not in others and set(others["compact"]) == {"not run"}
+
+
+def test_classes_have_mean_and_spread_over_seeds(results):
+    cells = sections("table2", results)["table2, AP50 (11 points) per class: compact"]
+    assert list(cells.index) == ["Separation and attention"]  # no other row was run
+    assert cells.loc["Separation and attention", "cat"] == "75.0 ± 7.1"
 
 
 def test_saved_detections_come_back(tmp_path):

@@ -102,7 +102,20 @@ def voc_ap(
     Raises InputError as `match` does.
     """
     matches = match(detections, ground_truths, classes, iou_thresholds)
-    ap = average_precisions(matches)
+    per_class = measures(matches)
+    return VocResult(
+        classes=matches.classes,
+        objects=matches.objects.sum(axis=0),
+        difficult=matches.difficult.sum(axis=0),
+        per_class=per_class,
+        mean={name: float(class_mean(values)) for name, values in per_class.items()},
+        matches=matches,
+    )
+
+
+def measures(matches: Matches, image_weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Measure -> [C], as `VocResult.per_class`; for image_weights see `average_precisions`."""
+    ap = average_precisions(matches, image_weights)
     row = {threshold: t for t, threshold in enumerate(matches.iou_thresholds)}
     per_class = {}
     if 0.5 in row:
@@ -112,14 +125,7 @@ def voc_ap(
         per_class["AP75"] = ap.area[row[0.75]]
     if matches.iou_thresholds == IOU_THRESHOLDS:
         per_class["AP"] = ap.area.mean(axis=0)
-    return VocResult(
-        classes=matches.classes,
-        objects=matches.objects.sum(axis=0),
-        difficult=matches.difficult.sum(axis=0),
-        per_class=per_class,
-        mean={name: float(class_mean(values)) for name, values in per_class.items()},
-        matches=matches,
-    )
+    return per_class
 
 
 def match(

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from als.errors import InputError
-from als.evaluation.voc import Matches, average_precisions, class_mean
+from als.evaluation.voc import Matches, class_mean, measures
 
-MEASURES = ("AP50_11point", "AP50_area")
 INTERVAL = (2.5, 97.5)
 # Standard errors by which an effect must differ from 0 so that four tests in five call it
 # significant at 5%: the normal distribution's 97.5% point plus its 80% point.
@@ -23,10 +22,10 @@ POWER = 1.96 + 0.84
 
 @dataclass(frozen=True)
 class Resampled:
-    """AP50 of one detector, a fraction: whole [2] on all images, resampled [R, 2]; see MEASURES."""
+    """Measures of one detector, fractions: whole on all images, resampled [R] each."""
 
-    whole: np.ndarray
-    resampled: np.ndarray
+    whole: dict[str, float]
+    resampled: dict[str, np.ndarray]
 
 
 def draw_weights(images: int, resamples: int, seed: int = 0) -> np.ndarray:
@@ -41,13 +40,15 @@ def draw_weights(images: int, resamples: int, seed: int = 0) -> np.ndarray:
 
 
 def resample(matches: Matches, weights: np.ndarray) -> Resampled:
-    """AP50 of a detector on each resample. `matches` at an IoU of 0.5 first."""
-    return Resampled(_ap50(matches, None), np.stack([_ap50(matches, w) for w in weights]))
+    """The measures of `matches` (`als.evaluation.voc.VocResult`) on each resample."""
+    drawn = [_means(matches, one) for one in weights]
+    whole = _means(matches, None)
+    return Resampled(whole, {name: np.array([one[name] for one in drawn]) for name in whole})
 
 
-def _ap50(matches: Matches, weights: np.ndarray | None) -> np.ndarray:
-    ap = average_precisions(matches, weights)
-    return np.array([class_mean(ap.eleven_point[0]), class_mean(ap.area[0])])
+def _means(matches: Matches, weights: np.ndarray | None) -> dict[str, float]:
+    per_class = measures(matches, weights)
+    return {name: float(class_mean(values)) for name, values in per_class.items()}
 
 
 def paired_difference(
@@ -55,7 +56,7 @@ def paired_difference(
 ) -> dict[str, dict]:
     """second minus first, the mean over the seeds that both have.
 
-    Both must come from the same weights. Returns for each of MEASURES: difference, low and high
+    Both must come from the same weights. Returns for each measure: difference, low and high
     (95% of the resamples), half_width of that interval, detectable (the smallest true difference
     that this test set would have shown four times in five), separated (0 is outside the
     interval), per_seed and seed_spread (sample standard deviation, None for one seed).
@@ -64,11 +65,13 @@ def paired_difference(
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         raise InputError("the two rows have no seed in common; run both with the same --seeds.")
-    whole = np.stack([second[seed].whole - first[seed].whole for seed in seeds])
-    drawn = np.mean([second[seed].resampled - first[seed].resampled for seed in seeds], axis=0)
-    return {
-        measure: _summary(whole[:, k], drawn[:, k], seeds) for k, measure in enumerate(MEASURES)
-    }
+    pairs = [(first[seed], second[seed]) for seed in seeds]
+    found = {}
+    for name in pairs[0][0].whole:
+        whole = np.array([b.whole[name] - a.whole[name] for a, b in pairs])
+        drawn = np.mean([b.resampled[name] - a.resampled[name] for a, b in pairs], axis=0)
+        found[name] = _summary(whole, drawn, seeds)
+    return found
 
 
 def _summary(whole: np.ndarray, drawn: np.ndarray, seeds: Sequence[int]) -> dict:

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from als.report.measured import NOT_RUN, frame, records_of
-from als.reproduce.definitions import SCALES, TABLES, Row, Scale
+from als.report.measured import NOT_RUN, frame, per_class, records_of
+from als.reproduce.definitions import SCALES, TABLES, Scale
 
 LOOKS = {"paper": ("#777777", "s"), "full": ("#0072B2", "o"), "compact": ("#D55E00", "D")}
 NAMES = {
@@ -116,16 +116,6 @@ def _bars(axis: Axes, found: Mapping[str, pd.DataFrame], title: str) -> None:
     axis.set_title(title, loc="left")
     _tidy(axis, "y")
     axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-
-
-def per_class(row: Row, results: Path, scale: Scale) -> pd.DataFrame:
-    """A row's AP50 (11 points) in percent: class against mean and std over seeds; maybe empty."""
-    values = {
-        seed: {name: of_class["AP50_11point"] for name, of_class in record["per_class"].items()}
-        for seed, record in records_of(row.run(scale), results).items()
-    }
-    by_seed = 100 * pd.DataFrame(values, dtype=float)
-    return pd.DataFrame({"mean": by_seed.mean(axis=1), "std": by_seed.std(axis=1)})
 
 
 def training_curves(table: str, results: Path, scale: Scale | None = None) -> Figure:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from als.records import read_json
 from als.report.published import published
-from als.reproduce.definitions import SCALES, TABLES, Run
+from als.reproduce.definitions import SCALES, TABLES, Row, Run, Scale
 
 # The paper's columns as measures of a record.
 CLASS_OF = {
@@ -81,6 +81,16 @@ def frame(table: str, results: Path) -> pd.DataFrame:
                 line[f"{scale}_changed"] = _changed(records[scale])
             lines.append(line | {"difference": line["full"] - line["paper"]})
     return pd.DataFrame(lines)
+
+
+def per_class(row: Row, results: Path, scale: Scale) -> pd.DataFrame:
+    """A row's AP50 (11 points) in percent: class against mean and std over seeds; maybe empty."""
+    values = {
+        seed: {name: of_class["AP50_11point"] for name, of_class in record["per_class"].items()}
+        for seed, record in records_of(row.run(scale), results).items()
+    }
+    by_seed = 100 * pd.DataFrame(values, dtype=float)
+    return pd.DataFrame({"mean": by_seed.mean(axis=1), "std": by_seed.std(axis=1)})
 
 
 def _changed(records: dict[int, dict]) -> str:

@@ -13,9 +13,9 @@ import pandas as pd
 from als.errors import InputError
 from als.records import read_json
 from als.report.choices import judged, judged_texts
-from als.report.measured import ABSENT, NOT_REIMPLEMENTED, NOT_RUN, columns_of, frame
+from als.report.measured import ABSENT, NOT_REIMPLEMENTED, NOT_RUN, columns_of, frame, per_class
 from als.reproduce.choices import CHOICES
-from als.reproduce.definitions import SCALES, STEPS, TABLES
+from als.reproduce.definitions import SCALES, STEPS, TABLES, Scale
 
 SOURCES = ("paper", "full", "difference", "compact")
 CAPTIONS = {
@@ -25,6 +25,13 @@ CAPTIONS = {
     "recipes": "Recipes of the compact model, trained on train, judged on val",
     "variants": "Variants of the attention part, trained on train, judged on val",
 }
+MEASURES = {
+    "AP50_11point": "AP50 (11 points)",
+    "AP50_area": "AP50 (area)",
+    "AP75": "AP75",
+    "AP": "VOC AP",
+}
+"""Of a bootstrap's steps -> how a table calls them."""
 HEADLINES = {"table1": ["mAP"]}  # the rest of table 1's columns are classes
 CHANGED = "†"  # after a figure that --set made with other options
 ENDINGS = {"markdown": "md", "latex": "tex", "csv": "csv"}
@@ -89,33 +96,37 @@ def _shown(line: pd.Series, source: str, value: float) -> str:
     return f"{value:.1f} ± {spread:.1f} ({line[f'{source}_seeds']} seeds){mark}"
 
 
-def steps(table: str, results: Path) -> pd.DataFrame:
+def steps(table: str, results: Path, measure: str = "AP50_11point") -> pd.DataFrame:
     """Each step from row to row: the paper's difference and the bootstrap's of each scale, as text.
 
     An interval is 95% over the test images; detectable is the smallest true difference that the
     test set would have shown four times in five. Empty for a table without steps.
+    measure: one of MEASURES; the paper's own is AP50 at 11 points, and others have no such column.
     """
     titles = {row.key: row.title for row in TABLES[table]}
     paper = frame(table, results).set_index(["key", "column"])["paper"]
     lines = []
     for first, second in STEPS.get(table, ()):
-        difference = paper[second, "mAP"] - paper[first, "mAP"]
         line = {"step": f"{titles[first]} → {titles[second]}"}
-        line["paper"] = ABSENT if pd.isna(difference) else f"{difference:+.1f}"
+        if measure == "AP50_11point":
+            difference = paper[second, "mAP"] - paper[first, "mAP"]
+            line["paper"] = ABSENT if pd.isna(difference) else f"{difference:+.1f}"
         for scale in SCALES:
-            line |= _bootstrapped(results / f"{table}-{scale}" / "bootstrap.json", first, second)
+            path = Path(results, f"{table}-{scale}", "bootstrap.json")
+            line |= _bootstrapped(path, first, second, measure)
         lines.append(line)
     return pd.DataFrame(lines).set_index("step") if lines else pd.DataFrame()
 
 
-def _bootstrapped(path: Path, first: str, second: str) -> dict[str, str]:
+def _bootstrapped(path: Path, first: str, second: str, measure: str) -> dict[str, str]:
     scale = path.parent.name.rpartition("-")[2]
     names = [f"{scale}", f"{scale} 95%", f"{scale} over seeds", f"{scale} detectable"]
     found = read_json(path)["steps"] if path.is_file() else []
     for step in found:
-        if (step["first"], step["second"]) == (first, second):
-            value = {k: _percent(v) for k, v in step["AP50_11point"].items() if k in _PERCENT}
-            spread = ABSENT if value["seed_spread"] is None else f"± {value['seed_spread']:.1f}"
+        if (step["first"], step["second"]) == (first, second) and measure in step:
+            value = {k: _percent(v) for k, v in step[measure].items() if k in _PERCENT}
+            spread, seeds = value["seed_spread"], ", ".join(step[measure]["per_seed"])
+            spread = f"seed {seeds} alone" if spread is None else f"± {spread:.1f} (seeds {seeds})"
             texts = [f"{value['difference']:+.1f}", f"{value['low']:+.1f} to {value['high']:+.1f}"]
             return dict(zip(names, [*texts, spread, f"{value['detectable']:.1f}"], strict=True))
     return dict.fromkeys(names, NOT_RUN)
@@ -141,8 +152,26 @@ def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
             if len(classes):
                 found[f"{table}, AP50 (11 points) per class: {source}"] = classes
     if table in STEPS:
-        found[f"{table}, steps in AP50 (11 points)"] = steps(table, Path(results))
+        for scale in SCALES:
+            classes = classes_over_seeds(table, Path(results), scale)
+            if len(classes):
+                found[f"{table}, AP50 (11 points) per class: {scale}"] = classes
+        for measure, name in MEASURES.items():
+            found[f"{table}, steps in {name}"] = steps(table, Path(results), measure)
     return found
+
+
+def classes_over_seeds(table: str, results: Path, scale: Scale) -> pd.DataFrame:
+    """Rows that were run against the classes of the data, as text: mean and spread over seeds."""
+    texts = {}
+    for row in TABLES[table]:
+        found = per_class(row, results, scale) if row.run(scale) else pd.DataFrame()
+        if len(found):
+            texts[row.title] = {
+                name: f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f} ± {std:.1f}"
+                for name, mean, std in found.itertuples(name=None)
+            }
+    return pd.DataFrame.from_dict(texts, orient="index").rename_axis("row")
 
 
 def _changes(cells: pd.DataFrame) -> str:

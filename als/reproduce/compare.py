@@ -69,7 +69,7 @@ class Compare:
             write_json(self.record, record | {"revision": revision()} | figures)
 
     def _resampled(self) -> tuple[dict[str, dict[int, Resampled]], int]:
-        """Row -> seed -> AP50 on resamples, of detections that are there; number of images."""
+        """Row -> seed -> measures on resamples, of detections that are there; number of images."""
         runs = {row.key: row.run(self.settings.scale) for row in TABLES[self.table]}
         found: dict[str, dict[int, Resampled]] = {}
         weights = np.zeros((0, 0), np.int64)
@@ -91,7 +91,6 @@ class Compare:
             [found[record.image_id] for record in truths],
             [GroundTruth(r.boxes, r.labels, r.difficult) for r in truths],
             tuple(classes),
-            (0.5,),
         )
 
 
