@@ -1,5 +1,7 @@
 """Tables and bootstrap from made-up records: bold, missing cells, mean and spread by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
 from als.evaluation.saved import load_detections, save_detections
 from als.evaluation.voc import match, voc_ap
-from als.records import write_json
+from als.records import read_json, write_json
 from als.report.bootstrap import draw_weights, paired_difference, resample
 from als.report.figures import (
     paper_against_measured,
@@ -17,8 +19,20 @@ from als.report.figures import (
     rows_per_class,
     training_curves,
 )
-from als.report.measured import frame
-from als.report.tables import by_class, headline, render, sections, steps
+from als.report.measured import columns_of, frame
+from als.report.tables import (
+    MEASURES,
+    by_class,
+    classes_over_seeds,
+    headline,
+    markdown,
+    render,
+    sections,
+    steps,
+)
+from als.reproduce.definitions import TABLES
+
+ROOT = Path(__file__).parents[1]
 
 
 def record(ap50: float, **classes: float) -> dict:
@@ -239,3 +253,22 @@ def test_figures_of_nothing_say_so():
     for figure in (training_curves("table2", "nowhere"), rows_per_class("table2", "nowhere")):
         (text,) = figure.axes[0].texts
         assert "not run" in text.get_text()
+
+
+def test_the_page_of_the_ablation_has_the_figures_of_the_records():
+    page = (ROOT / "docs/ablation.md").read_text(encoding="utf-8")
+    cells = headline(frame("table2", ROOT / "results"), columns_of("table2"))
+    columns = ("mAP", "AP50, area", "AP75", "VOC AP")
+    for row in (row for row in TABLES["table2"] if row.compact is not None):
+        texts = [cells.loc[row.title, (column, "compact")] for column in columns]
+        assert f"| {row.title} | {' | '.join(texts)} |" in page
+    classes = markdown("", classes_over_seeds("table2", ROOT / "results", "compact"))
+    assert classes.strip() in page
+    titles_of = {row.key: row.title for row in TABLES["table2"]}
+    for step in read_json(ROOT / "results/table2-compact/bootstrap.json")["steps"]:
+        titles = [titles_of[step[end]] for end in ("first", "second")]
+        (line,) = [one for one in page.splitlines() if one.startswith(f"| {' → '.join(titles)} |")]
+        for measure in MEASURES:
+            value = {k: 100 * step[measure][k] for k in ("difference", "low", "high", "detectable")}
+            text = "{difference:+.1f} [{low:+.1f}, {high:+.1f}], {detectable:.1f}".format(**value)
+            assert text in line, (titles, measure)
