@@ -69,6 +69,8 @@ def test_an_example_the_camera_and_the_clipboard_give_photos_too(visit):
     photo.get_by_label("Remove Image").click()
     photo.get_by_label("Capture from camera").click()
     photo.get_by_text("Click to Access Webcam").click()
+    # Before its first frame the camera has no picture to take, and the button does nothing.
+    visit.page.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0")
     photo.get_by_label("capture photo").click()
     visit.says("image.png")
     expect(visit.page.locator("#views img")).to_have_count(5)
