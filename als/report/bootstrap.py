@@ -40,7 +40,7 @@ def draw_weights(images: int, resamples: int, seed: int = 0) -> np.ndarray:
 
 
 def resample(matches: Matches, weights: np.ndarray) -> Resampled:
-    """The measures of `matches` (`als.evaluation.voc.VocResult`) on each resample."""
+    """The measures of `matches` (`als.evaluation.voc.VocResult`) under weights [R, images]."""
     drawn = [_means(matches, one) for one in weights]
     whole = _means(matches, None)
     return Resampled(whole, {name: np.array([one[name] for one in drawn]) for name in whole})
