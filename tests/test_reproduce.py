@@ -137,7 +137,7 @@ def test_what_is_there_is_skipped(reproduced):
     aside.rename(settings.results / "table2-compact/attention-seed0.json")
     assert [step.title.split(" -> ")[0] for step in plan.todo] == [
         "evaluate VOC2012:test",
-        "paired bootstrap over the test images",
+        "paired bootstrap over the images",
     ]
 
 

@@ -6,7 +6,7 @@ from test_reproduce import tiny_settings
 from als.errors import InputError
 from als.records import read_json
 from als.report.choices import judged, judged_texts
-from als.report.tables import render
+from als.report.tables import render, steps
 from als.reproduce.choices import CHOICES, VARIANTS
 from als.reproduce.plan import evaluations_of, make_plan
 from als.reproduce.run import reproduce
@@ -16,25 +16,27 @@ from als.training.same_config import comparable, differences
 
 @pytest.mark.parametrize("name", list(CHOICES))
 def test_choices_are_trained_on_train_and_judged_on_val(name, tmp_path):
-    steps = evaluations_of(name, Settings("compact", tmp_path, runs=tmp_path))
-    assert len(steps) == len(CHOICES[name])
-    for step in steps:
+    evaluations = evaluations_of(name, Settings("compact", tmp_path, runs=tmp_path))
+    assert len(evaluations) == len(CHOICES[name])
+    for step in evaluations:
         assert {stage.config.data.train for stage in step.stages} == {"VOC2012:train"}
         assert step.run_of.data.test == "VOC2012:val"
 
 
 def test_a_variant_differs_from_the_proposed_row_by_one_option(tmp_path):
-    steps = evaluations_of("variants", Settings("compact", tmp_path, runs=tmp_path))
-    configs = {step.run_of.name.split("/")[1]: comparable(step.stages[1].config) for step in steps}
+    evaluations = evaluations_of("variants", Settings("compact", tmp_path, runs=tmp_path))
+    configs = {
+        step.run_of.name.split("/")[1]: comparable(step.stages[1].config) for step in evaluations
+    }
     for key, (_, changes) in VARIANTS.items():
         differ = differences(configs["proposed"], configs[key])
         assert differ == list(changes) and len(differ) == (key != "proposed")
-    assert len({step.stages[0].out for step in steps}) == 1
+    assert len({step.stages[0].out for step in evaluations}) == 1
 
 
 def test_recipes_go_on_from_one_first_stage(tmp_path):
-    steps = evaluations_of("recipes", Settings("compact", tmp_path, runs=tmp_path))
-    chains = {step.run_of.name.split("/")[1]: step.stages for step in steps}
+    evaluations = evaluations_of("recipes", Settings("compact", tmp_path, runs=tmp_path))
+    chains = {step.run_of.name.split("/")[1]: step.stages for step in evaluations}
     assert [len(chain) for chain in chains.values()] == [1, 2, 2, 3]
     assert {chain[0].out for chain in chains.values()} == {chains["stage1"][0].out}
     assert chains["crops-end"][:2] == chains["crops"]
@@ -56,7 +58,27 @@ def test_a_choice_is_run_and_told(toy_root, tmp_path):
     texts = judged_texts("variants", settings.results)
     assert texts.loc["The paper's form", "seed"] == "100"
     assert set(texts.loc["Maps start at 0.5"]) == {"–", "not run"}
-    assert render("variants", settings.results).count("not run") == 6 * 8
+    # Six rows of eight measures, and the six steps to them: four measures of four cells each.
+    assert render("variants", settings.results).count("not run") == 6 * 8 + 6 * 4 * 4
+
+
+def test_a_variant_is_held_against_the_papers_form_on_the_same_photographs(toy_root, tmp_path):
+    settings = tiny_settings(toy_root, tmp_path, rows=("proposed", "residual"), seeds=(100,))
+    reproduce(make_plan("variants", settings), [].append)
+    folder = settings.results / "variants-compact"
+    found = read_json(folder / "bootstrap.json")
+    val = (toy_root / "VOC2012/ImageSets/Main/val.txt").read_text().split()
+    assert found["images"] == len(val)
+    (step,) = found["steps"]
+    assert (step["first"], step["second"]) == ("proposed", "residual")
+    for measure in ("AP50_11point", "AP75", "AP"):
+        first, second = (
+            read_json(folder / f"{key}-seed100.json")["metrics"][measure]
+            for key in ("proposed", "residual")
+        )
+        assert step[measure]["difference"] == pytest.approx(second - first, abs=1e-9)
+    shown = steps("variants", settings.results, "AP75")["compact"]
+    assert shown["The paper's form → F (1 + A)"] == f"{100 * step['AP75']['difference']:+.1f}"
 
 
 def test_the_paper_has_no_full_run_of_a_choice(tmp_path):

@@ -14,8 +14,8 @@ from als.errors import InputError
 from als.records import read_json
 from als.report.choices import judged, judged_texts
 from als.report.measured import ABSENT, NOT_REIMPLEMENTED, NOT_RUN, columns_of, frame, per_class
-from als.reproduce.choices import CHOICES
-from als.reproduce.definitions import SCALES, STEPS, TABLES, Scale
+from als.reproduce.choices import CHOICES, COMPARED, ROWS
+from als.reproduce.definitions import SCALES, TABLES, Scale
 
 SOURCES = ("paper", "full", "difference", "compact")
 CAPTIONS = {
@@ -99,19 +99,20 @@ def _shown(line: pd.Series, source: str, value: float) -> str:
 def steps(table: str, results: Path, measure: str = "AP50_11point") -> pd.DataFrame:
     """Each step from row to row: the paper's difference and the bootstrap's of each scale, as text.
 
-    An interval is 95% over the test images; detectable is the smallest true difference that the
-    test set would have shown four times in five. Empty for a table without steps.
+    An interval is 95% over the images; detectable is the smallest true difference that they would
+    have shown four times in five. Empty for a table without steps.
     measure: one of MEASURES; the paper's own is AP50 at 11 points, and others have no such column.
     """
-    titles = {row.key: row.title for row in TABLES[table]}
-    paper = frame(table, results).set_index(["key", "column"])["paper"]
+    titles = {row.key: row.title for row in ROWS[table]}
+    printed = measure == "AP50_11point" and table in TABLES
+    paper = frame(table, results).set_index(["key", "column"])["paper"] if printed else {}
     lines = []
-    for first, second in STEPS.get(table, ()):
+    for first, second in COMPARED.get(table, ()):
         line = {"step": f"{titles[first]} → {titles[second]}"}
-        if measure == "AP50_11point":
+        if printed:
             difference = paper[second, "mAP"] - paper[first, "mAP"]
             line["paper"] = ABSENT if pd.isna(difference) else f"{difference:+.1f}"
-        for scale in SCALES:
+        for scale in SCALES if table in TABLES else ("compact",):
             path = Path(results, f"{table}-{scale}", "bootstrap.json")
             line |= _bootstrapped(path, first, second, measure)
         lines.append(line)
@@ -142,7 +143,7 @@ def _percent(value: float | None) -> float | None:
 def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
     """Title -> text cells of everything shown for a table or a choice."""
     if table in CHOICES:
-        return {CAPTIONS[table]: judged_texts(table, Path(results))}
+        return {CAPTIONS[table]: judged_texts(table, Path(results))} | _steps(table, Path(results))
     cells = frame(table, Path(results))
     title = CAPTIONS[table] + _changes(cells)
     found = {title: headline(cells, HEADLINES.get(table) or columns_of(table))}
@@ -151,14 +152,18 @@ def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
             classes = by_class(cells, source)
             if len(classes):
                 found[f"{table}, AP50 (11 points) per class: {source}"] = classes
-    if table in STEPS:
+    if table in COMPARED:
         for scale in SCALES:
             classes = classes_over_seeds(table, Path(results), scale)
             if len(classes):
                 found[f"{table}, AP50 (11 points) per class: {scale}"] = classes
-        for measure, name in MEASURES.items():
-            found[f"{table}, steps in {name}"] = steps(table, Path(results), measure)
-    return found
+    return found | _steps(table, Path(results))
+
+
+def _steps(table: str, results: Path) -> dict[str, pd.DataFrame]:
+    """Title -> text cells of the steps in each measure; empty for a table without steps."""
+    names = MEASURES if table in COMPARED else {}
+    return {f"{table}, steps in {name}": steps(table, results, m) for m, name in names.items()}
 
 
 def classes_over_seeds(table: str, results: Path, scale: Scale) -> pd.DataFrame:

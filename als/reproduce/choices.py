@@ -8,7 +8,7 @@ recipe to take; figures that are reported come from test and from other seeds.
 from collections.abc import Mapping
 from typing import Any
 
-from als.reproduce.definitions import Data, Row, Run, Stage
+from als.reproduce.definitions import STEPS, TABLES, Data, Row, Run, Stage
 
 JUDGED = Data("VOC2012:train", "VOC2012:val")
 
@@ -61,3 +61,9 @@ def _variants() -> tuple[Row, ...]:
 
 
 CHOICES: Mapping[str, tuple[Row, ...]] = {"recipes": _recipes(), "variants": _variants()}
+ROWS: Mapping[str, tuple[Row, ...]] = TABLES | CHOICES
+"""All that `als reproduce` can make."""
+
+_BESIDE = tuple(("proposed", key) for key in VARIANTS if key != "proposed")
+COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = STEPS | {"variants": _BESIDE}
+"""Pairs of rows whose difference is held against chance: a variant beside the paper's form."""

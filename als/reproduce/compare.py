@@ -13,7 +13,7 @@ from als.evaluation.voc import match
 from als.records import read_json, revision, write_json
 from als.report.bootstrap import Resampled, draw_weights, paired_difference, resample
 from als.report.measured import record_files
-from als.reproduce.definitions import STEPS, TABLES
+from als.reproduce.choices import COMPARED, ROWS
 from als.reproduce.settings import Settings
 from als.reproduce.steps import State, detections_of
 
@@ -22,7 +22,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Compare:
-    """Paired bootstrap between the rows of a table, of every seed whose detections are there."""
+    """Paired bootstrap between rows, of every seed whose detections are there."""
 
     table: str
     settings: Settings
@@ -34,7 +34,7 @@ class Compare:
 
     @property
     def title(self) -> str:
-        return f"paired bootstrap over the test images -> {self.record}"
+        return f"paired bootstrap over the images -> {self.record}"
 
     def state(self) -> State:
         if not self.record.is_file():
@@ -45,7 +45,7 @@ class Compare:
     def _records(self) -> dict[str, dict[int, Path]]:
         """Row -> seed -> record."""
         found: dict[str, dict[int, Path]] = {}
-        for row in TABLES[self.table]:
+        for row in ROWS[self.table]:
             run = row.run(self.settings.scale)
             if run is not None:
                 found[row.key] = record_files(run, self.settings.results)
@@ -60,7 +60,7 @@ class Compare:
         steps = [
             {"first": first, "second": second}
             | paired_difference(resampled[first], resampled[second])
-            for first, second in STEPS[self.table]
+            for first, second in COMPARED[self.table]
             if resampled.get(first, {}).keys() & resampled.get(second, {}).keys()
         ]
         if steps:
@@ -70,7 +70,7 @@ class Compare:
 
     def _resampled(self) -> tuple[dict[str, dict[int, Resampled]], int]:
         """Row -> seed -> measures on resamples, of detections that are there; number of images."""
-        runs = {row.key: row.run(self.settings.scale) for row in TABLES[self.table]}
+        runs = {row.key: row.run(self.settings.scale) for row in ROWS[self.table]}
         found: dict[str, dict[int, Resampled]] = {}
         weights = np.zeros((0, 0), np.int64)
         for key, by_seed in self._records().items():

@@ -5,16 +5,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from als.errors import InputError
-from als.reproduce.choices import CHOICES
+from als.reproduce.choices import COMPARED, ROWS
 from als.reproduce.compare import Compare
 from als.reproduce.configs import stage_config
 from als.reproduce.costs import DERIVED, bytes_of, disks, hours_of
-from als.reproduce.definitions import STEPS, TABLES, Run
+from als.reproduce.definitions import Run
 from als.reproduce.settings import Settings
 from als.reproduce.steps import Convert, Evaluate, Prepare, Train
 
 Step = Prepare | Convert | Train | Evaluate | Compare
-ROWS = TABLES | CHOICES
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def make_plan(table: str, settings: Settings) -> Plan:
     if table not in ROWS:
         raise InputError(f"'{table}' is no table; there are {', '.join(ROWS)}.")
     evaluations = evaluations_of(table, settings)
-    compare = [Compare(table, settings)] if table in STEPS else []
+    compare = [Compare(table, settings)] if table in COMPARED else []
     if compare and (_pending(evaluations) or compare[0].state() != "done"):
         # The bootstrap needs the detections of every row, those of finished rows too.
         evaluations = [replace(step, keeps_detections=True) for step in evaluations]
