@@ -17,6 +17,7 @@ from als.report.figures import (
     paper_against_measured,
     per_class_chart,
     rows_per_class,
+    steps_chart,
     training_curves,
 )
 from als.report.measured import columns_of, frame
@@ -249,8 +250,23 @@ def test_figures_show_every_row_and_say_what_was_not_run(results):
     assert len(rows_per_class("table2", results).axes) == 1
 
 
+def test_steps_are_drawn_with_their_interval_and_the_papers_figure(results):
+    value = {"difference": 0.021, "low": -0.004, "high": 0.046, "per_seed": {"1": 0.0, "2": 0.042}}
+    steps = {"first": "separation", "second": "proposed"} | dict.fromkeys(MEASURES, value)
+    write_json(results / "table2-compact/bootstrap.json", {"steps": [steps]})
+    first, *_, last = steps_chart("table2", results).axes
+    mean, seeds, zero, paper = first.get_lines()
+    assert mean.get_xdata() == pytest.approx([2.1])
+    assert seeds.get_xdata() == pytest.approx([0.0, 4.2]) and zero.get_xdata() == [0, 0]
+    assert paper.get_xdata() == pytest.approx([1.0]) and len(last.get_lines()) == 3
+    (interval,) = first.collections[0].get_segments()
+    assert interval[:, 0] == pytest.approx([-0.4, 4.6])
+    assert first.get_yticklabels()[0].get_text() == "Separation →\nSeparation and attention"
+
+
 def test_figures_of_nothing_say_so():
-    for figure in (training_curves("table2", "nowhere"), rows_per_class("table2", "nowhere")):
+    for chart in (training_curves, rows_per_class, steps_chart):
+        figure = chart("table2", "nowhere")
         (text,) = figure.axes[0].texts
         assert "not run" in text.get_text()
 

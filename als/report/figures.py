@@ -11,7 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from als.records import read_json
 from als.report.measured import NOT_RUN, frame, per_class, records_of
+from als.report.tables import MEASURES
+from als.reproduce.choices import ROWS as RUNS
 from als.reproduce.definitions import SCALES, TABLES, Scale
 
 LOOKS = {"paper": ("#777777", "s"), "full": ("#0072B2", "o"), "compact": ("#D55E00", "D")}
@@ -130,6 +133,45 @@ def training_curves(table: str, results: Path, scale: Scale | None = None) -> Fi
             if stages:
                 return _curves(stages, f"{chosen}, seed {seed}")
     return _empty(f"training curves: {NOT_RUN}")
+
+
+def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
+    """The bootstrap's steps of a table or of the variants: a panel a measure, percentage points.
+
+    Mean difference with its 95% interval over the images; small strokes are the seeds.
+    """
+    path = Path(results, f"{table}-{scale}", "bootstrap.json")
+    if not path.is_file():
+        return _empty(f"steps against chance: {NOT_RUN}")
+    found = read_json(path)["steps"]
+    figure = Figure(figsize=(12, 1.5 + 0.42 * len(found)), layout="constrained")
+    axes = figure.subplots(1, len(MEASURES), sharey=True)
+    for axis, (measure, name) in zip(axes, MEASURES.items(), strict=True):
+        for place, step in enumerate(found):
+            _step(axis, place, step[measure])
+        axis.axvline(0, color="black", lw=0.8)
+        axis.set_title(name, fontsize=10, loc="left")
+        axis.tick_params(labelsize=8)
+        _tidy(axis, "x")
+    titles = {row.key: row.title for row in RUNS[table]}
+    names = [f"{titles[step['first']]} →\n{titles[step['second']]}" for step in found]
+    axes[0].set_yticks(range(len(found)), names)
+    axes[0].set_ylim(len(found) - 0.5, -0.5)
+    if table in TABLES:
+        paper = frame(table, results).set_index(["key", "column"])["paper"]
+        printed = [paper[s["second"], "mAP"] - paper[s["first"], "mAP"] for s in found]
+        axes[0].plot(printed, range(len(found)), "s", mfc="none", color="black", label="paper")
+        figure.legend(loc="outside upper left", frameon=False, fontsize=9)
+    figure.supxlabel("difference, percentage points", fontsize=9)
+    return figure
+
+
+def _step(axis: Axes, place: int, step: dict) -> None:
+    value, low, high = (100 * step[name] for name in ("difference", "low", "high"))
+    colour = "#D55E00" if high < 0 else "#0072B2" if low > 0 else "#777777"
+    axis.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=colour, ms=6)
+    seeds = [100 * one for one in step["per_seed"].values()]
+    axis.plot(seeds, [place + 0.25] * len(seeds), "|", color=colour, ms=7)
 
 
 def _empty(told: str) -> Figure:
