@@ -60,8 +60,8 @@ def test_a_choice_is_run_and_told(toy_root, tmp_path):
     texts = judged_texts("variants", settings.results)
     assert texts.loc["The paper's form", "seed"] == "100"
     assert set(texts.loc["Maps start at 0.5"]) == {"–", "not run"}
-    # Eight rows of eight measures, and eight steps: four measures of four cells each.
-    assert render("variants", settings.results).count("not run") == 8 * 8 + 8 * 4 * 4
+    # Eight rows of eight measures, and nine steps: four measures of four cells each.
+    assert render("variants", settings.results).count("not run") == 8 * 8 + 9 * 4 * 4
 
 
 def test_a_variant_is_held_against_the_papers_form_on_the_same_photographs(toy_root, tmp_path):

@@ -71,6 +71,10 @@ ROWS: Mapping[str, tuple[Row, ...]] = TABLES | CHOICES
 """All that `als reproduce` can make."""
 
 _BESIDE = tuple(("proposed", key) for key in VARIANTS if key != "proposed")
-_LONGER = (("separation-long", "proposed-long"), ("proposed", "proposed-long"))
-COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = STEPS | {"variants": _BESIDE + _LONGER}
+_FURTHER = (
+    ("separation", "residual"),
+    ("separation-long", "proposed-long"),
+    ("proposed", "proposed-long"),
+)
+COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = STEPS | {"variants": _BESIDE + _FURTHER}
 """Pairs of rows whose difference is held against chance: a variant beside the paper's form."""
