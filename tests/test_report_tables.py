@@ -232,7 +232,7 @@ def test_saved_detections_come_back(tmp_path):
 def test_figures_show_every_row_and_say_what_was_not_run(results):
     figure = paper_against_measured("table2", results)
     (axis,) = figure.axes
-    assert len(axis.get_yticks()) == 5
+    assert len(axis.get_yticks()) == 6
     labels = axis.get_legend_handles_labels()[1]
     assert labels[0] == "paper" and "not run" not in labels[2]
     (axis,) = per_class_chart("table1", results).axes

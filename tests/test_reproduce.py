@@ -18,7 +18,7 @@ from als.records import read_json
 from als.report.measured import frame
 from als.report.tables import steps
 from als.reproduce.configs import stage_config
-from als.reproduce.definitions import ABLATION, COMPACT, TABLES
+from als.reproduce.definitions import COMPACT, TABLES
 from als.reproduce.plan import describe, evaluations_of, make_plan
 from als.reproduce.run import reproduce
 from als.reproduce.settings import Settings
@@ -90,7 +90,7 @@ def test_every_row_has_a_whole_record(reproduced):
     settings, *_ = reproduced
     lists = settings.data_root / "VOC2012" / "ImageSets" / "Main"
     names = (lists / "trainval.txt").read_text().split()
-    for key in ABLATION:
+    for key in COMPACT:
         record = read_json(settings.results / f"table2-compact/{key}-seed0.json")
         assert {"metrics", "per_class", "config", "revision", "machine", "seconds"} <= set(record)
         assert record["seed"] == 0 and record["data"]["fingerprint"]
@@ -101,8 +101,8 @@ def test_every_row_has_a_whole_record(reproduced):
             images = stage["images_per_second"] * stage["hours"] * 3600
             assert images == pytest.approx(len(names) // 3 * 3, rel=1e-6)
             assert stage["machine"]["threads"] > 0 and stage["config"]["epochs"] == 1
-        assert record["config"]["separation"] == (key in ("separation", "proposed"))
-        assert record["config"]["attention"] == (key in ("attention", "proposed"))
+        assert record["config"]["separation"] == (key in ("separation", "proposed", "residual"))
+        assert record["config"]["attention"] == (key in ("attention", "proposed", "residual"))
         kept = load_detections(settings.results / f"table2-compact/{key}-seed0.npz")
         assert len(kept) == record["data"]["images"]
 
@@ -111,13 +111,13 @@ def test_rows_of_like_separation_share_their_first_stage(reproduced):
     settings, told, _ = reproduced
     trained = [text for part in told for text in part if "train compact" in text]
     assert sum("faster-rcnn" in text and "faster-rcnn ->" in text for text in trained) == 1
-    assert len(list(settings.runs.rglob("model.safetensors"))) == 2 + 4
+    assert len(list(settings.runs.rglob("model.safetensors"))) == 2 + 5
 
 
 def test_the_bootstrap_serves_the_table(reproduced):
     settings, *_ = reproduced
     found = read_json(settings.results / "table2-compact/bootstrap.json")
-    assert len(found["steps"]) == 5 and found["images"] == 6
+    assert len(found["steps"]) == 7 and found["images"] == 6
     for step in found["steps"]:
         first, second = (
             read_json(settings.results / f"table2-compact/{step[k]}-seed0.json")["metrics"]
@@ -164,9 +164,9 @@ def test_a_record_of_another_config_is_left_and_named(reproduced):
     plan = make_plan("table2", changed)
     assert not any(isinstance(step, Train) for step in plan.todo)
     text = describe(plan)
-    assert text.count("made with another config") == 4 and "optimizer.lr" in text
+    assert text.count("made with another config") == 5 and "optimizer.lr" in text
     forced = make_plan("table2", Settings(**(vars(changed) | {"force": True})))
-    assert sum(isinstance(step, Train) for step in forced.todo) == 6
+    assert sum(isinstance(step, Train) for step in forced.todo) == 7
     # Where the data lie, and how many processes load them, makes no other network.
     moved = Settings(**(vars(settings) | {"changes": TINY | {"data.workers": 1}}))
     assert not make_plan("table2", moved).todo
@@ -182,8 +182,8 @@ def test_force_makes_later_stages_anew_and_keeps_the_old(reproduced, tmp_path):
     reproduce(make_plan("table2", Settings(**(given | {"force": True}))), [].append)
     assert not make_plan("table2", Settings(**given)).todo
     old = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.old1"))
-    assert sum(path.startswith("runs") for path in old) == 6
-    assert sum(path.startswith("results") for path in old) == 4
+    assert sum(path.startswith("runs") for path in old) == 7
+    assert sum(path.startswith("results") for path in old) == 5
 
 
 def test_a_first_stage_that_is_gone_is_not_trained_again(reproduced, tmp_path):

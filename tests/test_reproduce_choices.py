@@ -7,7 +7,7 @@ from als.errors import InputError
 from als.records import read_json
 from als.report.choices import judged, judged_texts
 from als.report.tables import render, steps
-from als.reproduce.choices import CHOICES, LONGER, VARIANTS
+from als.reproduce.choices import CHOICES, VARIANTS
 from als.reproduce.plan import evaluations_of, make_plan
 from als.reproduce.run import reproduce
 from als.reproduce.settings import Settings
@@ -31,8 +31,6 @@ def test_a_variant_differs_from_the_proposed_row_by_one_option(tmp_path):
     for key, (_, changes) in VARIANTS.items():
         differ = differences(configs["proposed"], configs[key])
         assert differ == list(changes) and len(differ) == (key != "proposed")
-    for key in LONGER:
-        assert differences(configs[key.removesuffix("-long")], configs[key]) == ["epochs"]
     assert len({step.stages[0].out for step in evaluations}) == 1
 
 
@@ -60,8 +58,8 @@ def test_a_choice_is_run_and_told(toy_root, tmp_path):
     texts = judged_texts("variants", settings.results)
     assert texts.loc["The paper's form", "seed"] == "100"
     assert set(texts.loc["Maps start at 0.5"]) == {"–", "not run"}
-    # Eight rows of eight measures, and nine steps: four measures of four cells each.
-    assert render("variants", settings.results).count("not run") == 8 * 8 + 9 * 4 * 4
+    # Six rows of eight measures, and seven steps: four measures of four cells each.
+    assert render("variants", settings.results).count("not run") == 6 * 8 + 7 * 4 * 4
 
 
 def test_a_variant_is_held_against_the_papers_form_on_the_same_photographs(toy_root, tmp_path):

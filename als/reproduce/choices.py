@@ -49,17 +49,11 @@ VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 """Key -> title, and what differs from the proposed row of table 2's compact column."""
 
-LONGER: Mapping[str, tuple[str, dict[str, Any]]] = {
-    f"{key}-long": (f"{VARIANTS[key][0]}, 8 passes", VARIANTS[key][1] | {"epochs": 8})
-    for key in ("separation", "proposed")
-}
-"""With and without attention in a second stage of 8 passes, not 3: is the cost one of its start?"""
-
 
 def _variants() -> tuple[Row, ...]:
     first = Stage("compact/als-stage1", JUDGED, out="variants-compact/stage1")
     rows = []
-    for key, (title, changes) in (VARIANTS | LONGER).items():
+    for key, (title, changes) in VARIANTS.items():
         name = f"variants-compact/{key}"
         run = _run(name, first, Stage("compact/als-stage2", JUDGED, changes, name))
         rows.append(Row(key, title, None, run))
@@ -71,10 +65,6 @@ ROWS: Mapping[str, tuple[Row, ...]] = TABLES | CHOICES
 """All that `als reproduce` can make."""
 
 _BESIDE = tuple(("proposed", key) for key in VARIANTS if key != "proposed")
-_FURTHER = (
-    ("separation", "residual"),
-    ("separation-long", "proposed-long"),
-    ("proposed", "proposed-long"),
-)
+_FURTHER = (("separation", "residual"),)
 COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = STEPS | {"variants": _BESIDE + _FURTHER}
 """Pairs of rows whose difference is held against chance: a variant beside the paper's form."""
