@@ -13,6 +13,7 @@ from als.evaluation.saved import load_detections, save_detections
 from als.evaluation.voc import match, voc_ap
 from als.records import read_json, write_json
 from als.report.bootstrap import draw_weights, paired_difference, resample
+from als.report.choices import judged_texts
 from als.report.figures import (
     paper_against_measured,
     per_class_chart,
@@ -20,9 +21,8 @@ from als.report.figures import (
     steps_chart,
     training_curves,
 )
-from als.report.measured import columns_of, frame
+from als.report.measured import MEASURES, columns_of, frame
 from als.report.tables import (
-    MEASURES,
     by_class,
     classes_over_seeds,
     headline,
@@ -30,7 +30,9 @@ from als.report.tables import (
     render,
     sections,
     steps,
+    write_tables,
 )
+from als.reproduce.choices import ROWS
 from als.reproduce.definitions import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -240,9 +242,9 @@ def test_figures_show_every_row_and_say_what_was_not_run(results):
     assert any("not run" in label for label in axis.get_legend_handles_labels()[1])
     full, compact = rows_per_class("table2", results).axes
     assert [tick.get_text() for tick in compact.get_xticklabels()] == ["cat", "person"]
-    labels = compact.get_legend_handles_labels()[1]
-    assert "Attention alone: not run" in labels and "Separation and attention" in labels
-    heights = [bar.get_height() for bar in compact.containers[-1]]
+    bars, labels = compact.get_legend_handles_labels()
+    assert "Attention alone: not run" in labels
+    heights = [bar.get_height() for bar in bars[labels.index("Separation and attention")]]
     assert heights == pytest.approx([75.0, 45.0])
     assert "full scale" in full.get_title(loc="left")
     assert "Neither: Faster R-CNN" in full.get_legend_handles_labels()[1]
@@ -251,9 +253,10 @@ def test_figures_show_every_row_and_say_what_was_not_run(results):
 
 
 def test_steps_are_drawn_with_their_interval_and_the_papers_figure(results):
-    value = {"difference": 0.021, "low": -0.004, "high": 0.046, "per_seed": {"1": 0.0, "2": 0.042}}
-    steps = {"first": "separation", "second": "proposed"} | dict.fromkeys(MEASURES, value)
-    write_json(results / "table2-compact/bootstrap.json", {"steps": [steps]})
+    value = {"difference": 0.021, "low": -0.004, "high": 0.046, "detectable": 0.036}
+    value |= {"seed_spread": 0.03, "per_seed": {"1": 0.0, "2": 0.042}}
+    step = {"first": "separation", "second": "proposed"} | dict.fromkeys(MEASURES, value)
+    write_json(results / "table2-compact/bootstrap.json", {"steps": [step]})
     first, *_, last = steps_chart("table2", results).axes
     mean, seeds, zero, paper = first.get_lines()
     assert mean.get_xdata() == pytest.approx([2.1])
@@ -262,6 +265,8 @@ def test_steps_are_drawn_with_their_interval_and_the_papers_figure(results):
     (interval,) = first.collections[0].get_segments()
     assert interval[:, 0] == pytest.approx([-0.4, 4.6])
     assert first.get_yticklabels()[0].get_text() == "Separation →\nSeparation and attention"
+    charts = [path for path in write_tables(["table2"], results, results) if path.suffix == ".png"]
+    assert charts == [results / "table2-compact-steps.png"] and charts[0].stat().st_size
 
 
 def test_figures_of_nothing_say_so():
@@ -280,11 +285,14 @@ def test_the_page_of_the_ablation_has_the_figures_of_the_records():
         assert f"| {row.title} | {' | '.join(texts)} |" in page
     classes = markdown("", classes_over_seeds("table2", ROOT / "results", "compact"))
     assert classes.strip() in page
-    titles_of = {row.key: row.title for row in TABLES["table2"]}
-    for step in read_json(ROOT / "results/table2-compact/bootstrap.json")["steps"]:
-        titles = [titles_of[step[end]] for end in ("first", "second")]
-        (line,) = [one for one in page.splitlines() if one.startswith(f"| {' → '.join(titles)} |")]
-        for measure in MEASURES:
-            value = {k: 100 * step[measure][k] for k in ("difference", "low", "high", "detectable")}
-            text = "{difference:+.1f} [{low:+.1f}, {high:+.1f}], {detectable:.1f}".format(**value)
-            assert text in line, (titles, measure)
+    assert markdown("", judged_texts("variants", ROOT / "results")).strip() in page
+    for name in ("table2", "variants"):
+        titles_of = {row.key: row.title for row in ROWS[name]}
+        for step in read_json(ROOT / f"results/{name}-compact/bootstrap.json")["steps"]:
+            title = " → ".join(titles_of[step[end]] for end in ("first", "second"))
+            (line,) = [one for one in page.splitlines() if one.startswith(f"| {title} |")]
+            for measure in MEASURES:
+                parts = ("difference", "low", "high", "detectable")
+                value = {part: 100 * step[measure][part] for part in parts}
+                text = "{difference:+.1f} [{low:+.1f}, {high:+.1f}], {detectable:.1f}"
+                assert text.format(**value) in line, (title, measure)

@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from als.records import read_json
-from als.report.measured import NOT_RUN, frame, per_class, records_of
-from als.report.tables import MEASURES
+from als.report.measured import MEASURES, NOT_RUN, frame, per_class, records_of
 from als.reproduce.choices import ROWS as RUNS
 from als.reproduce.definitions import SCALES, TABLES, Scale
 

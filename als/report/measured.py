@@ -23,6 +23,14 @@ MARKS = ("att", "split")
 FURTHER = {"table2": {"AP50, area": "AP50_area", "AP75": "AP75", "VOC AP": "AP"}}
 """Measures that a table of the paper has no column for."""
 
+MEASURES = {
+    "AP50_11point": "AP50 (11 points)",
+    "AP50_area": "AP50 (area)",
+    "AP75": "AP75",
+    "AP": "VOC AP",
+}
+"""Of a bootstrap's steps -> how a table calls them."""
+
 ABSENT, NOT_RUN, NOT_REIMPLEMENTED = "–", "not run", "not reimplemented"
 
 

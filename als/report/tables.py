@@ -13,7 +13,16 @@ import pandas as pd
 from als.errors import InputError
 from als.records import read_json
 from als.report.choices import judged, judged_texts
-from als.report.measured import ABSENT, NOT_REIMPLEMENTED, NOT_RUN, columns_of, frame, per_class
+from als.report.figures import steps_chart
+from als.report.measured import (
+    ABSENT,
+    MEASURES,
+    NOT_REIMPLEMENTED,
+    NOT_RUN,
+    columns_of,
+    frame,
+    per_class,
+)
 from als.reproduce.choices import CHOICES, COMPARED, ROWS
 from als.reproduce.definitions import SCALES, TABLES, Scale
 
@@ -25,13 +34,6 @@ CAPTIONS = {
     "recipes": "Recipes of the compact model, trained on train, judged on val",
     "variants": "Variants of the attention part, trained on train, judged on val",
 }
-MEASURES = {
-    "AP50_11point": "AP50 (11 points)",
-    "AP50_area": "AP50 (area)",
-    "AP75": "AP75",
-    "AP": "VOC AP",
-}
-"""Of a bootstrap's steps -> how a table calls them."""
 HEADLINES = {"table1": ["mAP"]}  # the rest of table 1's columns are classes
 CHANGED = "†"  # after a figure that --set made with other options
 ENDINGS = {"markdown": "md", "latex": "tex", "csv": "csv"}
@@ -200,7 +202,10 @@ def render(table: str, results: Path, format: str = "markdown") -> str:
 
 
 def write_tables(tables: Sequence[str], results: Path, out: Path) -> list[Path]:
-    """Each table as <out>/<table>.md, .tex and .csv; returns the files."""
+    """Each table as <table>.md, .tex and .csv in `out`, the steps of a bootstrap as a chart.
+
+    Returns the files.
+    """
     Path(out).mkdir(parents=True, exist_ok=True)
     written = []
     for table in tables:
@@ -208,6 +213,11 @@ def write_tables(tables: Sequence[str], results: Path, out: Path) -> list[Path]:
             path = Path(out) / f"{table}.{ending}"
             path.write_text(render(table, results, format), encoding="utf-8")
             written.append(path)
+        for scale in SCALES if table in COMPARED else ():
+            if Path(results, f"{table}-{scale}", "bootstrap.json").is_file():
+                path = Path(out) / f"{table}-{scale}-steps.png"
+                steps_chart(table, Path(results), scale).savefig(path, dpi=100)
+                written.append(path)
     return written
 
 
