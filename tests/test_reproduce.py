@@ -117,7 +117,7 @@ def test_rows_of_like_separation_share_their_first_stage(reproduced):
 def test_the_bootstrap_serves_the_table(reproduced):
     settings, *_ = reproduced
     found = read_json(settings.results / "table2-compact/bootstrap.json")
-    assert len(found["steps"]) == 7 and found["images"] == 6
+    assert len(found["steps"]) == 8 and found["images"] == 6
     for step in found["steps"]:
         first, second = (
             read_json(settings.results / f"table2-compact/{step[k]}-seed0.json")["metrics"]

@@ -187,6 +187,7 @@ STEPS: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("faster-rcnn", "proposed"),
         ("proposed", "residual"),
         ("separation", "residual"),
+        ("faster-rcnn", "residual"),
     ),
 }
 """Pairs of rows whose difference is held against chance, by the images of the test set."""
