@@ -35,7 +35,8 @@ class ModelConfig:
             residual form starts from its negative, a map near zero: both keep the feature.
         attention_cls_biased: whether the classification attention's convolutions have biases (the
             text does not say). With them nothing keeps A_cls from becoming one everywhere.
-        attention_form: "product" multiplies the feature by A (paper); "residual" by 1 + A.
+        attention_form: "product" multiplies the feature by A (paper); "residual" by 1 + A, which
+            detected better in every compact training here (docs/ablation.md).
         attention_source: what A_cls is multiplied on: "F" (the paper's wording, 'the last block
             of conv4') or "F_loc", the object area-aware feature.
         frozen_blocks: leading blocks of the trunk that do not train. ResNet: stem, layer1,
