@@ -14,9 +14,10 @@ from als.cli import main
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
 from als.evaluation.saved import load_detections
-from als.records import read_json
+from als.records import read_json, write_json
 from als.report.measured import frame
 from als.report.tables import steps
+from als.reproduce.compare import Compare
 from als.reproduce.configs import stage_config
 from als.reproduce.definitions import COMPACT, TABLES
 from als.reproduce.plan import describe, evaluations_of, make_plan
@@ -126,6 +127,18 @@ def test_the_bootstrap_serves_the_table(reproduced):
         difference = second["AP50_area"] - first["AP50_area"]
         assert step["AP50_area"]["difference"] == pytest.approx(difference, abs=1e-9)
     assert "not run" not in set(steps("table2", settings.results)["compact"])
+
+
+def test_a_bootstrap_of_other_steps_is_made_anew(reproduced, tmp_path):
+    settings, *_ = reproduced
+    results = shutil.copytree(settings.results, tmp_path / "results")
+    file = results / "table2-compact/bootstrap.json"
+    made = read_json(file)
+    write_json(file, made | {"steps": made["steps"][:-1]})
+    (step,) = make_plan("table2", Settings(**(vars(settings) | {"results": results}))).todo
+    assert isinstance(step, Compare)
+    step.run()
+    assert step.state() == "done" and len(read_json(file)["steps"]) == len(made["steps"])
 
 
 def test_what_is_there_is_skipped(reproduced):

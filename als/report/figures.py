@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from als.records import read_json
 from als.report.measured import MEASURES, NOT_RUN, frame, per_class, records_of
-from als.reproduce.choices import ROWS as RUNS
+from als.reproduce.choices import ROWS
 from als.reproduce.definitions import SCALES, TABLES, Scale
 
 LOOKS = {"paper": ("#777777", "s"), "full": ("#0072B2", "o"), "compact": ("#D55E00", "D")}
@@ -22,7 +22,7 @@ NAMES = {
     "full": "measured, full scale",
     "compact": "measured, compact models on voc-animals",
 }
-ROWS = ("#777777", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73")
+ROW_COLOURS = ("#777777", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73")
 HATCHES = ("", "//", "..", "", "xx", "--")
 CURVES = {
     "loss": ("all terms", "black"),
@@ -109,7 +109,7 @@ def _bars(axis: Axes, found: Mapping[str, pd.DataFrame], title: str) -> None:
             0.75 / len(found),
             yerr=values["std"].fillna(0),
             label=row if len(of_row) else f"{row}: {NOT_RUN}",
-            color=ROWS[place],
+            color=ROW_COLOURS[place],
             hatch=HATCHES[place],
             edgecolor="white",
         )
@@ -152,7 +152,7 @@ def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
         axis.set_title(name, fontsize=10, loc="left")
         axis.tick_params(labelsize=8)
         _tidy(axis, "x")
-    titles = {row.key: row.title for row in RUNS[table]}
+    titles = {row.key: row.title for row in ROWS[table]}
     names = [f"{titles[step['first']]} →\n{titles[step['second']]}" for step in found]
     axes[0].set_yticks(range(len(found)), names)
     axes[0].set_ylim(len(found) - 0.5, -0.5)

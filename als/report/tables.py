@@ -102,7 +102,8 @@ def steps(table: str, results: Path, measure: str = "AP50_11point") -> pd.DataFr
     """Each step from row to row: the paper's difference and the bootstrap's of each scale, as text.
 
     An interval is 95% over the images; detectable is the smallest true difference that they would
-    have shown four times in five. Empty for a table without steps.
+    have shown four times in five. Empty for a table without steps; a scale without a bootstrap
+    has one column, 'not run'.
     measure: one of MEASURES; the paper's own is AP50 at 11 points, and others have no such column.
     """
     titles = {row.key: row.title for row in ROWS[table]}
@@ -124,7 +125,9 @@ def steps(table: str, results: Path, measure: str = "AP50_11point") -> pd.DataFr
 def _bootstrapped(path: Path, first: str, second: str, measure: str) -> dict[str, str]:
     scale = path.parent.name.rpartition("-")[2]
     names = [f"{scale}", f"{scale} 95%", f"{scale} over seeds", f"{scale} detectable"]
-    found = read_json(path)["steps"] if path.is_file() else []
+    if not path.is_file():
+        return {scale: NOT_RUN}
+    found = read_json(path)["steps"]
     for step in found:
         if (step["first"], step["second"]) == (first, second) and measure in step:
             value = {k: _percent(v) for k, v in step[measure].items() if k in _PERCENT}

@@ -65,6 +65,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = TABLES | CHOICES
 """All that `als reproduce` can make."""
 
 _BESIDE = tuple(("proposed", key) for key in VARIANTS if key != "proposed")
-_FURTHER = (("separation", "residual"),)
-COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = STEPS | {"variants": _BESIDE + _FURTHER}
+COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = STEPS | {
+    "variants": (*_BESIDE, ("separation", "residual"))
+}
 """Pairs of rows whose difference is held against chance: a variant beside the paper's form."""

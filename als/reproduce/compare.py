@@ -39,8 +39,10 @@ class Compare:
     def state(self) -> State:
         if not self.record.is_file():
             return "to do"
-        made = read_json(self.record)["AP50_area"]
-        return "done" if made == _figures(self._records()) else "to do"
+        made = read_json(self.record)
+        same_steps = [(step["first"], step["second"]) for step in made["steps"]] == self._steps()
+        same_records = made["AP50_area"] == _figures(self._records())
+        return "done" if same_steps and same_records else "to do"
 
     def _records(self) -> dict[str, dict[int, Path]]:
         """Row -> seed -> record."""
@@ -51,6 +53,14 @@ class Compare:
                 found[row.key] = record_files(run, self.settings.results)
         return found
 
+    def _steps(self) -> list[tuple[str, str]]:
+        """Pairs of rows that have detections of one seed."""
+        kept = {
+            key: {seed for seed, path in by_seed.items() if detections_of(path).is_file()}
+            for key, by_seed in self._records().items()
+        }
+        return [pair for pair in COMPARED[self.table] if kept[pair[0]] & kept[pair[1]]]
+
     def run(self) -> None:
         """Writes nothing where no two rows have detections of one seed.
 
@@ -60,8 +70,7 @@ class Compare:
         steps = [
             {"first": first, "second": second}
             | paired_difference(resampled[first], resampled[second])
-            for first, second in COMPARED[self.table]
-            if resampled.get(first, {}).keys() & resampled.get(second, {}).keys()
+            for first, second in self._steps()
         ]
         if steps:
             record = {"steps": steps, "images": images, "resamples": self.resamples}
