@@ -1,15 +1,22 @@
 """Reading a photo, whatever it is, into upright 8-bit RGB; every refusal is one sentence."""
 
+import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.transforms.v2 import functional
 
 from als.errors import InputError
 
 MAX_PIXELS = 40_000_000
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255
+CELL = 16  # pixels of the network's image a cell of its grid
 
 
 def as_rgb(
@@ -125,3 +132,51 @@ def _why_unknown(path: Path) -> str:
     if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
         return "HEIC photos are not supported; save it as JPEG or PNG."
     return "not an image that can be read; give a JPEG, PNG, WebP, GIF, BMP or TIFF file."
+
+
+class Photo(NamedTuple):
+    """A photo as the network takes it.
+
+    pixels: float32 [3, h, w] in 0..1, upright RGB, averaged down where it was large.
+    size: (H, W) of the photo itself, in whose pixels boxes and maps are given.
+    """
+
+    pixels: Tensor
+    size: tuple[int, int]
+
+
+def photo_of(image: Image.Image | Tensor, max_size: int) -> Photo:
+    """Upright RGB, PIL or [3, H, W] (uint8, or float in 0..1) -> what every network here takes.
+
+    max_size: the network's longest side in pixels. A photo of more than twice that is averaged
+    down first, since the network's own resizing reads four pixels for each new one.
+    """
+    longest = 2 * max_size
+    if isinstance(image, Tensor):
+        size = (image.shape[-2], image.shape[-1])
+        if max(size) > longest:
+            small = reduced(functional.to_pil_image(image.cpu()), longest)
+            image = functional.pil_to_tensor(small).to(image.device)
+    else:
+        size = (image.height, image.width)
+        image = torch.from_numpy(np.array(reduced(image, longest))).permute(2, 0, 1)
+    pixels = image if image.is_floating_point() else image.float() / 255
+    return Photo(_stretch_thin(pixels, max_size), size)
+
+
+def _stretch_thin(pixels: Tensor, max_size: int) -> Tensor:
+    """[C, H, W], stretched where the shorter side would shrink below one cell of the grid.
+
+    A photo of 1 x 5000 pixels, resized to `max_size`, would have no height at all.
+    """
+    height, width = pixels.shape[-2:]
+    least = math.ceil(max(height, width) * CELL / max_size)
+    if min(height, width) >= least:
+        return pixels
+    return interpolate(pixels[None], (max(height, least), max(width, least)))[0]
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """PLACEHOLDER"""
+    with Image.open(path) as image:
+        return image.height, image.width

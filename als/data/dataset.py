@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional
 from als.data.masks import read_object_map
 from als.data.record import Record
 from als.errors import InputError
+from als.images import Photo
 
 Target = dict[str, Any]
 
@@ -100,7 +101,7 @@ class DetectionDataset(Dataset):
             target["batch_seed"] = batch_seed  # of the size that the batch shares
         if self.transform is not None:
             image, target = self.transform(image, target)
-        return image.as_subclass(Tensor), target
+        return (image if isinstance(image, Photo) else image.as_subclass(Tensor)), target
 
     def _read(self, record: Record) -> tuple[Tensor, Tensor | None]:
         """The decoded image uint8 [3, H, W] and object map uint8 [H, W]."""

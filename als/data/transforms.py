@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from als.images import reduced
+from als.images import photo_of, reduced
 
 MEAN_COLOUR = (124, 116, 104)  # of ImageNet, RGB
 FILL = {tv_tensors.Image: MEAN_COLOUR, "others": 0}  # what zooming out puts around an image
@@ -111,13 +111,9 @@ class ShareShortestSize(v2.RandomShortestSize):
             return super().forward(image, target)
 
 
-def evaluation_transforms(max_size: int) -> nn.Module:
-    """float32 in 0..1, and what the detector needs no more than: it resizes to `max_size` itself.
-
-    Large images are averaged down to twice that, as `Predictor` does. The target gets "size",
-    the (height, width) of the file, in whose pixels the detector is to answer.
-    """
-    return v2.Compose([ReduceLarge(2 * max_size), *_conversion()])
+def evaluation_transforms(max_size: int):
+    """PLACEHOLDER"""
+    return lambda image, target: (photo_of(image.as_subclass(Tensor), max_size), target)
 
 
 def _conversion() -> list[nn.Module]:
