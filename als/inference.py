@@ -4,6 +4,7 @@ photo -> `photo_of` -> `Detector.encode` -> `Detector.detect` -> `Prediction`; a
 map of one detection, from features that are kept.
 """
 
+import math
 import threading
 import time
 from collections import defaultdict, deque
@@ -41,6 +42,7 @@ IMAGE_SUFFIXES = (
 BATCH_SIZE_CPU = 2  # more gain nothing there, and would all wait for the last one
 BATCH_SIZE_GPU = 8
 NETWORKS = 4  # batches at once on a CPU, at most
+PADDING = 32  # torchvision pads the sides of a batch to a multiple of this
 OnError = Callable[[Path, InputError], None]
 
 
@@ -393,8 +395,8 @@ def predict_many(
 ) -> Iterator[Predicted]:
     """`Predictor.predict` of many files, faster; yields them as they are done.
 
-    A batch holds only photos that the network resizes to one size, so that each gets the result
-    that it gets alone, up to rounding. The order is that of the batches. On a CPU several batches
+    A batch holds only photos that the network would pad to one same canvas, so that each gets the
+    result that it gets alone, up to rounding. The order is that of the batches. On a CPU several batches
     run at once, each on one core: the layers are too small to be divided well among cores.
 
     Args:
@@ -429,7 +431,7 @@ def predict_many(
 
 
 def _alike(predictor: Predictor, paths: Sequence[Path], most: int) -> Iterator[list[Path]]:
-    """Files in batches of one size, as their heads tell it; a broken one is for the decoder."""
+    """Files in batches of one canvas, as their heads tell it; a broken one is for the decoder."""
     config = predictor.detector.config
     waiting: dict[tuple[int, ...], list[Path]] = defaultdict(list)
     for path in map(Path, paths):
@@ -438,7 +440,7 @@ def _alike(predictor: Predictor, paths: Sequence[Path], most: int) -> Iterator[l
         except InputError:
             size = (1, 1)
         scale = min(config.min_size / min(size), config.max_size / max(size))
-        group = waiting[tuple(int(side * scale) for side in size)]
+        group = waiting[tuple(math.ceil(int(side * scale) / PADDING) for side in size)]
         group.append(path)
         if len(group) == most or sum(map(len, waiting.values())) == 4 * most:
             largest = max(waiting, key=lambda alike: len(waiting[alike]))

@@ -161,7 +161,7 @@ def encode(detector, override_loc=None, override_cls=None, seed=0):
 
 def detections(detector, encoding):
     with torch.no_grad():
-        return detector.detect(encoding)[0]
+        return detector.detect(encoding)[0].as_dict()
 
 
 @pytest.mark.parametrize("source", ["F", "F_loc"])
@@ -251,6 +251,14 @@ def test_overriding_with_the_own_maps_changes_nothing():
     plain = detections(detector, encode(detector))
     own = encode(detector, lambda loc, cls: loc, lambda loc, cls: cls)
     assert_same_detections([plain], [detections(detector, own)], atol=0)
+
+
+@pytest.mark.parametrize("form", ["product", "residual"])
+def test_the_neutral_map_of_a_form_leaves_the_feature_as_it_is(form):
+    detector = lively_detector(0, attention_form=form)
+    neutral = [lambda loc, cls: torch.full_like(loc, detector.form.neutral)] * 2
+    e = encode(detector, *neutral)
+    assert torch.equal(e.f_loc, e.f) and torch.equal(e.f_cls, e.f)
 
 
 def test_image_of_another_canvas_does_not_change_detections():
