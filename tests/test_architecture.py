@@ -144,7 +144,9 @@ def test_nothing_is_unpickled():
 
 
 def test_the_graph_is_read_at_all():
-    assert "als.model" in GRAPH["als.predictor"] and "als.data.masks" in GRAPH["als.data.voc"]
+    assert (
+        "als.model" in GRAPH["als.predictor"] and "als.data.masks" in GRAPH["als.data.voc_layout"]
+    )
     assert "als.model.rpn" in GRAPH["als.model.detector"]
 
 

@@ -54,8 +54,8 @@ def test_each_kind_of_broken_file_is_found(toy):
         split.write_text(split.read_text().replace("toy_000012\n", ""))
     found = problems(toy)
     for name, words in {
-        "toy_000000.jpg": "cannot be decoded",
-        "toy_000001.jpg": "cannot be decoded",
+        "toy_000000.jpg": "damaged or cut short",
+        "toy_000001.jpg": "not an image that can be read",
         "toy_000002.xml": "XML cannot be read",
         "toy_000003.xml": "class 'hexagon' is not known",
         "toy_000005.xml": "outside the image",

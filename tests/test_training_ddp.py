@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from als.data.sampler import AspectBatchSampler
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from als.model import load_checkpoint
 from als.training import run
 

@@ -85,9 +85,9 @@ def detect_all(
     by_id: dict[str, Detections] = {}
     maps: list[dict[str, float]] = []
     record_of = {record.image_id: record for record in records}
-    for images, targets in tqdm(loader, desc="detecting", disable=not progress):
-        encoding = detector.encode([image.to(device) for image in images])
-        encoding.original_sizes = [target["size"] for target in targets]
+    for photos, targets in tqdm(loader, desc="detecting", disable=not progress):
+        encoding = detector.encode([photo.pixels.to(device) for photo in photos])
+        encoding.original_sizes = [photo.size for photo in photos]
         for index, (found, target) in enumerate(
             zip(detector.detect(encoding), targets, strict=True)
         ):

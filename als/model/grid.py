@@ -1,6 +1,5 @@
 """Between the conv4 grid, where maps are made, and the pixels of an image."""
 
-import math
 from typing import Literal
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from als.images import stretch_thin  # noqa: F401  (until its importers name als.images)
 from als.model.backbone import STRIDE
 from als.model.detector import Detector, Encoding
 
@@ -61,15 +61,3 @@ def image_to_map(
     missing = (0, padded[1] - resized.shape[-1], 0, padded[0] - resized.shape[-2])
     full = F.pad(resized[None], missing, mode="replicate" if beyond == "edge" else "constant")
     return F.adaptive_avg_pool2d(full, tuple(like.shape[-2:]))
-
-
-def stretch_thin(pixels: Tensor, max_size: int) -> Tensor:
-    """[C, H, W], stretched where the shorter side would shrink below one cell of the grid.
-
-    A photo of 1 x 5000 pixels, resized to `max_size`, would have no height at all.
-    """
-    height, width = pixels.shape[-2:]
-    least = math.ceil(max(height, width) * STRIDE / max_size)
-    if min(height, width) >= least:
-        return pixels
-    return F.interpolate(pixels[None], (max(height, least), max(width, least)))[0]

@@ -200,7 +200,7 @@ class Evaluate:
     def run(self) -> None:
         import torch
 
-        from als.data.voc import load_records
+        from als.data.voc_layout import load_records
         from als.evaluation.run import evaluate
         from als.model import load_checkpoint
 

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from als.data.dataset import read_image
-from als.data.voc import Record, fingerprint, load_records
+from als.data.record import Record, fingerprint
+from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.explain.blackbox import black_box
 from als.explain.drise import estimate_seconds
+from als.images import as_rgb
 from als.predictor import Predictor, load
 from als.records import machine, revision, write_json
 from als.study import figures
@@ -50,7 +51,7 @@ def study(
 
     Args:
         checkpoints: files, or "shipped". With several, each gets a folder of its own in `out`.
-        spec, root: the data, as `als.data.voc.load_records` takes them.
+        spec, root: the data, as `als.data.voc_layout.load_records` takes them.
         maps: names of `MAPS`; None for `als.study.maps.default_maps`.
         measures: names of `MEASURES` or of their groups; None for those that need no pass.
         interventions: also replace the maps inside the network.
@@ -200,7 +201,7 @@ def _announce(predictors, records, maps, measures, drise_masks: int) -> None:
         print(f"without {' and '.join(left_out)}: install grad-cam for them")
     if "drise" not in maps or not records:
         return
-    image = read_image(records[0].path)
+    image = as_rgb(records[0].path)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     with torch.no_grad():
         seconds = [

@@ -17,13 +17,12 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou, clip_boxes_to_image
 from tqdm import tqdm
 
-from als.data.dataset import read_image
 from als.data.masks import read_object_map
-from als.data.voc import Record
+from als.data.record import Record
 from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
 from als.evaluation.voc import average_precisions, match
-from als.images import reduced
+from als.images import as_rgb, reduced
 from als.model import Detector, Encoding
 from als.model.grid import image_to_map
 from als.predictor import Predictor
@@ -119,7 +118,7 @@ def _photograph(
 
 @torch.no_grad()
 def _encode(predictor: Predictor, record: Record) -> Encoding:
-    image = reduced(read_image(record.path), 2 * predictor.detector.config.max_size)
+    image = reduced(as_rgb(record.path), 2 * predictor.detector.config.max_size)
     pixels = torch.from_numpy(np.array(image)).to(predictor.device)
     return predictor.detector.encode([pixels.permute(2, 0, 1).float() / 255])
 

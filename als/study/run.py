@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from als.data.dataset import read_image
-from als.data.voc import Record
+from als.data.record import Record
 from als.errors import InputError
 from als.explain.parts import Animal
+from als.images import as_rgb
 from als.predictor import Predictor
 from als.records import read_json, write_json
 from als.study.cases import Case, cases_of, keypoints_of
@@ -46,7 +46,7 @@ def run_study(
 
     Args:
         predictors: checkpoints by name. Maps that need attention are left out for those without.
-        records: photographs, as `als.data.voc.load_records` gives them.
+        records: photographs, as `als.data.voc_layout.load_records` gives them.
         maps, measures: names of `MAPS` and `MEASURES`.
         seed: of maps and measures that draw at random. drise_masks: passes of D-RISE an image.
         resume: go on in a folder that holds rows; what is there is not computed again.
@@ -101,7 +101,7 @@ class ImageStudy:
         drise_masks: int,
     ):
         self.predictor, self.stages, self.record = predictor, stages, record
-        self.image = read_image(record.path)
+        self.image = as_rgb(record.path)
         analysis = predictor.analyse(self.image)
         self.scores = analysis.prediction.scores
         self.cases = cases_of(

@@ -93,11 +93,11 @@ class DetectorModule(L.LightningModule):
         return sum(p.sum() for p in self.detector.parameters() if p.requires_grad) * 0.0
 
     def validation_step(self, batch, batch_idx: int) -> None:
-        images, targets = batch
-        if not images:  # each was broken, and skipped
+        photos, targets = batch
+        if not photos:  # each was broken, and skipped
             return
-        encoding = self.detector.encode(images)
-        encoding.original_sizes = [target["size"] for target in targets]
+        encoding = self.detector.encode([photo.pixels for photo in photos])
+        encoding.original_sizes = [photo.size for photo in photos]
         for target, detections in zip(targets, self.detector.detect(encoding), strict=True):
             self.found[target["image_id"]] = {k: v.cpu().numpy() for k, v in detections.items()}
 

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from als.config import TrainConfig
-from als.data.voc import Record, fingerprint
+from als.data.record import Record, fingerprint
 from als.errors import InputError
 from als.model import build_detector, load_weights, save_checkpoint
 from als.records import machine, write_json

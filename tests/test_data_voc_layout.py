@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from als.classes import VOC_CLASSES
+from als.data.record import Problem, fingerprint, with_objects
 from als.data.toy import TOY_CLASSES
-from als.data.voc import (
-    VOC_CLASSES,
-    Problem,
-    class_names,
-    fingerprint,
-    load_records,
-    read_annotation,
-    with_objects,
-)
+from als.data.voc_layout import class_names, load_records, read_annotation
 from als.errors import InputError
 
 

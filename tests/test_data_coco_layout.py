@@ -12,11 +12,12 @@ from pycocotools.coco import COCO
 
 from als.classes import COCO_CLASSES
 from als.data.check import check_folder
-from als.data.coco import notes, read_file
+from als.data.coco_layout import notes, read_file
 from als.data.dataset import DetectionDataset
 from als.data.masks import read_class_map, read_object_map
+from als.data.record import with_objects
 from als.data.toy import TOY_CLASSES
-from als.data.voc import load_records, with_objects
+from als.data.voc_layout import load_records
 from als.errors import InputError
 
 COCO_MINI = Path(__file__).parents[2] / "shared" / "data" / "coco-mini"
@@ -200,7 +201,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
         load_records("set:train2017", tmp_path, ["cat"])
     image = folder / "val2017" / "000000000002.jpg"
     image.write_bytes(image.read_bytes()[:300])
-    assert "cannot be decoded" in check_folder(folder)["problem"][0]
+    assert "damaged or cut short" in check_folder(folder)["problem"][0]
     image.unlink()
     with pytest.raises(InputError, match=r"000000000002\.jpg: there is no such image"):
         load(tmp_path)
