@@ -218,6 +218,20 @@ def test_missing_and_broken_files_are_named(tmp_path):
         load(tmp_path)
 
 
+def test_boxes_and_masks_count_in_the_frame_that_viewers_show(tmp_path):
+    folder = write(tmp_path, [an_object(1)])
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    image = folder / "val2017" / "000000000001.jpg"
+    Image.new("RGB", SIZE, "grey").save(image, exif=exif)  # stored as 60 rows of 40
+    pixels, target = DetectionDataset(load(tmp_path), ("cat", "traffic light", "kite"))[0]
+    assert pixels.shape == (3, *SIZE) and target["object_map"].shape == SIZE
+    assert (target["object_map"][10:20, 10:30] == 1).all()
+    told = []
+    assert len(check_folder(folder, tell=told.append)) == 0
+    assert any("EXIF turns: 1;" in sentence for sentence in told)
+
+
 def test_a_split_without_any_object_cannot_be_meant(tmp_path):
     write(tmp_path, [])
     with pytest.raises(InputError, match="holds no object of cat"):

@@ -171,8 +171,8 @@ def _image_problems(path: Path, size: tuple[int, int] | None) -> Iterator[Proble
 def _tell_turned(place: Path, images: Iterable[Path], tell: Callable[[str], None]) -> None:
     if turned := sum(exif_orientation(path) > 1 for path in images):
         tell(
-            f"{place}: EXIF turns {turned} photographs; their boxes and masks must count in the "
-            "turned frame, as viewers and labelling tools show it."
+            f"{place}: photographs that EXIF turns: {turned}; their boxes and masks must count in "
+            "the turned frame, as viewers and labelling tools show it."
         )
 
 
