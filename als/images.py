@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from als.errors import InputError
 
@@ -51,16 +51,14 @@ def photo_of(image: Image.Image | Tensor, max_size: int) -> Photo:
         `max_size` is `reduced` to that, in 8 bit; a thin one is stretched (`stretch_thin`).
     """
     longest = 2 * max_size
-    if isinstance(image, Tensor):
-        size = tuple(image.shape[-2:])
-        if max(size) > longest:
-            eight_bit = image if image.dtype == torch.uint8 else (255 * image).round().byte()
-            image = Image.fromarray(eight_bit.permute(1, 2, 0).cpu().numpy())
-    else:
+    if not isinstance(image, Tensor):
         size = image.height, image.width
-    if isinstance(image, Image.Image):
-        image = torch.from_numpy(np.array(reduced(image, longest))).permute(2, 0, 1)
-    pixels = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+        image = pil_to_tensor(reduced(image, longest))
+    elif max(size := tuple(image.shape[-2:])) > longest:
+        eight_bit = (255 * image).round().byte() if image.is_floating_point() else image
+        small = reduced(to_pil_image(eight_bit.cpu()), longest)
+        image = pil_to_tensor(small).to(image.device)
+    pixels = image if image.is_floating_point() else image.float() / 255
     return Photo(stretch_thin(pixels, max_size), size)
 
 

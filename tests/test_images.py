@@ -217,3 +217,10 @@ def test_a_photo_is_the_same_from_an_image_and_from_a_tensor(size):
         assert photo.pixels.dtype == torch.float32 and torch.equal(photo.pixels, expected)
     shorter, longer = sorted(photo.pixels.shape[1:])
     assert longer <= 2 * 512 and shorter * 512 / longer >= 16
+
+
+def test_a_map_is_shrunk_as_its_photo_is():
+    ramp = torch.linspace(0, 1, 1300)[None, None].expand(1, 40, -1)
+    small = photo_of(ramp, 512)
+    assert small.size == (40, 1300) and small.pixels.shape == (1, 32, 1024)
+    assert (small.pixels[0, 0] - torch.linspace(0, 1, 1024)).abs().max() < 1.01 / 255

@@ -87,7 +87,7 @@ class MaskSource:
 def find_masks(
     folder: Path, image_id: str, class_names: Sequence[str], object_names: Sequence[str]
 ) -> list[MaskSource]:
-    """All masks of an image in a folder of the VOC layout, the one to use first.
+    """All masks of an image in a folder of the VOC layout; the first is the one to use.
 
     The order is SegmentationClass/ID.png, SegmentationObject/ID.png, SBD/cls/ID.mat,
     SBD/inst/ID.mat.
@@ -103,13 +103,6 @@ def find_masks(
         MaskSource("sbd-instance", folder / "SBD" / "inst" / f"{image_id}.mat", classes),
     )
     return [source for source in candidates if source.path.is_file()]
-
-
-def find_mask(
-    folder: Path, image_id: str, class_names: Sequence[str], object_names: Sequence[str]
-) -> MaskSource | None:
-    """The mask to use of those that `find_masks` finds, or None when there is none."""
-    return next(iter(find_masks(folder, image_id, class_names, object_names)), None)
 
 
 def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:

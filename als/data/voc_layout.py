@@ -15,7 +15,7 @@ import numpy as np
 
 from als.classes import VOC_CLASSES
 from als.data import coco_layout
-from als.data.masks import find_mask
+from als.data.masks import find_masks
 from als.data.record import Problem, Record, box_problem
 from als.errors import InputError
 from als.images import image_size
@@ -198,7 +198,7 @@ def _read_record(
         boxes=boxes.clip(0, np.array([width, height, width, height], dtype=np.float32)),
         labels=np.array([classes.index(annotation.names[i]) + 1 for i in kept], dtype=np.int64),
         difficult=annotation.difficult[kept],
-        mask=find_mask(folder, image_id, table, annotation.names),
+        mask=next(iter(find_masks(folder, image_id, table, annotation.names)), None),
     )
     return record, annotation.names
 
