@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from als.config import ModelConfig, TrainConfig
     from als.errors import InputError
+    from als.inference import Analysis, Prediction, Predictor, load
     from als.model import Detector
-    from als.predictor import Analysis, Prediction, Predictor, load
 
 __version__ = "0.1.0"
 

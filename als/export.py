@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.ops import clip_boxes_to_image, nms
 
 from als.errors import InputError
 from als.images import as_rgb
-from als.model import AnyDetector, Detector, Encoding
+from als.model import AnyDetector, Detector
 from als.model.frozen_norm import fold_batch_norm
 from als.model.grid import enlarge, map_to_image
 from als.photographs import package_photographs
@@ -25,17 +24,11 @@ from als.photographs import package_photographs
 FORMATS = ("onnx", "torchscript", "pt2")
 OUTPUTS = ("boxes", "labels", "scores", "localization_map", "classification_map")
 TOLERANCE = 1e-3  # pixels of boxes, and scores and map values in 0..1
-SMALLEST_SIDE = 1e-2  # pixels; torchvision's RoI heads drop boxes thinner than this
-LOWEST_SCORE = -1e9  # under every logit
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class WholeDetector(nn.Module):
-    """One image of a fixed size -> what `OUTPUTS` names, without a branch on its content.
-
-    The steps are the detector's own wherever these take any image. Choosing proposals and
-    detections is written here once more, for one image and in a straight line: torchvision's code
-    branches on how many boxes there are, which an exported graph cannot.
+    """One image of a fixed size -> what `OUTPUTS` names.
 
     boxes [K, 4] xyxy, pixels of the image given; labels [K], 1 to C; scores [K], descending; both
     maps [H, W], raw, only of a model with attention.
@@ -51,54 +44,12 @@ class WholeDetector(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         encoding = self.detector.encode([image])
-        proposals, heads = self._propose(encoding), self.detector.roi_heads
-        logits, vectors = heads.classify(encoding.f_cls, [proposals])
-        scores = logits.softmax(-1)
-        counts = (scores[:, 1:].amax(1) > heads.score_thresh).nonzero()[:, 0]
-        rois = proposals[counts]
-        if heads.conv5_loc is None and encoding.f_cls is encoding.f_loc:
-            deltas = heads.bbox_pred(vectors[counts])
-        else:
-            deltas = heads.localize(encoding.f_loc, [rois])
-        found = self._select(rois, scores[counts], deltas, encoding)
+        (found,) = self.detector.detect(encoding)
+        outputs = (found.boxes, found.labels, found.scores)
         if encoding.a_loc is None:
-            return found
+            return outputs
         maps = (encoding.a_loc, encoding.a_cls)
-        return (*found, *(enlarge(grid, encoding, self.size)[0] for grid in maps))
-
-    def _propose(self, encoding: Encoding) -> Tensor:
-        """RoIs [N, 4] in pixels of the resized image, best first, as torchvision's RPN has them."""
-        rpn, feature = self.detector.rpn, encoding.f_loc
-        objectness, deltas = (outputs[0][0] for outputs in rpn.head([feature]))
-        anchors = rpn.anchor_generator(encoding.images, [feature])[0]
-        # Both are [A, h, w] and [4 A, h, w]; anchors count along A first, then x, then y.
-        objectness = objectness.permute(1, 2, 0).flatten()
-        deltas = deltas.unflatten(0, (-1, 4)).permute(2, 3, 0, 1).reshape(-1, 4)
-        scores, best = objectness.topk(min(rpn.pre_nms_top_n(), len(anchors)))
-        boxes = rpn.box_coder.decode_single(deltas[best], anchors[best])
-        boxes = clip_boxes_to_image(boxes, encoding.images.image_sizes[0])
-        wide = (_sides(boxes) >= rpn.min_size).all(1).nonzero()[:, 0]
-        boxes, scores = boxes[wide], scores[wide]
-        return boxes[_kept(boxes, scores, rpn.nms_thresh)[: rpn.post_nms_top_n()]]
-
-    def _select(
-        self, rois: Tensor, scores: Tensor, deltas: Tensor, encoding: Encoding
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Detections out of RoIs [R, 4] with scores [R, C + 1] and deltas [R, 4 (C + 1)]."""
-        heads, size = self.detector.roi_heads, encoding.images.image_sizes[0]
-        classes = len(self.detector.config.classes)
-        boxes = heads.box_coder.decode_single(deltas, rois).unflatten(1, (-1, 4))
-        boxes = clip_boxes_to_image(boxes, size)[:, 1:].reshape(-1, 4)
-        labels = torch.arange(1, classes + 1).expand(scores.shape[0], -1).reshape(-1)
-        scores = scores[:, 1:].reshape(-1)
-        chosen = (scores > heads.score_thresh) & (_sides(boxes) >= SMALLEST_SIDE).all(1)
-        chosen = chosen.nonzero()[:, 0]
-        boxes, labels, scores = boxes[chosen], labels[chosen], scores[chosen]
-        # Classes are laid side by side, so that one NMS serves all and none meets another.
-        apart = boxes + labels[:, None] * (max(size) + 1.0)
-        keep = _kept(apart, scores, heads.nms_thresh)[: heads.detections_per_img]
-        scale = boxes.new_tensor([self.size[1] / size[1], self.size[0] / size[0]] * 2)
-        return boxes[keep] * scale, labels[keep], scores[keep]
+        return (*outputs, *(enlarge(grid, encoding, self.size)[0] for grid in maps))
 
 
 def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]) -> float:
@@ -191,8 +142,8 @@ def check(detector: Detector, path: Path, format: str, size: tuple[int, int]) ->
     run, differences = runner(path, format), [0.0]
     for image in photographs(size):
         encoding = detector.encode([image])
-        found = detector.detect(encoding)[0]
-        expected = [found[name] for name in OUTPUTS[:3]]
+        (found,) = detector.detect(encoding)
+        expected = [found.boxes, found.labels, found.scores]
         if encoding.a_loc is not None:
             maps = (map_to_image(grid, encoding) for grid in (encoding.a_loc, encoding.a_cls))
             expected += map(torch.from_numpy, maps)
@@ -226,20 +177,3 @@ def import_onnx():
             "`pip install 'als[export]'`."
         ) from error
     return onnxruntime
-
-
-def _kept(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Rows that NMS keeps of boxes [N, 4], none of which has a negative coordinate.
-
-    torchvision tells torch.export that NMS keeps at least two boxes, and the exported graph would
-    stop at fewer. So two boxes outside the image, with the lowest scores, go in and come out.
-    """
-    outside = boxes.new_tensor([[-2, -2, -1, -1], [-4, -4, -3, -3]])
-    lowest = scores.new_full((2,), LOWEST_SCORE)
-    keep = nms(torch.cat([boxes, outside]), torch.cat([scores, lowest]), threshold)
-    return keep[(keep < boxes.shape[0]).nonzero()[:, 0]]
-
-
-def _sides(boxes: Tensor) -> Tensor:
-    """Widths and heights [N, 2] of boxes [N, 4] xyxy."""
-    return boxes[:, 2:] - boxes[:, :2]

@@ -183,7 +183,8 @@ def _refuse_large(image: Image.Image, name: str, max_pixels: int) -> None:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        # Not image.getexif(): that of a PNG decodes the pixels first.
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
     except Exception:  # broken EXIF says nothing of the pixels, which are sound
         return 1
     return orientation if orientation in TURNS else 1

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 import als
 from als.errors import InputError
 from als.images import as_rgb
+from als.inference import Prediction
 from als.photographs import package_photographs
-from als.predictor import Prediction
 from als.report.views import Look, overlay, to_display
 
 PHOTOGRAPHS = 2

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from als.explain import Target, grad_cams
+from als.inference import Analysis, Predictor
 from als.model.grid import map_to_image
-from als.predictor import Analysis, Predictor
 from benchmarks.goals import name_of
 from benchmarks.pairs import Measured, in_turns
 from benchmarks.subjects import Subject, as_tensor

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from als.batches import predict_many
 from als.cli.evaluate import save_all
-from als.predictor import Predictor
+from als.inference import Predictor, predict_many
 from als.report.pictures import save_prediction
 from benchmarks.pairs import Measured, in_turns
 from benchmarks.subjects import Setting, Subject, photographs

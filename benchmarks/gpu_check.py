@@ -27,9 +27,8 @@ import torch
 import yaml
 from torch import nn
 
-from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from als.config import UNREAD, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES, write_toy
-from als.families import UNREAD
 from als.records import machine, revision, write_json
 from als.training.run import compile_convolutions, train
 from benchmarks import speed

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from als.evaluation.voc import voc_ap
 from als.explain import grad_cams
+from als.inference import Predictor
 from als.model import Detector
-from als.predictor import Predictor
 from benchmarks.command import circumstances, options_on_devices, write
 from benchmarks.evaluation_speed import CLASSES, made_up
 from benchmarks.explaining import best_targets

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
+from als.checkpoint import load_checkpoint
 from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES, write_toy
-from als.model import load_checkpoint
 from als.records import machine, revision, write_json
 from als.training.saving import LAST
 

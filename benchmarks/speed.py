@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import FrozenBatchNorm2d
 
+from als.checkpoint import build_detector
 from als.config import ModelConfig
-from als.model import Detector, build_detector
+from als.model import Detector
 from als.training.run import give_float32
 
 OBJECTS = 40  # boxes an image: they fill the positive quarter of 128 RoIs, as late in a training

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
+from als.checkpoint import build_detector, read_checkpoint
 from als.config import ModelConfig
 from als.images import as_rgb
-from als.model import Detector, build_detector
-from als.model.checkpoint import read_checkpoint
+from als.inference import SHIPPED
+from als.model import Detector
 from als.photographs import package_photographs
-from als.predictor import SHIPPED
 from benchmarks.twin import torchvision_twin
 
 ENLIVENED = 50  # proposals, evenly by rank, that set the scale of a random network

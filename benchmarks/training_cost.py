@@ -23,8 +23,9 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from als.checkpoint import build_detector
 from als.config import ModelConfig, TrainConfig
-from als.model import AnyDetector, build_detector
+from als.model import AnyDetector
 
 IMAGES = {"VOC2007:trainval": 5011, "VOC2012:trainval": 11540, "coco2017:train2017": 117266}
 REFERENCE = ModelConfig(classes="coco", attention=False, separation=False, rois_per_image=512)

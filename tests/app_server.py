@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tiny import lively_detector
 
-from als.predictor import Predictor
+from als.inference import Predictor
 from als.report.views import RULES
 
 VALUES = (0.3, "class score", 0.6, "viridis", RULES[1])  # of the page's controls

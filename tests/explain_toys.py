@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
+from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.explain import Target
-from als.model import Detector, Encoding, build_detector
+from als.model import Detector, Encoding
 
 TINY = dict(
     classes=("cat", "dog"),

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from tiny import lively_detector
 
+from als.checkpoint import save_checkpoint
 from als.errors import InputError
-from als.model import save_checkpoint
 from als.ui import launch
 
 PATIENCE = 120  # seconds; the machine may be busy

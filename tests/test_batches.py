@@ -5,11 +5,10 @@ import pytest
 from PIL import Image
 from tiny import lively_detector
 
-from als.batches import image_files, predict_many
+from als.checkpoint import save_checkpoint
 from als.cli import main
 from als.errors import InputError
-from als.model import save_checkpoint
-from als.predictor import Predictor
+from als.inference import Predictor, image_files, predict_many
 
 # (width, height): three canvases, one of them upright and one of a photo that is far too thin
 SIZES = [(96, 64), (64, 96), (200, 140), (90, 60), (96, 64), (300, 4)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import lively_detector
 
-from als.model import save_checkpoint
+from als.checkpoint import save_checkpoint
 from benchmarks import ablation_maps, export_speed, goals, growth
 from benchmarks.__main__ import main
 from benchmarks.goals import MAIN, RATIOS, Goal, name_of

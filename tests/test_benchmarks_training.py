@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import lively_detector
 
-from als.model import load_checkpoint, save_checkpoint
+from als.checkpoint import load_checkpoint, save_checkpoint
 from benchmarks import kill_resume, memory_flat, speed, training_options
 from benchmarks.pairs import Spread
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
+from als.checkpoint import load_checkpoint
 from als.cli import main
-from als.model import load_checkpoint
 
 TINY = [
     "--model.classes=[circle,square,triangle]",

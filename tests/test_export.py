@@ -8,13 +8,13 @@ import torch
 from tiny import lively_detector
 from torchvision.transforms.functional import resize
 
+from als.checkpoint import save_checkpoint
 from als.cli import main
 from als.errors import InputError
 from als.export import FORMATS, OUTPUTS, WholeDetector, check, export, photographs, runner
 from als.images import as_rgb
-from als.model import save_checkpoint
+from als.inference import load
 from als.model.grid import map_to_image
-from als.predictor import load
 
 SIZE = (70, 100)  # resized to 64 x 91, in a batch of 64 x 96
 ANIMALS = Path(__file__).parents[2] / "shared" / "data" / "voc-animals" / "VOC2012" / "JPEGImages"

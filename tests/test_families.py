@@ -9,8 +9,8 @@ from torchvision.models._meta import _COCO_CATEGORIES
 from als.classes import VOC_CLASSES
 from als.config import ModelConfig
 from als.errors import InputError
+from als.inference import SHIPPED, load
 from als.model.backbone import build_backbone
-from als.predictor import SHIPPED, load
 
 RFCN = {"family": "rfcn", "attention": False, "separation": False}
 SSD = {"family": "ssd", "attention": False, "separation": False}

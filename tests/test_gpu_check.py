@@ -12,8 +12,8 @@ import torch
 from tiny import thin_vgg16
 from torchvision import models
 
-from als.families import Family
-from als.model import build_detector
+from als.checkpoint import build_detector
+from als.config import Family
 from benchmarks import gpu_check, speed
 from benchmarks.gpu_peaks import peak_tflops
 

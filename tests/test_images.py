@@ -59,6 +59,15 @@ def test_the_size_is_read_from_the_header_and_broken_exif_says_nothing(tmp_path)
     photo(80).save(tmp_path / "turned.jpg", exif=exif)
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "turned.jpg").read_bytes()[:-200])
     assert image_size(tmp_path / "cut.jpg") == (240, 160)
+    photo(80).save(tmp_path / "turned.png", exif=exif)
+    content = (tmp_path / "turned.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[: content.index(b"IDAT") + 4])
+    assert image_size(tmp_path / "cut.png") == (240, 160)
+    pixels, end = content.index(b"eXIf") - 4, content.index(b"IEND") - 4
+    exif_length = int.from_bytes(content[pixels : pixels + 4], "big") + 12
+    chunk, rest = content[pixels : pixels + exif_length], content[pixels + exif_length : end]
+    (tmp_path / "late.png").write_bytes(content[:pixels] + rest + chunk + content[end:])
+    assert as_rgb(tmp_path / "late.png").size == (160, 240)
     photo().save(tmp_path / "broken.jpg", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
     assert image_size(tmp_path / "broken.jpg") == (16, 24)
     assert as_rgb(tmp_path / "broken.jpg").size == (24, 16)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy
 
+from als.checkpoint import build_detector
 from als.config import ModelConfig
-from als.model import build_detector
 from als.model.attention import AttentionNetwork, attention_loss, object_map_targets
 
 NAN = float("nan")

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 from tiny import lively_detector, random_images, tiny_config
 
+from als.checkpoint import build_detector, load_checkpoint, save_checkpoint
 from als.errors import InputError
-from als.model import build_detector, checkpoint, load_checkpoint, save_checkpoint
+from als.model import checkpoint
 
 INFO = {"data": {"train": "VOC2012:train"}, "epochs": 3, "ap50": 0.5}
 

@@ -14,9 +14,9 @@ from tiny import (
 )
 from torchvision import models
 
+from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.errors import InputError
-from als.model import build_detector
 from als.model.attention import attention_loss, object_map_targets
 from benchmarks.twin import torchvision_twin
 

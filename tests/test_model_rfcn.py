@@ -9,10 +9,11 @@ from tiny import random_images, some_targets, tiny_config
 from torch import nn
 from torch.nn import functional
 
+from als.baselines.rfcn import PositionSensitiveRoIHeads, at_full_stride
+from als.checkpoint import build_detector
 from als.config import ModelConfig
-from als.model import Detector, build_detector
+from als.model import Detector
 from als.model.backbone import STRIDE, build_backbone
-from als.model.rfcn import PositionSensitiveRoIHeads, at_full_stride
 
 RFCN = {"family": "rfcn", "attention": False, "separation": False, "attention_width": 2048}
 

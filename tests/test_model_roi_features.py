@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d, RoIAlign
 
-from als.model import build_detector
+from als.checkpoint import build_detector
 from als.model.frozen_norm import apply_in_convolutions, fold_batch_norm
 from als.model.roi_features import begins_on_channels, conv5_of_rois, every_second_bin
 

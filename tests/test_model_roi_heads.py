@@ -10,7 +10,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import box_iou
 
-from als.model import build_detector
+from als.checkpoint import build_detector
 from als.model.roi_heads import select_rois
 from als.model.rpn import BACKGROUND_IOU, FOREGROUND_IOU, OverlapMatcher
 

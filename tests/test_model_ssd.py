@@ -13,9 +13,9 @@ from torch import nn
 from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.image_list import ImageList
 
+from als.baselines.ssd import _subsample_fc
+from als.checkpoint import build_detector
 from als.config import ModelConfig
-from als.model import build_detector
-from als.model.ssd import _subsample_fc
 
 SSD = {"classes": CLASSES, "family": "ssd", "weights": None}
 SSD |= {"attention": False, "separation": False}

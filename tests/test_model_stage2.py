@@ -5,8 +5,8 @@ import torch
 from tiny import assert_same_detections, lively_detector, random_images, tiny_config
 from torchvision.ops import box_iou
 
+from als.checkpoint import build_detector, load_weights, save_checkpoint
 from als.errors import InputError
-from als.model import build_detector, load_weights, save_checkpoint
 
 
 def stage_2(stage_1, tmp_path, **changes):

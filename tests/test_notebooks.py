@@ -9,8 +9,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from tiny import lively_detector
 
+from als.checkpoint import save_checkpoint
 from als.data.toy import TOY_CLASSES, write_toy
-from als.model import save_checkpoint
 from als.records import write_json
 from als.report.tables import render
 from als.study import interventions

@@ -7,12 +7,11 @@ from PIL import Image
 from tiny import CLASSES, lively_detector
 from torch.nn.functional import interpolate
 
-from als.batches import predict_many
+from als.checkpoint import save_checkpoint
 from als.data.record import Record
 from als.errors import InputError
 from als.evaluation.run import detect_all
-from als.model import save_checkpoint
-from als.predictor import Predictor, load
+from als.inference import Predictor, load, predict_many
 
 HEIGHT, WIDTH = 90, 75  # resized to 77 x 64, in a batch of 96 x 64
 

@@ -7,23 +7,23 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from als.study.maps import MAPS as ALL_MAPS
+from als.study.maps import default_maps, make_maps
+from als.study.scenes import scene_of
 from tiny import lively_detector
 
+from als.checkpoint import save_checkpoint
 from als.cli import main
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.voc_layout import load_records
 from als.errors import InputError
-from als.model import save_checkpoint
-from als.predictor import Predictor
+from als.inference import Predictor
 from als.study import interventions
 from als.study.cases import cases_of, keypoints_of, match_detections, size_name
 from als.study.command import chosen, measure_names, shard_slice, study
 from als.study.gallery import chosen_cases
 from als.study.interventions import rows_of_the_table
-from als.study.maps import MAPS as ALL_MAPS
-from als.study.maps import default_maps, make_maps
 from als.study.run import read_rows, run_study
-from als.study.scenes import scene_of
 from als.study.summary import differences, interval, summarise
 
 MAPS = ["localization", "classification", "gradcam", "box_gaussian", "random"]

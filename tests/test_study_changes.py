@@ -5,6 +5,8 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from als.study.maps import PROPOSALS, default_maps, make_maps
+from als.study.scenes import scene_of, scene_of_class
 from PIL import Image
 from test_study import detector, predictor, records, root  # noqa: F401  (fixtures)
 from torch.nn.functional import interpolate
@@ -16,8 +18,8 @@ from als.evaluation.run import judge
 from als.explain.blackbox import black_box
 from als.explain.faithfulness import deletion, insertion
 from als.images import as_rgb
+from als.inference import Predictor
 from als.model.grid import image_to_map
-from als.predictor import Predictor
 from als.study import interventions, sanity
 from als.study.cases import Case
 from als.study.faithfulness import STEPS, Curves
@@ -30,7 +32,6 @@ from als.study.interventions import (
     intervene,
 )
 from als.study.live import map_row
-from als.study.maps import PROPOSALS, default_maps, make_maps
 from als.study.measures import MEASURES
 from als.study.run import run_study
 from als.study.sanity import (
@@ -41,7 +42,6 @@ from als.study.sanity import (
     under_randomization,
     under_shift,
 )
-from als.study.scenes import scene_of, scene_of_class
 
 
 @pytest.fixture(scope="module")

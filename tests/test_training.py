@@ -9,9 +9,9 @@ import pytest
 import torch
 from training_toys import QUIET, assert_same_tensors, config_of, tensors_of
 
+from als.checkpoint import load_checkpoint
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
-from als.model import load_checkpoint
 from als.training import run
 from als.training.data import DetectionData
 from als.training.module import DetectorModule

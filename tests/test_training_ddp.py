@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from als.checkpoint import load_checkpoint
 from als.data.sampler import AspectBatchSampler
 from als.data.voc_layout import load_records
-from als.model import load_checkpoint
 from als.training import run
 
 ROOT = Path(__file__).parents[1]

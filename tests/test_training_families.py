@@ -11,13 +11,13 @@ from tiny import random_images, thin_vgg16, write_lively_weights
 from torchvision import models
 from training_toys import QUIET, break_image
 
+from als.checkpoint import build_detector, load_checkpoint
 from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.evaluation.run import evaluate
-from als.model import build_detector, load_checkpoint
-from als.predictor import Predictor
+from als.inference import Predictor
 from als.training.data import DetectionData
 from als.training.module import DetectorModule
 from als.training.run import compile_convolutions, train

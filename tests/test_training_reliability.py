@@ -12,11 +12,11 @@ import torch
 import training_toys
 from training_toys import QUIET, at_step, break_image
 
+from als.checkpoint import load_checkpoint
 from als.config import TrainConfig
 from als.data.dataset import DetectionDataset
 from als.data.toy import write_toy
 from als.errors import InputError
-from als.model import load_checkpoint
 from als.training import run
 from als.training.run import train
 from als.training.saving import STOPPED, newest_checkpoint

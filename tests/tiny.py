@@ -11,8 +11,9 @@ from torchvision import models
 from torchvision.models.vgg import make_layers
 from torchvision.ops import FrozenBatchNorm2d
 
+from als.checkpoint import build_detector
 from als.config import ModelConfig
-from als.model import Detector, build_detector
+from als.model import Detector
 
 CLASSES = ("cat", "dog", "person")
 

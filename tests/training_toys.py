@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from tiny import tiny_config
 
+from als.checkpoint import load_checkpoint
 from als.config import DataConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES
-from als.model import load_checkpoint
 from als.training.module import DetectorModule
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}

@@ -30,7 +30,7 @@ def evaluate(arguments: list[str]) -> None:
     from als.data.voc_layout import load_records
     from als.evaluation.run import evaluate as run
     from als.evaluation.run import table
-    from als.predictor import load
+    from als.inference import load
     from als.records import write_json
 
     shipped = str(given.checkpoint) == "shipped"
@@ -62,8 +62,7 @@ def predict(arguments: list[str]) -> None:
     )
     given = parser.parse_args(arguments)
 
-    from als.batches import image_files, predict_many
-    from als.predictor import load
+    from als.inference import image_files, load, predict_many
 
     shipped = str(given.checkpoint) == "shipped"
     predictor = load(None if shipped else given.checkpoint, given.device)

@@ -23,7 +23,7 @@ def export(arguments: list[str]) -> None:
     from als.errors import InputError
     from als.export import export as run
     from als.export import photographs
-    from als.predictor import load
+    from als.inference import load
 
     shipped = str(given.checkpoint) == "shipped"
     predictor = load(None if shipped else given.checkpoint)

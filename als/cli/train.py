@@ -44,7 +44,7 @@ def train(arguments: list[str]) -> None:
 
 def ship(arguments: list[str]) -> None:
     """Make a checkpoint the one that ships: als ship CHECKPOINT [--record FILE]"""
-    from als.predictor import SHIPPED
+    from als.inference import SHIPPED
 
     parser = ArgumentParser(prog="als ship", description=ship.__doc__)
     parser.add_argument("checkpoint", type=Path)
@@ -52,7 +52,7 @@ def ship(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=SHIPPED)
     given = parser.parse_args(arguments)
 
-    from als.model import load_checkpoint, save_checkpoint
+    from als.checkpoint import load_checkpoint, save_checkpoint
 
     detector, info = load_checkpoint(given.checkpoint)
     if given.record is not None:

@@ -86,13 +86,12 @@ def detect_all(
     maps: list[dict[str, float]] = []
     record_of = {record.image_id: record for record in records}
     for photos, targets in tqdm(loader, desc="detecting", disable=not progress):
-        encoding = detector.encode([photo.pixels.to(device) for photo in photos])
-        encoding.original_sizes = [photo.size for photo in photos]
+        encoding = detector.encode([p._replace(pixels=p.pixels.to(device)) for p in photos])
         for index, (found, target) in enumerate(
             zip(detector.detect(encoding), targets, strict=True)
         ):
-            found = {key: value.cpu().numpy() for key, value in found.items()}
-            by_id[target["image_id"]] = Detections(**found)
+            arrays = {key: value.cpu().numpy() for key, value in found.as_dict().items()}
+            by_id[target["image_id"]] = Detections(**arrays)
             if encoding.a_loc is not None:
                 record = record_of[target["image_id"]]
                 maps.append(_map_figures(encoding, index, record, classes))

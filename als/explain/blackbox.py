@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from als.images import photo_of
 from als.model import Detector
-from als.model.roi_heads import select_rois
 
 BlackBox = Callable[[Tensor], list[dict[str, Tensor]]]
 """Images [B, 3, H, W] in 0..1 -> for each boxes [K, 4] xyxy pixels, labels [K], scores [K]."""
@@ -24,22 +24,17 @@ def black_box(
     """The detector, in evaluation mode and without gradients, with its own score threshold.
 
     Args:
-        proposals: at most so many an image, in place of the model's own number: most of the time
-            of hundreds of passes goes into RoIs that score nothing.
-        labels: classes that are asked about: no box is computed where none of them is seen.
+        proposals, labels: limits as of `Detector.detect`: most of the time of hundreds of passes
+            goes into RoIs that score nothing.
     """
     device = next(detector.parameters()).device
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def detect(images: Tensor) -> list[dict[str, Tensor]]:
-        encoding = detector.encode(list(images.to(device)))
-        rois = [best_first[:proposals] for best_first in detector.propose(encoding)]
-        logits, vectors = detector.roi_heads.classify(encoding.f_cls, rois)
-        if labels is not None:
-            seen = logits.softmax(-1)[:, list(labels)].amax(1) > detector.score_threshold
-            rois, logits, vectors = select_rois(rois, seen), logits[seen], vectors[seen]
-        return detector.locate(encoding, rois, logits, vectors)
+        photos = [photo_of(image, detector.config.max_size) for image in images.to(device)]
+        found = detector.detect(detector.encode(photos), proposals=proposals, labels=labels)
+        return [one.as_dict() for one in found]
 
     return detect
 

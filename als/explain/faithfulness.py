@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from als.explain.blackbox import BATCH_SIZE, BlackBox, detection_score
-from als.model.detector import IMAGENET_MEAN
+from als.model.interface import IMAGENET_MEAN
 
 STEPS = 50
 BLUR_SIGMA = 10.0  # pixels

@@ -13,8 +13,9 @@ from captum.attr import LayerGradCam, LayerGradientXActivation
 from torch import Tensor, nn
 
 from als.errors import InputError
-from als.explain.targets import Target, boxes_to_original
+from als.explain.targets import Target
 from als.model import Detector, Encoding
+from als.model.boxes import rescaled
 from als.model.grid import grids_to_image
 
 LAYERS = ("F", "F_loc", "F_cls", "conv5")
@@ -133,9 +134,7 @@ class RoIScore(nn.Module):
         """Feature [K, C, h, w] -> scalar of each target [K]."""
         if self.layer == "F":
             f = self.F(feature)
-            encoding = replace(self.encoding, f=f, f_loc=f, f_cls=f)
-            if self.detector.config.attention:
-                self.detector.attend(encoding)
+            encoding = self.detector.attend(replace(self.encoding, f=f, f_loc=f, f_cls=f))
             feature = encoding.f_loc if self.of_box else encoding.f_cls
         elif self.layer != "conv5":
             feature = getattr(self, self.layer)(feature)
@@ -150,8 +149,8 @@ class RoIScore(nn.Module):
         if self.layer != "conv5":
             return grids_to_image(grids, self.encoding)
         rois = torch.cat([target.roi for target in self.targets]).to(grids)
-        boxes = boxes_to_original(rois, self.encoding)
         size = self.encoding.original_sizes[0]
+        boxes = rescaled(rois, self.encoding.images.image_sizes[0], size)
         return np.stack([paste(g, b, size) for g, b in zip(grids, boxes, strict=True)])
 
 

@@ -1,15 +1,6 @@
-"""The detectors: image -> losses, or detections and, of ALS, the two attention maps."""
+"""The detector of the paper: photos -> losses, or detections and the two attention maps."""
 
-from als.model.checkpoint import build_detector, load_checkpoint, load_weights, save_checkpoint
 from als.model.detector import Detector, Encoding
-from als.model.interface import AnyDetector
+from als.model.interface import AnyDetector, Found
 
-__all__ = [
-    "AnyDetector",
-    "Detector",
-    "Encoding",
-    "build_detector",
-    "load_checkpoint",
-    "load_weights",
-    "save_checkpoint",
-]
+__all__ = ["AnyDetector", "Detector", "Encoding", "Found"]

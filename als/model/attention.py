@@ -1,12 +1,38 @@
-"""The attention network part (paper, section 2.1)."""
+"""The attention network part (paper, section 2.1), and the forms that it can take."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 VOID = 255
+
+
+@dataclass(frozen=True)
+class AttentionForm:
+    """How a map A [B, 1, h, w] acts on a feature F [B, C, h, w]; one entry of `FORMS` a form.
+
+    apply: (F, A) -> the attended feature, of F's shape.
+    neutral: the value of a constant map under which the feature stays as it is.
+    start: `ModelConfig.attention_bias` times this is the logit that a map starts from; both forms
+        start near their neutral map.
+    """
+
+    apply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    neutral: float
+    start: float
+
+
+# By the name that `ModelConfig.attention_form` takes.
+FORMS = {
+    # F A: 'multiplied channel by channel' (paper, section 2.1).
+    "product": AttentionForm(lambda feature, a: feature * a, neutral=1.0, start=1.0),
+    # F (1 + A): residual attention (Wang et al. 2017, equation 3).
+    "residual": AttentionForm(lambda feature, a: feature * (1 + a), neutral=0.0, start=-1.0),
+}
 
 
 class AttentionNetwork(nn.Sequential):

@@ -3,11 +3,14 @@
 Paper, section 2: 'the conv1~conv4 and conv5 of ResNet-101 are used as less semantics layers and
 semantics layers'. In MobileNetV2 features 0 to 13 (stride 16) are the trunk, 14 to 17 are conv5.
 In VGG16, as Faster R-CNN uses it, conv1 to conv5_3 are the trunk and fc6, fc7 take conv5's part.
+A network more is an entry of `BACKBONES` and its name in `als.config.Backbone`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -20,7 +23,6 @@ from als.errors import InputError
 from als.model.frozen_norm import apply_in_convolutions, fold_batch_norm
 
 STRIDE = 16  # pixels of the input a cell of the conv4 feature, for every backbone here
-MOBILENET_TRUNK_BLOCKS = 14
 
 
 @dataclass
@@ -47,12 +49,12 @@ def build_backbone(config: ModelConfig, pretrained: bool = True) -> Backbone:
     Raises:
         InputError: the weights' file is missing, unreadable or of another network.
     """
-    norm = {} if config.backbone == "vgg16" else {"norm_layer": FrozenBatchNorm2d}
+    entry = BACKBONES[config.backbone]
+    norm = {"norm_layer": FrozenBatchNorm2d} if entry.batch_norm else {}
     network = getattr(models, config.backbone)(weights=None, **norm)
     if pretrained and config.weights is not None:
         _load_classifier_weights(network, config)
-    cuts = {"mobilenet_v2": _cut_mobilenet, "vgg16": cut_vgg}
-    backbone = cuts.get(config.backbone, _cut_resnet)(network)
+    backbone = entry.cut(network)
     if not 0 <= config.frozen_blocks <= len(backbone.trunk):
         raise InputError(
             f"frozen_blocks {config.frozen_blocks}: the trunk of {config.backbone} has "
@@ -73,10 +75,18 @@ def _cut_resnet(network: models.ResNet) -> Backbone:
 
 
 def _cut_mobilenet(network: models.MobileNetV2) -> Backbone:
-    trunk = network.features[:MOBILENET_TRUNK_BLOCKS]
-    layers = network.features[MOBILENET_TRUNK_BLOCKS:18]
+    """Features 0 to 13 are the trunk, 14 to 17 conv5; 18 widens for the classifier alone."""
+    trunk, layers = network.features[:14], network.features[14:18]
     semantic = nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return Backbone(trunk, semantic, trunk[-1].out_channels, layers[-1].out_channels)
+
+
+def _cut_convnext(network: models.ConvNeXt) -> Backbone:
+    """The last stage and the step down to it are conv5, with the classifier's normalisation."""
+    trunk, layers = network.features[:6], network.features[6:]
+    norm, _, classifier = network.classifier
+    semantic = nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), norm, nn.Flatten())
+    return Backbone(trunk, semantic, classifier.in_features // 2, classifier.in_features)
 
 
 def cut_vgg(network: models.VGG) -> Backbone:
@@ -93,6 +103,33 @@ def cut_vgg(network: models.VGG) -> Backbone:
     return Backbone(trunk, semantic, channels[-1], network.classifier[3].out_features)
 
 
+@dataclass(frozen=True)
+class BackboneEntry:
+    """What is to be known of a torchvision network.
+
+    cut: the network -> trunk of stride 16 and conv5.
+    unused: beginnings of the names of tensors that are not needed: the classifier.
+    batch_norm: whether it has batch normalisation, which is frozen.
+    """
+
+    cut: Callable[[Any], Backbone]
+    unused: tuple[str, ...]
+    batch_norm: bool = True
+
+
+_RESNET = BackboneEntry(_cut_resnet, ("fc.",))
+# By the name of torchvision's builder; `als.config.Backbone` lists the names.
+BACKBONES: dict[str, BackboneEntry] = {
+    "resnet18": _RESNET,
+    "resnet34": _RESNET,
+    "resnet50": _RESNET,
+    "resnet101": _RESNET,
+    "mobilenet_v2": BackboneEntry(_cut_mobilenet, ("classifier.", "features.18.")),
+    "vgg16": BackboneEntry(cut_vgg, ("classifier.6.",), batch_norm=False),
+    "convnext_tiny": BackboneEntry(_cut_convnext, ("classifier.2.",), batch_norm=False),
+}
+
+
 def _load_classifier_weights(network: nn.Module, config: ModelConfig) -> None:
     """Fill the network from torchvision's ImageNet weights or a local file with the same keys."""
     published = _published(config)
@@ -100,10 +137,8 @@ def _load_classifier_weights(network: nn.Module, config: ModelConfig) -> None:
         state = _download(published)
     else:
         state = _read_tensors(Path(config.weights))
-    # The classifier is never used (of vgg16 only its last layer is the classifier proper); the
-    # batch counters do not exist in a frozen BN.
-    unused = {"vgg16": ("classifier.6.",), "mobilenet_v2": ("classifier.", "features.18.")}
-    unused = unused.get(config.backbone, ("fc.",))
+    # Batch counters, which the file may have, do not exist in a frozen BN.
+    unused = BACKBONES[config.backbone].unused
     wanted = {
         name: tensor for name, tensor in network.state_dict().items() if not name.startswith(unused)
     }

@@ -4,31 +4,39 @@ image -> transform -> trunk -> F -> A_loc, F_loc -> RPN -> proposals; F_loc -> A
 F_cls -> RoIAlign -> conv5_cls -> scores; F_loc -> RoIAlign -> conv5_loc -> deltas -> boxes
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from als.config import ModelConfig
-from als.model.attention import AttentionNetwork, attention_loss, object_map_targets
+from als.images import Photo
+from als.model.attention import FORMS, AttentionNetwork, attention_loss, object_map_targets
 from als.model.backbone import Backbone
-from als.model.interface import IMAGENET_MEAN, IMAGENET_STD, AnyDetector
-from als.model.roi_heads import SeparatedRoIHeads
-from als.model.rpn import build_rpn
+from als.model.boxes import rescaled
+from als.model.interface import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AnyDetector,
+    Found,
+    pixels_and_sizes,
+)
+from als.model.roi_heads import RoIHeads, SeparatedRoIHeads
+from als.model.rpn import RPN
 
 MapOverride = Callable[[Tensor, Tensor], Tensor]  # (A_loc, A_cls) [B, 1, h, w] -> the map used
 
 
-@dataclass
+@dataclass(frozen=True)
 class Encoding:
     """What stands before the RoIs: features and maps of a batch, at conv4 resolution.
 
     images: the padded batch [B, 3, H, W] and each image's (height, width) inside it.
-    original_sizes: (height, width) of each image before resizing.
-    f, f_loc, f_cls: F, object area-aware and object part area-aware feature [B, C, h, w].
+    original_sizes: (height, width) of each photo, in whose pixels boxes and maps are given.
+    f, f_loc, f_cls: F, object area-aware and object part area-aware feature [B, C, h, w]; all
+        three are F without attention.
     a_loc, a_cls: maps [B, 1, h, w] in 0..1; None without attention.
     loc_logits: logits of A_loc [B, 1, h, w]; None without attention.
     override_loc, override_cls: what replaced the maps, so that `Detector.attend` can be repeated.
@@ -49,9 +57,7 @@ class Encoding:
 class Detector(AnyDetector):
     """Two-stage detector with attentive layer separation (paper, section 2).
 
-    In training `forward(images, targets)` gives the named losses, unweighted; in evaluation
-    `forward(images)` gives for each image a dict of boxes [K, 4] (xyxy, pixels of the original
-    image), labels [K] (1 to C), scores [K] (descending).
+    Read `encode`, `attend`, `propose`, `detect`: that is the way from photos to boxes.
     """
 
     heads: type[RoIHeads] = SeparatedRoIHeads
@@ -66,89 +72,90 @@ class Detector(AnyDetector):
         self.trunk = backbone.trunk
         channels, width = backbone.trunk_channels, config.attention_width
         if config.attention:
-            # The factor A, or 1 + A, starts near one.
-            start = config.attention_bias * (1 if config.attention_form == "product" else -1)
+            self.form = FORMS[config.attention_form]
+            start = self.form.start * config.attention_bias
             self.attention_loc = AttentionNetwork(channels, width, start)
             self.attention_cls = AttentionNetwork(
                 channels, width, start, config.attention_cls_biased
             )
-        self.rpn = build_rpn(config, channels)
+        self.rpn = RPN(config, channels)
         self.roi_heads = self.heads(config, backbone)
-
-    @property
-    def score_threshold(self) -> float:
-        return self.roi_heads.score_thresh
-
-    @score_threshold.setter
-    def score_threshold(self, value: float) -> None:
-        self.roi_heads.score_thresh = value
 
     def encode(
         self,
-        images: list[Tensor],
+        photos: Sequence[Photo | Tensor],
         override_loc: MapOverride | None = None,
         override_cls: MapOverride | None = None,
     ) -> Encoding:
-        """Images -> features and attention maps (section 2.1); no RoI is involved.
+        """Photos -> features and attention maps (section 2.1); no RoI is involved.
 
         Args:
+            photos: a tensor [3, H, W] in 0..1 stands for a photo of its own size.
             override_loc, override_cls: given A_loc and A_cls as the network made them, the map
                 to multiply by instead: the maps are part of the computation, so they can be
                 tested by intervention. A_cls follows a replaced A_loc unless it is replaced too.
         """
-        sizes = [tuple(image.shape[-2:]) for image in images]
+        images, sizes = pixels_and_sizes(photos)
         batch, _ = self.transform(images)
         f = self.trunk(self.in_layout(batch.tensors))
-        encoding = Encoding(
-            batch, sizes, f, f_loc=f, f_cls=f, override_loc=override_loc, override_cls=override_cls
+        return self.attend(
+            Encoding(batch, sizes, f, f, f, override_loc=override_loc, override_cls=override_cls)
         )
-        if self.config.attention:
-            self.attend(encoding)
-        return encoding
 
-    def attend(self, encoding: Encoding) -> None:
-        """F -> maps and both task features of `encoding`, in place, with its overrides."""
+    def attend(self, encoding: Encoding) -> Encoding:
+        """F and the overrides -> maps and both task features; as it is without attention."""
+        if not self.config.attention:
+            return encoding
         f, override_loc, override_cls = encoding.f, encoding.override_loc, encoding.override_cls
         loc_logits = self.attention_loc(f)
         made_loc = a_loc = loc_logits.sigmoid()
-        f_loc = self._multiply(f, a_loc)
+        f_loc = self.form.apply(f, a_loc)
         made_cls = a_cls = self.attention_cls(f_loc).sigmoid()
         if override_loc is not None:
             a_loc = override_loc(made_loc, made_cls)
-            f_loc = self._multiply(f, a_loc)
+            f_loc = self.form.apply(f, a_loc)
             a_cls = self.attention_cls(f_loc).sigmoid()
         if override_cls is not None:
             a_cls = override_cls(made_loc, made_cls)
-        f_cls = self._multiply(f if self.config.attention_source == "F" else f_loc, a_cls)
-        encoding.loc_logits, encoding.a_loc, encoding.a_cls = loc_logits, a_loc, a_cls
-        encoding.f_loc, encoding.f_cls = f_loc, f_cls
-
-    def _multiply(self, feature: Tensor, attention: Tensor) -> Tensor:
-        """'Multiplied channel by channel'; the residual form keeps the feature where A is 0."""
-        if self.config.attention_form == "residual":
-            attention = 1 + attention
-        return feature * attention
+        f_cls = self.form.apply(f if self.config.attention_source == "F" else f_loc, a_cls)
+        return replace(
+            encoding, f_loc=f_loc, f_cls=f_cls, a_loc=a_loc, a_cls=a_cls, loc_logits=loc_logits
+        )
 
     def propose(self, encoding: Encoding) -> list[Tensor]:
         """RoIs of each image [N, 4], from the object area-aware feature, best first."""
         proposals, _ = self.rpn(encoding.images, {"0": encoding.f_loc})
         return proposals
 
-    def detect(self, encoding: Encoding) -> list[dict[str, Tensor]]:
-        """Encoding -> detections in the pixels of the original images."""
-        proposals = self.propose(encoding)
-        logits, vectors = self.roi_heads.classify(encoding.f_cls, proposals)
-        return self.locate(encoding, proposals, logits, vectors)
+    def detect(
+        self,
+        encoding: Encoding,
+        threshold: float | None = None,
+        proposals: int | None = None,
+        labels: Sequence[int] | None = None,
+    ) -> list[Found]:
+        """Encoding -> what is found in each photo (section 2.2).
 
-    def locate(
-        self, encoding: Encoding, proposals: list[Tensor], logits: Tensor, vectors: Tensor
-    ) -> list[dict[str, Tensor]]:
-        """Classified proposals -> boxes (on those over the threshold), NMS, original pixels."""
+        Args:
+            threshold: a detection's score is over it; None for the config's.
+            proposals: at most so many an image, in place of the config's number.
+            labels: the classes that are asked about; None for all, 1 to C.
+        """
         sizes = encoding.images.image_sizes
-        detections = self.roi_heads.detections(
-            logits, vectors, encoding.f_cls, encoding.f_loc, proposals, sizes
+        rois = [best_first[:proposals] for best_first in self.propose(encoding)]
+        logits, vectors = self.roi_heads.classify(encoding.f_cls, rois)
+        chosen = self.roi_heads.detections(
+            *(logits, vectors, encoding.f_cls, encoding.f_loc, rois, sizes),
+            self.config.score_threshold if threshold is None else threshold,
+            labels,
         )
-        return self.transform.postprocess(detections, sizes, encoding.original_sizes)
+        logits_of = [logits] if len(rois) == 1 else logits.split([len(one) for one in rois])
+        return [
+            Found(rescaled(one.boxes, size, original), one.labels, one.scores, one.rois, *seen)
+            for one, size, original, *seen in zip(
+                chosen, sizes, encoding.original_sizes, rois, logits_of, strict=True
+            )
+        ]
 
     def losses(self, encoding: Encoding, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """The terms of equation 1, unweighted: loss_rpn, loss_cls, loss_loc, loss_att."""

@@ -1,56 +1,140 @@
 """The layer separation part (paper, section 2.2): two conv5 branches on two features.
 
-Matching, sampling, box coding and NMS are torchvision's `RoIHeads`; here stands what differs:
-which feature each task sees, and that the localization branch runs only where it counts.
+Matching, sampling and box coding are torchvision's `RoIHeads`; here stands what differs: which
+feature each task sees, and that the localization branch runs only where it counts.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import RoIAlign, RoIPool
+from torchvision.models.detection import roi_heads as torchvision_heads
+from torchvision.ops import RoIAlign, RoIPool, clip_boxes_to_image
 
 from als.config import ModelConfig
 from als.model.backbone import STRIDE, Backbone
+from als.model.boxes import kept_by_nms, sides
 from als.model.roi_features import begins_on_channels, conv5_of_rois, outnumber_cells
 
 SMOOTH_L1_BETA = 1 / 9  # torchvision's and Faster R-CNN's
+SMALLEST_SIDE = 1e-2  # pixels; a thinner box is none, as in torchvision
 
 
-def roi_head_options(config: ModelConfig) -> dict[str, Any]:
-    """torchvision's `RoIHeads` for its matching, sampling, box coding and NMS alone."""
-    return {
-        "box_roi_pool": None,
-        "box_head": None,
-        "box_predictor": None,
-        "fg_iou_thresh": 0.5,
-        "bg_iou_thresh": 0.5,
-        "batch_size_per_image": config.rois_per_image,
-        "positive_fraction": config.roi_positive_fraction,
-        "bbox_reg_weights": None,
-        "score_thresh": config.score_threshold,
-        "nms_thresh": config.nms_threshold,
-        "detections_per_img": config.detections_per_image,
-    }
+class Chosen(NamedTuple):
+    """Detections of one image: boxes [K, 4] in pixels of the network's image, labels [K], scores
+    [K], descending, and the RoI [K] that each came from."""
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    rois: Tensor
+
+
+class RoIHeads(torchvision_heads.RoIHeads):
+    """Classified RoIs -> detections; the heads of a family say how RoIs are classified.
+
+    Shapes: logits [R, C + 1], deltas [R, 4 (C + 1)] with class c at columns 4c to 4c + 4;
+    proposals a list of [N, 4] xyxy pixels of the network's image.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(
+            box_roi_pool=None,
+            box_head=None,
+            box_predictor=None,
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=config.rois_per_image,
+            positive_fraction=config.roi_positive_fraction,
+            bbox_reg_weights=None,
+            score_thresh=config.score_threshold,
+            nms_thresh=config.nms_threshold,
+            detections_per_img=config.detections_per_image,
+        )
+
+    def classify(self, f_cls: Tensor, rois: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Feature [B, channels, h, w] -> class logits [R, C + 1], and what they were made of."""
+        raise NotImplementedError
+
+    def deltas_of(
+        self, chosen: Tensor, f_cls: Tensor, f_loc: Tensor, rois: list[Tensor], vectors: Tensor
+    ) -> Tensor:
+        """Box deltas of the RoIs that `chosen` [R] (bool) names, given what `classify` gave."""
+        raise NotImplementedError
+
+    def detections(
+        self,
+        logits: Tensor,
+        vectors: Tensor,
+        f_cls: Tensor,
+        f_loc: Tensor,
+        proposals: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+        threshold: float,
+        labels: Sequence[int] | None = None,
+    ) -> list[Chosen]:
+        """What `classify` gave -> detections of each image, clipped to it.
+
+        Args:
+            image_sizes: (height, width) of each image.
+            threshold: a detection's score is over it.
+            labels: the classes that are asked about; None for all, 1 to C.
+        """
+        asked = torch.arange(1, logits.shape[1]) if labels is None else torch.tensor(labels)
+        asked = asked.to(logits.device)
+        scores = logits.softmax(-1)[:, asked]
+        # A proposal without a class over the threshold gives no detection, wherever its box is.
+        counts = scores.amax(1) > threshold
+        deltas = self.deltas_of(counts, f_cls, f_loc, proposals, vectors)
+        deltas = deltas.unflatten(1, (-1, 4))[:, asked]
+        in_images = parts(counts, proposals)
+        rows = [part.nonzero()[:, 0] for part in in_images]
+        found, start, first = [], 0, 0
+        for roi, row, size in zip(proposals, rows, image_sizes, strict=True):
+            own = deltas[start : start + row.shape[0]] if len(rows) > 1 else deltas
+            own_scores = scores[first + row]
+            found.append(self._choose(roi[row], row, own_scores, own, asked, size, threshold))
+            start, first = start + row.shape[0], first + roi.shape[0]
+        return found
+
+    def _choose(
+        self,
+        rois: Tensor,
+        rows: Tensor,
+        scores: Tensor,
+        deltas: Tensor,
+        asked: Tensor,
+        size: tuple[int, int],
+        threshold: float,
+    ) -> Chosen:
+        """Detections out of RoIs [R, 4] with scores [R, A] and deltas [R, A, 4] of A classes."""
+        count = asked.shape[0]
+        boxes = self.box_coder.decode_single(deltas.flatten(1), rois).unflatten(1, (-1, 4))
+        boxes = clip_boxes_to_image(boxes, size).reshape(-1, 4)
+        labels = asked.expand(scores.shape[0], -1).reshape(-1)
+        rows = rows[:, None].expand(-1, count).reshape(-1)
+        scores = scores.reshape(-1)
+        wide = (sides(boxes) >= SMALLEST_SIDE).all(1)
+        chosen = ((scores > threshold) & wide).nonzero()[:, 0]
+        boxes, labels, scores, rows = boxes[chosen], labels[chosen], scores[chosen], rows[chosen]
+        # Classes are laid side by side, so that one NMS serves all and none meets another.
+        apart = boxes + labels[:, None] * (max(size) + 1.0)
+        keep = kept_by_nms(apart, scores, self.nms_thresh)[: self.detections_per_img]
+        return Chosen(boxes[keep], labels[keep], scores[keep], rows[keep])
 
 
 class SeparatedRoIHeads(RoIHeads):
     """RoIs on two features -> class logits and box deltas -> losses or detections.
 
-    `losses` and `detections` take the place of torchvision's `forward`.
-
     `conv5_cls` sees RoI features of F_cls, `conv5_loc` those of F_loc. Without separation
     `conv5_loc` is None and `conv5_cls` serves both tasks; without attention F_cls is F_loc.
-
-    Shapes: logits [R, C + 1], deltas [R, 4 (C + 1)] with class c at columns 4c to 4c + 4;
-    proposals a list of [N, 4] xyxy pixels of the resized image.
     """
 
     def __init__(self, config: ModelConfig, backbone: Backbone):
-        super().__init__(**roi_head_options(config))
+        super().__init__(config)
         if config.pool == "align":
             self.pool = RoIAlign(config.pool_size, 1 / STRIDE, sampling_ratio=2, aligned=True)
         else:
@@ -60,7 +144,6 @@ class SeparatedRoIHeads(RoIHeads):
         num_outputs = len(config.classes) + 1
         self.cls_score = nn.Linear(backbone.semantic_channels, num_outputs)
         self.bbox_pred = nn.Linear(backbone.semantic_channels, num_outputs * 4)
-        self.run_both_on_all = False  # the naive computation, for tests and benchmarks
 
     def classify(self, f_cls: Tensor, rois: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Object part area-aware feature -> class logits [R, C + 1] and their vectors [R, D]."""
@@ -73,11 +156,24 @@ class SeparatedRoIHeads(RoIHeads):
         return self.bbox_pred(self._vectors(conv5, f_loc, rois))
 
     def _vectors(self, conv5: nn.Sequential, feature: Tensor, rois: list[Tensor]) -> Tensor:
-        """RoIs of a feature through conv5 [R, D]. Training keeps conv5 whole, to be compiled."""
-        if not self.training and begins_on_channels(self.pool, conv5):
-            if outnumber_cells(self.pool, feature, rois):
+        """RoIs of a feature through conv5 [R, D].
+
+        The shorter way goes around the modules of conv5: training keeps them whole, to be
+        compiled, and so does whoever asks for gradients, since explainers hook them.
+        """
+        if not self.training and not torch.is_grad_enabled():
+            if begins_on_channels(self.pool, conv5) and outnumber_cells(self.pool, feature, rois):
                 return conv5_of_rois(self.pool, conv5, feature, rois)
         return conv5(self.pool(feature, rois))
+
+    def deltas_of(
+        self, chosen: Tensor, f_cls: Tensor, f_loc: Tensor, rois: list[Tensor], vectors: Tensor
+    ) -> Tensor:
+        """Box deltas of the chosen RoIs alone; Faster R-CNN reuses the class branch's vectors."""
+        if self.conv5_loc is None and f_cls is f_loc:
+            return self.bbox_pred(vectors[chosen.nonzero()[:, 0]])
+        kept = zip(rois, parts(chosen, rois), strict=True)
+        return self.localize(f_loc, [roi[part.nonzero()[:, 0]] for roi, part in kept])
 
     def losses(
         self,
@@ -91,14 +187,14 @@ class SeparatedRoIHeads(RoIHeads):
         Args:
             f_cls, f_loc: features [B, channels, h, w]; the same tensor without attention.
             proposals: RoIs of each image [N, 4].
-            targets: boxes [M, 4] of the resized image and labels [M].
+            targets: boxes [M, 4] of the network's image and labels [M].
         """
         rois, _, labels, box_targets = self.select_training_samples(list(proposals), targets)
         labels, box_targets = torch.cat(labels), torch.cat(box_targets)
         logits, vectors = self.classify(f_cls, rois)
         # Only positive RoIs carry L_loc, so only they enter the localization branch.
         positive = labels > 0
-        deltas = self._deltas_where(positive, f_cls, f_loc, rois, vectors).unflatten(1, (-1, 4))
+        deltas = self.deltas_of(positive, f_cls, f_loc, rois, vectors).unflatten(1, (-1, 4))
         deltas_of_class = deltas[torch.arange(len(deltas)), labels[positive]]
         loss_loc = F.smooth_l1_loss(
             deltas_of_class, box_targets[positive], beta=SMOOTH_L1_BETA, reduction="sum"
@@ -108,42 +204,9 @@ class SeparatedRoIHeads(RoIHeads):
             "loss_loc": loss_loc / max(1, len(labels)),
         }
 
-    def detections(
-        self,
-        logits: Tensor,
-        vectors: Tensor,
-        f_cls: Tensor,
-        f_loc: Tensor,
-        proposals: list[Tensor],
-        image_sizes: list[tuple[int, int]],
-    ) -> list[dict[str, Tensor]]:
-        """What `classify` gave -> boxes [K, 4], labels [K] and scores [K] of each image.
 
-        Boxes are pixels of the resized image of `image_sizes` (height, width), clipped to it.
-        """
-        # A proposal without a class over the threshold gives no detection, wherever its box is.
-        counts = logits.softmax(-1)[:, 1:].amax(1) > self.score_thresh
-        if self.run_both_on_all:
-            counts = torch.ones_like(counts)
-        deltas = self._deltas_where(counts, f_cls, f_loc, proposals, vectors)
-        boxes, scores, labels = self.postprocess_detections(
-            logits[counts], deltas, select_rois(proposals, counts), image_sizes
-        )
-        return [
-            {"boxes": b, "labels": n, "scores": s}
-            for b, n, s in zip(boxes, labels, scores, strict=True)
-        ]
-
-    def _deltas_where(self, chosen, f_cls, f_loc, rois, vectors) -> Tensor:
-        """Box deltas of the chosen RoIs; Faster R-CNN reuses the class branch's vectors."""
-        if self.conv5_loc is None and f_cls is f_loc:
-            return self.bbox_pred(vectors[chosen])
-        if self.run_both_on_all:
-            return self.localize(f_loc, rois)[chosen]
-        return self.localize(f_loc, select_rois(rois, chosen))
-
-
-def select_rois(rois: list[Tensor], chosen: Tensor) -> list[Tensor]:
-    """Per-image RoIs [N_i, 4] that the flat boolean [sum N_i] chooses."""
-    parts = chosen.split([len(r) for r in rois])
-    return [r[part] for r, part in zip(rois, parts, strict=True)]
+def parts(flags: Tensor, rois: list[Tensor]) -> list[Tensor]:
+    """Flags [R] of all RoIs -> those of each image; `rois` is a list of [N, 4]."""
+    if len(rois) == 1:  # an exported detector has no number of RoIs to split by
+        return [flags]
+    return list(flags.split([len(one) for one in rois]))

@@ -5,8 +5,10 @@ from torch import Tensor
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import clip_boxes_to_image
 
 from als.config import ModelConfig
+from als.model.boxes import kept_by_nms, sides
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.7, 0.3
 
@@ -32,23 +34,54 @@ class OverlapMatcher(Matcher):
         return matches
 
 
-def build_rpn(config: ModelConfig, in_channels: int) -> RegionProposalNetwork:
-    """RPN on one feature of `in_channels` (the object area-aware feature, section 2.2)."""
-    anchors = AnchorGenerator((config.anchor_sizes,), (config.anchor_ratios,))
-    head = RPNHead(in_channels, anchors.num_anchors_per_location()[0])
-    rpn = RegionProposalNetwork(
-        anchors,
-        head,
-        fg_iou_thresh=FOREGROUND_IOU,
-        bg_iou_thresh=BACKGROUND_IOU,
-        batch_size_per_image=config.rpn_anchors_per_image,
-        positive_fraction=0.5,
-        pre_nms_top_n={"training": config.rpn_pre_nms_train, "testing": config.rpn_pre_nms_test},
-        post_nms_top_n={
-            "training": config.rpn_post_nms_train,
-            "testing": config.rpn_post_nms_test,
-        },
-        nms_thresh=config.rpn_nms_threshold,
-    )
-    rpn.proposal_matcher = OverlapMatcher(FOREGROUND_IOU, BACKGROUND_IOU, True)
-    return rpn
+class RPN(RegionProposalNetwork):
+    """Proposals from one feature, the object area-aware feature (paper, section 2.2)."""
+
+    def __init__(self, config: ModelConfig, in_channels: int):
+        anchors = AnchorGenerator((config.anchor_sizes,), (config.anchor_ratios,))
+        super().__init__(
+            anchors,
+            RPNHead(in_channels, anchors.num_anchors_per_location()[0]),
+            fg_iou_thresh=FOREGROUND_IOU,
+            bg_iou_thresh=BACKGROUND_IOU,
+            batch_size_per_image=config.rpn_anchors_per_image,
+            positive_fraction=0.5,
+            pre_nms_top_n={
+                "training": config.rpn_pre_nms_train,
+                "testing": config.rpn_pre_nms_test,
+            },
+            post_nms_top_n={
+                "training": config.rpn_post_nms_train,
+                "testing": config.rpn_post_nms_test,
+            },
+            nms_thresh=config.rpn_nms_threshold,
+        )
+        self.proposal_matcher = OverlapMatcher(FOREGROUND_IOU, BACKGROUND_IOU, True)
+
+    def filter_proposals(
+        self,
+        proposals: Tensor,
+        objectness: Tensor,
+        image_shapes: list[tuple[int, int]],
+        num_anchors_per_level: list[int],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """torchvision's choice for one level, in a straight line: its own cannot be exported.
+
+        Args:
+            proposals: [B, A, 4] decoded anchors. objectness: logits of them. image_shapes:
+                (height, width) of each image.
+
+        Returns:
+            For each image the boxes that are kept [N, 4], best first, and their logits [N].
+        """
+        logits = objectness.detach().reshape(len(proposals), -1)
+        boxes_kept, logits_kept = [], []
+        for boxes, scores, size in zip(proposals, logits, image_shapes, strict=True):
+            scores, best = scores.topk(min(self.pre_nms_top_n(), scores.shape[0]))
+            boxes = clip_boxes_to_image(boxes[best], size)
+            wide = (sides(boxes) >= self.min_size).all(1).nonzero()[:, 0]
+            boxes, scores = boxes[wide], scores[wide]
+            keep = kept_by_nms(boxes, scores, self.nms_thresh)[: self.post_nms_top_n()]
+            boxes_kept.append(boxes[keep])
+            logits_kept.append(scores[keep])
+        return boxes_kept, logits_kept

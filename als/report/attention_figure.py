@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from als.errors import InputError
 from als.images import as_rgb
-from als.predictor import Prediction, Predictor
+from als.inference import Prediction, Predictor
 from als.report.views import Look, boxes_to_display, draw_boxes, overlay, to_display
 
 SIDE = 360  # pixels; 'all the figures are resized to the same size', says the paper of its Fig. 3

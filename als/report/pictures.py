@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from als.images import as_rgb
-from als.predictor import Prediction
+from als.inference import Prediction
 from als.records import write_json
 from als.report.sheet import comparison
 from als.report.views import (

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.errors import InputError
-from als.model import build_detector
 from als.records import read_json
 from als.reproduce.configs import hours_in_header
 from als.reproduce.settings import Settings

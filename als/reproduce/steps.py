@@ -131,7 +131,7 @@ class Train:
 
     def summary(self) -> dict[str, Any]:
         """What a record says of this training."""
-        from als.model.checkpoint import read_checkpoint
+        from als.checkpoint import read_checkpoint
 
         _, info, _ = read_checkpoint(self.checkpoint)
         return {
@@ -200,9 +200,9 @@ class Evaluate:
     def run(self) -> None:
         import torch
 
+        from als.checkpoint import load_checkpoint
         from als.data.voc_layout import load_records
         from als.evaluation.run import evaluate
-        from als.model import load_checkpoint
 
         detector, info = load_checkpoint(self.stages[-1].checkpoint)
         data, config = self.run_of.data, self.stages[-1].config

@@ -11,7 +11,7 @@ from als.data.masks import VOID, read_class_map
 from als.data.record import Record
 from als.explain.localization import box_region
 from als.explain.parts import Animal, head_disc, match_animal, read_animals
-from als.predictor import Prediction
+from als.inference import Prediction
 
 MATCH_IOU = 0.5
 # COCO's borders between small, medium and large, in pixels of area of the box.

@@ -13,15 +13,15 @@ from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.explain.blackbox import black_box
 from als.explain.drise import estimate_seconds
+from als.explain.registry import DRISE_MASKS, EXPLAINERS, PROPOSALS, default_explainers
 from als.images import as_rgb
-from als.predictor import Predictor, load
+from als.inference import Predictor, load
 from als.records import machine, revision, write_json
 from als.study import figures
 from als.study.faithfulness import STEPS
 from als.study.files import write_csv
 from als.study.gallery import write_gallery
 from als.study.interventions import intervene, interventions_table
-from als.study.maps import DRISE_MASKS, MAPS, PROPOSALS, default_maps
 from als.study.measures import CHEAP, GROUPS, MEASURES
 from als.study.run import run_study
 from als.study.summary import by_group, differences, found_share, summarise
@@ -52,7 +52,7 @@ def study(
     Args:
         checkpoints: files, or "shipped". With several, each gets a folder of its own in `out`.
         spec, root: the data, as `als.data.voc_layout.load_records` takes them.
-        maps: names of `MAPS`; None for `als.study.maps.default_maps`.
+        maps: names of `EXPLAINERS`; None for `als.explain.registry.default_explainers`.
         measures: names of `MEASURES` or of their groups; None for those that need no pass.
         interventions: also replace the maps inside the network.
         gallery: also write photographs of the best, median and worst cases.
@@ -67,7 +67,7 @@ def study(
     predictors = _load(checkpoints, device)
     everything = load_records(spec, root, next(iter(predictors.values())).classes)
     records = chosen(everything, limit, seed)
-    maps, measures = default_maps() if maps is None else list(maps), measure_names(measures)
+    maps, measures = default_explainers() if maps is None else list(maps), measure_names(measures)
     _announce(predictors, records[own], maps, measures, drise_masks)
     started = time.perf_counter()
     given = (predictors, records[own], out, maps, measures, seed, drise_masks, resume)
@@ -196,7 +196,9 @@ def _load(checkpoints: Sequence[str], device: str) -> dict[str, Predictor]:
 def _announce(predictors, records, maps, measures, drise_masks: int) -> None:
     """Say how much is to be done; of D-RISE how long it takes, since it takes longest."""
     print(f"{len(records)} images, {len(maps)} maps, {len(measures)} measures")
-    left_out = [m for m, kind in MAPS.items() if not kind.slow and m not in default_maps()]
+    left_out = [
+        m for m, kind in EXPLAINERS.items() if not kind.slow and m not in default_explainers()
+    ]
     if left_out:
         print(f"without {' and '.join(left_out)}: install grad-cam for them")
     if "drise" not in maps or not records:

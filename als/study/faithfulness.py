@@ -7,7 +7,7 @@ import torch
 
 from als.explain.blackbox import black_box
 from als.explain.faithfulness import blurred, change_curves, plain
-from als.study.maps import PROPOSALS, Scene
+from als.explain.registry import PROPOSALS, Scene
 
 STEPS = 20  # a twentieth of the pixels changes from one image to the next
 # The first and the last image of each curve, as in `als.explain.faithfulness`.

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from als.study.maps import MAPS
+from als.explain.registry import EXPLAINERS
 from als.study.measures import MEASURES
 from als.whole import whole_file
 
@@ -20,7 +20,7 @@ CHANCE = {"peak_on_head": "peak_on_head_chance"}  # drawn as a line in the other
 
 def colour_of(map: str) -> str:
     """Attention, explainers of the network and maps that learnt nothing have one colour each."""
-    kind = MAPS[map]
+    kind = EXPLAINERS[map]
     if kind.needs_attention:
         return ATTENTION
     return GRADIENT if kind.learnt and kind.per_object else BASELINE
@@ -50,7 +50,7 @@ def _forest_panel(axis: Axes, measure: str, summary: dict) -> None:
     by_chance = summary.get("uniform", {}).get(CHANCE.get(measure), {}).get("mean")
     if by_chance is not None and np.isfinite(by_chance):
         axis.axvline(by_chance, color="black", lw=0.8, ls=":")
-    axis.set_yticks(range(len(summary)), [MAPS[map].title for map in summary], fontsize=8)
+    axis.set_yticks(range(len(summary)), [EXPLAINERS[map].title for map in summary], fontsize=8)
     axis.set_ylim(len(summary) - 0.5, -0.5)
     axis.tick_params(axis="x", labelsize=8)
     axis.tick_params(axis="y", length=0)
@@ -72,7 +72,7 @@ def class_table(per_class: pd.DataFrame, measures: list[str]) -> Figure:
     for axis, measure in zip(axes, measures, strict=False):
         chosen = per_class[per_class["measure"] == measure]
         table = chosen.pivot(index="map", columns="class", values="mean")
-        table = table.loc[[map for map in MAPS if map in table.index]]
+        table = table.loc[[map for map in EXPLAINERS if map in table.index]]
         axis.imshow(table.to_numpy(), cmap="viridis", aspect="auto")
         low, high = np.nanmin(table.to_numpy()), np.nanmax(table.to_numpy())
         for (y, x), value in np.ndenumerate(table.to_numpy()):
@@ -82,7 +82,9 @@ def class_table(per_class: pd.DataFrame, measures: list[str]) -> Figure:
                 fontsize=7.5, color="white" if dark else "black",
             )  # fmt: skip
         axis.set_xticks(range(len(table.columns)), table.columns, fontsize=8, rotation=45)
-        axis.set_yticks(range(len(table)), [MAPS[map].title for map in table.index], fontsize=8)
+        axis.set_yticks(
+            range(len(table)), [EXPLAINERS[map].title for map in table.index], fontsize=8
+        )
         axis.set_title(MEASURES[measure].title, fontsize=9)
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)

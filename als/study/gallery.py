@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from als.data.record import Record
-from als.predictor import Predictor
+from als.explain.registry import EXPLAINERS, make_maps
+from als.inference import Predictor
 from als.study.figures import save
-from als.study.maps import MAPS, make_maps
 from als.study.measures import MEASURES
 from als.study.run import ImageStudy
 
@@ -81,5 +81,5 @@ def _picture(predictor, by_id, cases: dict[str, pd.DataFrame], maps: list[str], 
             axis.set_xticks([]), axis.set_yticks([])
     for axis, name in zip(axes[0, 1:], maps, strict=True):
         weight = "bold" if name == map else "normal"
-        axis.set_title(MAPS[name].title, fontsize=7.5, weight=weight, wrap=True)
+        axis.set_title(EXPLAINERS[name].title, fontsize=7.5, weight=weight, wrap=True)
     return figure

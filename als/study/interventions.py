@@ -6,6 +6,7 @@ true box, the box from a displaced true box.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou, clip_boxes_to_image
 from tqdm import tqdm
 
@@ -22,13 +22,13 @@ from als.data.record import Record
 from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
 from als.evaluation.voc import average_precisions, match
-from als.images import as_rgb, reduced
+from als.inference import Predictor
 from als.model import Detector, Encoding
+from als.model.boxes import rescaled
 from als.model.grid import image_to_map
-from als.predictor import Predictor
 from als.study.files import own_seed, read_arrays, write_arrays
 
-REPLACEMENTS = ("ones", "mean", "other", "another image", "mask")
+REPLACEMENTS = ("neutral", "mean", "other", "another image", "mask")
 DISPLACED = 0.15  # of a box's sides: how far its corners are moved before it is refined
 ERRORS = ("proposal_recall", "class_error", "box_error")
 RESAMPLES = 1000
@@ -38,9 +38,9 @@ Taken = dict[str, np.ndarray]  # of one photograph: boxes, labels, scores; each 
 
 
 def rows_of_the_table() -> list[Row]:
-    """("", "") first, then both maps by each of `REPLACEMENTS`, and both by ones at once."""
+    """("", "") first, then both maps by each of `REPLACEMENTS`, and both neutral at once."""
     single = [(map, by) for map in ("localization", "classification") for by in REPLACEMENTS]
-    return [("", ""), *single, ("both", "ones")]
+    return [("", ""), *single, ("both", "neutral")]
 
 
 def intervene(
@@ -54,8 +54,10 @@ def intervene(
     """Detections and errors under each replacement, over the photographs that have a mask.
 
     When one map is replaced the other stays what the network made of the untouched photograph.
-    "other" is the other of the two maps, "another image" the same map of the photograph before,
-    "mask" the share of object in each cell of the grid, void pixels counted as background.
+    "neutral" is the form's neutral map, under which the feature stays as it is (1 where the model
+    multiplies by A, 0 where by 1 + A), "other" the other of the two maps, "another image" the same
+    map of the photograph before, "mask" the share of object in each cell of the grid, void pixels
+    counted as background.
 
     Args:
         folder: keeps what was found in each photograph; what it holds is not computed again. Of
@@ -103,43 +105,37 @@ def _photograph(
     if file is not None and file.exists():
         return read_arrays(file)
     detector, taken = predictor.detector, {}
-    encoding = _encode(predictor, record)
-    made = encoding.a_loc, encoding.a_cls
-    another = _encode(predictor, before)
+    encoding, another = predictor.encode(record.path), predictor.encode(before.path)
+    made, others = (encoding.a_loc, encoding.a_cls), (another.a_loc, another.a_cls)
     mask = torch.from_numpy(read_object_map(record, predictor.classes) == 1).float()
-    mask = image_to_map(mask[None, None].to(predictor.device), detector, made[0])
+    mask = image_to_map(mask[None].to(predictor.device), detector, made[0])
     for row in rows_of_the_table():
-        _replace(encoding, row, made, (another.a_loc, another.a_cls), mask)
-        taken[row] = _detect(detector, encoding, record, own_seed(record, seed))
+        chosen = list(made)
+        for i, name in enumerate(("localization", "classification")):
+            if row[0] in (name, "both"):
+                given = made[i], made[1 - i], others[i], mask
+                chosen[i] = _replacement(row[1], detector.form.neutral, *given)
+        changed = with_maps(detector, encoding, *chosen)
+        taken[row] = _detect(detector, changed, record, own_seed(record, seed))
     if file is not None:
         write_arrays(file, taken)
     return taken
 
 
 @torch.no_grad()
-def _encode(predictor: Predictor, record: Record) -> Encoding:
-    image = reduced(as_rgb(record.path), 2 * predictor.detector.config.max_size)
-    pixels = torch.from_numpy(np.array(image)).to(predictor.device)
-    return predictor.detector.encode([pixels.permute(2, 0, 1).float() / 255])
+def with_maps(detector: Detector, encoding: Encoding, a_loc: Tensor, a_cls: Tensor) -> Encoding:
+    """The encoding as it is with these maps [B, 1, h, w] in the place of its own."""
+    return detector.attend(
+        replace(encoding, override_loc=lambda *_: a_loc, override_cls=lambda *_: a_cls)
+    )
 
 
-def _replace(
-    encoding: Encoding, row: Row, made: tuple[Tensor, Tensor], before: tuple, mask: Tensor
-) -> None:
-    """Set the encoding's overrides as a row of the table says; `Detector.attend` applies them."""
-    chosen = list(made)
-    for i, name in enumerate(("localization", "classification")):
-        if row[0] in (name, "both"):
-            chosen[i] = _replacement(row[1], made[i], made[1 - i], before[i], mask)
-    a_loc, a_cls = chosen
-    encoding.override_loc = lambda loc, cls: a_loc
-    encoding.override_cls = lambda loc, cls: a_cls
-
-
-def _replacement(by: str, own: Tensor, other: Tensor, before: Tensor, mask: Tensor) -> Tensor:
+def _replacement(
+    by: str, neutral: float, own: Tensor, other: Tensor, before: Tensor, mask: Tensor
+) -> Tensor:
     """One of `REPLACEMENTS` for a map [1, 1, h, w]."""
-    if by == "ones":
-        return torch.ones_like(own)
+    if by == "neutral":
+        return torch.full_like(own, neutral)
     if by == "mean":
         return own.mean().expand_as(own)
     if by == "another image":
@@ -149,23 +145,18 @@ def _replacement(by: str, own: Tensor, other: Tensor, before: Tensor, mask: Tens
 
 @torch.no_grad()
 def _detect(detector: Detector, encoding: Encoding, record: Record, seed: int) -> Taken:
-    """Detect with the encoding's overrides, and take the errors at the true boxes."""
-    detector.attend(encoding)
-    proposals = detector.propose(encoding)
-    logits, vectors = detector.roi_heads.classify(encoding.f_cls, proposals)
-    found = detector.locate(encoding, proposals, logits, vectors)[0]
-
+    """Detect, and take the errors at the true boxes."""
+    (found,) = detector.detect(encoding)
     size = encoding.images.image_sizes[0]
     easy = ~record.difficult
-    scale = torch.tensor([size[1] / record.size[1], size[0] / record.size[0]] * 2)
-    boxes = torch.from_numpy(record.boxes[easy]).to(encoding.f) * scale.to(encoding.f)
+    boxes = rescaled(torch.from_numpy(record.boxes[easy]).to(encoding.f), record.size, size)
     labels = torch.from_numpy(record.labels[easy]).to(encoding.f.device)
-    overlap = box_iou(boxes, proposals[0])
+    overlap = box_iou(boxes, found.proposals)
     recalled = overlap.amax(1) >= 0.5 if overlap.shape[1] else torch.zeros(len(boxes))
     guesses = detector.roi_heads.classify(encoding.f_cls, [boxes])[0].argmax(1)
     refined = _refine(detector, encoding, _displaced(boxes, seed, size), labels)
     errors = (recalled, guesses != labels, 1 - box_iou(refined, boxes).diagonal())
-    taken = found | dict(zip(ERRORS, (e.float() for e in errors), strict=True))
+    taken = found.as_dict() | dict(zip(ERRORS, (e.float() for e in errors), strict=True))
     return {name: values.cpu().numpy() for name, values in taken.items()}
 
 
@@ -180,9 +171,9 @@ def _displaced(boxes: Tensor, seed: int, size: tuple[int, int]) -> Tensor:
 def _refine(detector: Detector, encoding: Encoding, rois: Tensor, labels: Tensor) -> Tensor:
     """The box branch's answer [N, 4] to RoIs [N, 4] for given classes, in the same pixels."""
     deltas = detector.roi_heads.localize(encoding.f_loc, [rois]).unflatten(1, (-1, 4))
-    coder: BoxCoder = detector.roi_heads.box_coder
     own = deltas[torch.arange(len(rois), device=rois.device), labels]
-    return clip_boxes_to_image(coder.decode_single(own, rois), encoding.images.image_sizes[0])
+    boxes = detector.roi_heads.box_coder.decode_single(own, rois)
+    return clip_boxes_to_image(boxes, encoding.images.image_sizes[0])
 
 
 def _table(taken: list[dict[Row, Taken]], records: list[Record], classes) -> list[dict]:

@@ -5,10 +5,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from als.errors import InputError
+from als.explain.registry import EXPLAINERS, Scene, make_maps
 from als.images import as_rgb
-from als.predictor import Analysis, Predictor
-from als.study.maps import MAPS, Scene, make_maps
-from als.study.scenes import scene_of, scene_of_class
+from als.inference import Analysis, Predictor
 
 
 def map_row(
@@ -21,16 +20,16 @@ def map_row(
     """The photograph with one detection, then each map, from its lowest to its highest value.
 
     Args:
-        image: as `Predictor.predict` takes it. maps: names of `MAPS`.
+        image: as `Predictor.predict` takes it. maps: names of `EXPLAINERS`.
         detection: row of the prediction, 0 for the highest score.
         class_name: explain this class, detected or not, and no detection.
 
     Raises:
         InputError: nothing, or not so much, is detected, or a map or class is unknown.
     """
-    unknown = [name for name in maps if name not in MAPS]
+    unknown = [name for name in maps if name not in EXPLAINERS]
     if unknown:
-        raise InputError(f"map '{unknown[0]}' is unknown; choose of {', '.join(MAPS)}.")
+        raise InputError(f"map '{unknown[0]}' is unknown; choose of {', '.join(EXPLAINERS)}.")
     photo = as_rgb(image)
     analysis = predictor.analyse(photo)
     scene, title = _explained(predictor, analysis, detection, class_name)
@@ -43,7 +42,7 @@ def map_row(
     for axis, name in zip(axes[1:], maps, strict=True):
         axis.imshow(np.asarray(photo.convert("L")), cmap="gray")
         axis.imshow(make_maps(name, scene)[0], cmap="viridis", alpha=0.7)
-        axis.set_title(MAPS[name].title.replace(", ", "\n"), fontsize=8)
+        axis.set_title(EXPLAINERS[name].title.replace(", ", "\n"), fontsize=8)
     for axis in axes:
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="white", lw=1.5))
         axis.set_xticks([])
@@ -55,14 +54,12 @@ def _explained(
     predictor: Predictor, analysis: Analysis, detection: int, class_name: str | None
 ) -> tuple[Scene, str]:
     found = analysis.prediction
-    if class_name is not None:
-        if class_name not in predictor.classes:
-            raise InputError(
-                f"class '{class_name}' is unknown; choose of {', '.join(predictor.classes)}."
-            )
-        label = predictor.classes.index(class_name) + 1
-        return scene_of_class(predictor, analysis, label), class_name
-    if detection >= len(found.boxes):
-        raise InputError(f"detection {detection}: this image has {len(found.boxes)}.")
-    title = f"{found.names[detection]} {found.scores[detection]:.2f}"
-    return scene_of(predictor, analysis, [detection]), title
+    if class_name is None:
+        scene = predictor.scene(analysis, [detection])
+        return scene, f"{found.names[detection]} {found.scores[detection]:.2f}"
+    if class_name not in predictor.classes:
+        raise InputError(
+            f"class '{class_name}' is unknown; choose of {', '.join(predictor.classes)}."
+        )
+    label = predictor.classes.index(class_name) + 1
+    return predictor.scene_of_class(analysis, label), class_name

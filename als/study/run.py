@@ -11,16 +11,15 @@ from tqdm import tqdm
 from als.data.record import Record
 from als.errors import InputError
 from als.explain.parts import Animal
+from als.explain.registry import DRISE_MASKS, EXPLAINERS, make_maps
 from als.images import as_rgb
-from als.predictor import Predictor
+from als.inference import Predictor
 from als.records import read_json, write_json
 from als.study.cases import Case, cases_of, keypoints_of
 from als.study.faithfulness import CURVES, Curves
 from als.study.files import own_seed, read_parts, write_parquet, write_part
-from als.study.maps import DRISE_MASKS, MAPS, make_maps
 from als.study.measures import MEASURES
 from als.study.sanity import CASCADE, REPEATS, Compare, randomized, under_randomization
-from als.study.scenes import scene_of
 
 IMAGES_A_PART = 10  # lost at most, if the run is interrupted
 KEYS = ["checkpoint", "image_id", "map", "measure"]
@@ -47,7 +46,7 @@ def run_study(
     Args:
         predictors: checkpoints by name. Maps that need attention are left out for those without.
         records: photographs, as `als.data.voc_layout.load_records` gives them.
-        maps, measures: names of `MAPS` and `MEASURES`.
+        maps, measures: names of `EXPLAINERS` and `MEASURES`.
         seed: of maps and measures that draw at random. drise_masks: passes of D-RISE an image.
         resume: go on in a folder that holds rows; what is there is not computed again.
         data: fingerprint of the data set that the records were chosen of.
@@ -110,7 +109,7 @@ class ImageStudy:
         self.seen = [case for case in self.cases if case.detection is not None]
         detections = [case.detection for case in self.seen]
         own = own_seed(record, seed)
-        self.scene = scene_of(predictor, analysis, detections, own, drise_masks)
+        self.scene = predictor.scene(analysis, detections, own, drise_masks)
         self.curves = Curves(self.scene)
         self.repeats: dict[str, Compare] = {}
 
@@ -182,7 +181,7 @@ def _there(out: Path) -> tuple[set[tuple], set[tuple]]:
 
 
 def _attends(map: str) -> bool:
-    return MAPS[map].needs_attention
+    return EXPLAINERS[map].needs_attention
 
 
 def _todo(
@@ -198,7 +197,7 @@ def _todo(
 
 def _applies(map: str, measure: str) -> bool:
     """Sanity is asked of what depends on the network, and not of maps that take minutes."""
-    kind = MAPS[map]
+    kind = EXPLAINERS[map]
     return MEASURES[measure].group != "sanity" or (kind.learnt and not kind.slow)
 
 
@@ -207,7 +206,7 @@ def _stages(predictor: Predictor, measures: Sequence[str], seed: int) -> dict:
 
 
 def _check_names(maps: Sequence[str], measures: Sequence[str]) -> None:
-    for kind, given, known in (("map", maps, MAPS), ("measure", measures, MEASURES)):
+    for kind, given, known in (("map", maps, EXPLAINERS), ("measure", measures, MEASURES)):
         unknown = [name for name in given if name not in known]
         if unknown:
             raise InputError(f"{kind} '{unknown[0]}' is unknown; choose of {', '.join(known)}.")

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from scipy.stats import spearmanr
+from torchvision.ops import box_iou
 
+from als.explain.registry import Scene, make_maps
+from als.images import photo_of
+from als.inference import Predictor
 from als.model import Detector
-from als.predictor import Predictor
-from als.study.maps import Scene, make_maps
-from als.study.scenes import scene_again
+from als.study.cases import MATCH_IOU
 
 Compare = Callable[[str, np.ndarray], list[float]]
 
@@ -63,11 +65,29 @@ def randomized(detector: Detector, seed: int) -> dict[str, Detector]:
 @torch.no_grad()
 def under_randomization(scene: Scene, stage: Detector) -> Compare:
     """(map's name, maps [K, H, W]) -> similarity of each with the map that `stage` makes."""
-    encoding = stage.encode([scene.image])
-    encoding.original_sizes = scene.encoding.original_sizes
+    encoding = stage.encode([photo_of(scene.image, stage.config.max_size)])
     changed = replace(scene, detector=stage, encoding=encoding)
     everyone = list(range(len(scene.boxes)))
     return lambda name, maps: _compare(name, maps, changed, everyone, lambda map: map)
+
+
+def scene_again(
+    predictor: Predictor, image: Image.Image, boxes: np.ndarray, labels: np.ndarray, seed: int
+) -> tuple[Scene, list[int]]:
+    """The scene of a changed photograph, for those detections that are still made in it.
+
+    Args:
+        boxes: [K, 4] where the detections should be now. labels: [K].
+
+    Returns:
+        The scene, and which of the K each of its detections is.
+    """
+    analysis = predictor.analyse(image)
+    found = analysis.prediction
+    iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(found.boxes)).numpy()
+    iou[labels[:, None] != found.labels[None]] = 0
+    kept = [k for k in range(len(boxes)) if iou.shape[1] and iou[k].max() >= MATCH_IOU]
+    return predictor.scene(analysis, [int(iou[k].argmax()) for k in kept], seed), kept
 
 
 def under_flip(predictor: Predictor, image: Image.Image, scene: Scene) -> Compare:

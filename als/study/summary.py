@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from als.study.maps import MAPS
+from als.explain.registry import EXPLAINERS
 from als.study.measures import MEASURES
 
 RESAMPLES = 2000
@@ -55,7 +55,7 @@ def _draws(n: int, seed: int, resamples: int) -> np.ndarray:
 
 
 def summarise(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-    """map -> measure -> `interval`, in the order of `MAPS` and `MEASURES`; of one checkpoint."""
+    """map -> measure -> `interval`, in the order of the registries; of one checkpoint."""
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for (map, measure), group in _ordered(rows):
         values, images = group["value"].to_numpy(float), group["image_id"].to_numpy(str)
@@ -84,7 +84,7 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
             continue
         table = group.pivot_table(index=OBJECT, columns="map", values="value")
         images = table.index.get_level_values("image_id").to_numpy(str)
-        maps = [map for map in MAPS if map in table]
+        maps = [map for map in EXPLAINERS if map in table]
         for i, first in enumerate(maps):
             for second in maps[i + 1 :]:
                 result = interval((table[first] - table[second]).to_numpy(float), images)
@@ -104,4 +104,4 @@ def found_share(rows: pd.DataFrame) -> dict[str, float]:
 
 def _ordered(rows: pd.DataFrame) -> Sequence[tuple[tuple[str, str], pd.DataFrame]]:
     groups = dict(list(rows.groupby(["map", "measure"])))
-    return [((a, b), groups[a, b]) for a in MAPS for b in MEASURES if (a, b) in groups]
+    return [((a, b), groups[a, b]) for a in EXPLAINERS for b in MEASURES if (a, b) in groups]

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, SequentialLR
 
-from als.config import TrainConfig
+from als.checkpoint import ATTENTION_PREFIXES
+from als.config import TrainConfig, least_batch
 from als.errors import InputError
-from als.families import least_batch
 from als.model import AnyDetector
 from als.model.backbone import STRIDE
-from als.model.checkpoint import ATTENTION_PREFIXES
 
 Found = dict[str, dict[str, np.ndarray]]  # image id -> boxes, labels, scores
 Metric = Callable[[Found], dict[str, float]]
@@ -96,10 +95,9 @@ class DetectorModule(L.LightningModule):
         photos, targets = batch
         if not photos:  # each was broken, and skipped
             return
-        encoding = self.detector.encode([photo.pixels for photo in photos])
-        encoding.original_sizes = [photo.size for photo in photos]
-        for target, detections in zip(targets, self.detector.detect(encoding), strict=True):
-            self.found[target["image_id"]] = {k: v.cpu().numpy() for k, v in detections.items()}
+        found = self.detector.detect(self.detector.encode(photos))
+        for target, one in zip(targets, found, strict=True):
+            self.found[target["image_id"]] = {k: v.cpu().numpy() for k, v in one.as_dict().items()}
 
     def on_validation_epoch_end(self) -> None:
         found, self.found = self.found, {}

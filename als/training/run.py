@@ -13,10 +13,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from als.checkpoint import build_detector, load_weights, save_checkpoint
 from als.config import TrainConfig
 from als.data.record import Record, fingerprint
 from als.errors import InputError
-from als.model import build_detector, load_weights, save_checkpoint
 from als.records import machine, write_json
 from als.training.data import DetectionData
 from als.training.figures import LogFigures

@@ -2,8 +2,8 @@
 
 import gradio as gr
 
+from als.inference import Predictor
 from als.photographs import package_photographs
-from als.predictor import Predictor
 from als.ui import parts, whatif_tab
 from als.ui.compare_tab import NO_SECOND, CompareTab
 from als.ui.explain_tab import NO_CLASS, ExplainTab

@@ -5,7 +5,7 @@ from pathlib import Path
 import gradio as gr
 
 from als.errors import InputError
-from als.predictor import Predictor, load
+from als.inference import Predictor, load
 from als.ui import parts
 from als.ui.panels import panels_of, same_choice
 from als.ui.session import Session, SessionStore, Study, study_photo

@@ -5,7 +5,7 @@ from pathlib import Path
 import gradio as gr
 
 from als.errors import InputError
-from als.predictor import Predictor
+from als.inference import Predictor
 from als.report.views import Panel
 from als.ui import parts
 from als.ui.panels import (

@@ -7,8 +7,8 @@ import gradio as gr
 import numpy as np
 
 from als.errors import InputError
+from als.inference import Predictor
 from als.model.grid import map_to_image
-from als.predictor import Predictor
 from als.records import write_json
 from als.report.sheet import comparison
 from als.report.views import Look
@@ -49,7 +49,7 @@ def _arrays(study: Study, kind: str) -> dict[str, np.ndarray]:
         "labels": found.labels,
         "scores": found.scores,
         "grad_cam": study.explain_whole(score, "gradcam").map,
-        "gradient_x_activation": study.explain_whole(kind, "gradient_x_activation").map,
+        "gradient_x_activation": study.explain_whole(kind, "gradact").map,
         **{name: map for name, map in attention.items() if map is not None},
     }
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from als.predictor import Explanation
+from als.inference import Explanation
 from als.report.views import (
     CONSTANT,
     Look,

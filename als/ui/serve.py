@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from als.errors import InputError
-from als.predictor import load
+from als.inference import load
 from als.ui.app import build_app
 from als.ui.settings import MAX_FILE_SIZE
 from als.ui.style import CSS, THEME

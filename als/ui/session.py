@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from als.errors import InputError
-from als.predictor import Analysis, Explanation, Prediction, Predictor
+from als.inference import Analysis, Explanation, Prediction, Predictor
 from als.report.views import sampled, to_display
 
 MAX_BYTES = 1_000_000_000
@@ -69,7 +69,7 @@ class Study:
 
     def proposal_map(self, kind: str) -> Explanation:
         """Gradient x activation of the chosen proposal's class score or box (see BOX_KINDS)."""
-        return self._explained("gradient x activation", kind, "gradient_x_activation")
+        return self._explained("gradient x activation", kind, "gradact")
 
     def _explained(self, step: str, kind: str, method: str) -> Explanation:
         key = (self.choice, kind, method)
@@ -89,7 +89,7 @@ class Study:
 
     def _explain(self, kind: str, method: str, analysis: Analysis) -> Explanation:
         choice = self.choice
-        return self.predictor.explain(analysis, choice.detection, choice.label, kind, method=method)
+        return self.predictor.explain(analysis, choice.detection, choice.label, method, kind)
 
     @cached_property
     def _scale(self) -> np.ndarray:
@@ -216,7 +216,7 @@ def first_choice(study: Study) -> Choice:
     """The best detection; where nothing was found, the class that comes closest to one."""
     if len(study.prediction.boxes):
         return Choice(detection=0)
-    logits = study.analysis.logits
+    logits = study.analysis.found.logits
     if len(logits) == 0:
         raise InputError(f"{study.name}: the model proposes no region in this photo.")
     return Choice(label=int(logits.softmax(-1)[:, 1:].amax(0).argmax()) + 1)

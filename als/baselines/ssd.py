@@ -5,6 +5,8 @@ SSD300 and SSD512 stand on VGG16 as in the paper; on MobileNetV2 it is SSDLite (
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,12 +21,19 @@ from torchvision.models.detection.ssd import (
     _xavier_init,
 )
 from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block, _normal_init
-from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import box_iou
 
 from als.config import ModelConfig
+from als.images import Photo
 from als.model.backbone import Backbone
-from als.model.interface import IMAGENET_MEAN, IMAGENET_STD, AnyDetector
+from als.model.boxes import rescaled
+from als.model.interface import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AnyDetector,
+    Found,
+    pixels_and_sizes,
+)
 
 CANDIDATES = 400  # of a class and image, that enter NMS (the original's top_k)
 # Side -> scales (shares of the side; the last bounds the largest map's second box) and steps in
@@ -41,7 +50,7 @@ BATCH_NORM = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)  # torchvision's 
 class SSDEncoding:
     """What stands before SSD's detections.
 
-    images: the batch [B, 3, side, side]. original_sizes: (height, width) of each image.
+    images: the batch [B, 3, side, side]. original_sizes: (height, width) of each photo.
     outputs: cls_logits [B, A, C + 1] and bbox_regression [B, A, 4] of the A default boxes.
     default_boxes: for each image [A, 4], xyxy pixels of the square.
     a_loc, a_cls: always None; SSD has no attention.
@@ -77,33 +86,37 @@ class SSDDetector(AnyDetector):
             topk_candidates=CANDIDATES,
         )
 
-    @property
-    def score_threshold(self) -> float:
-        return self.ssd.score_thresh
-
-    @score_threshold.setter
-    def score_threshold(self, value: float) -> None:
-        self.ssd.score_thresh = value
-
-    def encode(self, images: list[Tensor]) -> SSDEncoding:
-        """Images -> squares -> maps -> the outputs of both heads for every default box."""
-        sizes = [tuple(image.shape[-2:]) for image in images]
+    def encode(self, photos: Sequence[Photo | Tensor]) -> SSDEncoding:
+        """Photos -> squares -> maps -> the outputs of both heads for every default box."""
+        images, sizes = pixels_and_sizes(photos)
         batch, _ = self.ssd.transform(images)
         features = list(self.ssd.backbone(self.in_layout(batch.tensors)).values())
         boxes = self.ssd.anchor_generator(batch, features)
         return SSDEncoding(batch, sizes, self.ssd.head(features), boxes)
 
-    def detect(self, encoding: SSDEncoding) -> list[dict[str, Tensor]]:
-        """Encoding -> detections in the pixels of the original images."""
-        sizes = encoding.images.image_sizes
-        found = self.ssd.postprocess_detections(encoding.outputs, encoding.default_boxes, sizes)
-        return self.ssd.transform.postprocess(found, sizes, encoding.original_sizes)
+    def detect(self, encoding: SSDEncoding, threshold: float | None = None) -> list[Found]:
+        """Encoding -> detections in the pixels of the photos; without proposals."""
+        ssd, sizes = copy(self.ssd), encoding.images.image_sizes  # the same tensors
+        ssd.score_thresh = self.config.score_threshold if threshold is None else threshold
+        chosen = ssd.postprocess_detections(encoding.outputs, encoding.default_boxes, sizes)
+        nothing = encoding.images.tensors.new_zeros(0, len(self.config.classes) + 1)
+        return [
+            Found(
+                boxes=rescaled(one["boxes"], size, original),
+                labels=one["labels"],
+                scores=one["scores"],
+                rois=one["labels"][:0],
+                proposals=nothing.new_zeros(0, 4),
+                logits=nothing,
+            )
+            for one, size, original in zip(chosen, sizes, encoding.original_sizes, strict=True)
+        ]
 
     def losses(self, encoding: SSDEncoding, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """loss_cls (with three negatives a positive, the hardest) and loss_loc, unweighted."""
         squared = [
             {
-                "boxes": resize_boxes(target["boxes"].as_subclass(Tensor), old, new),
+                "boxes": rescaled(target["boxes"].as_subclass(Tensor), old, new),
                 "labels": target["labels"],
             }
             for target, old, new in zip(

@@ -7,29 +7,25 @@ pooling of each proposal -> votes, averaged -> class logits and one box for all 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import PSRoIAlign, PSRoIPool
 
 from als.config import ModelConfig
 from als.model.backbone import STRIDE, Backbone
 from als.model.detector import Detector
-from als.model.roi_heads import SMOOTH_L1_BETA, roi_head_options
+from als.model.roi_heads import SMOOTH_L1_BETA, RoIHeads
 
 
 class PositionSensitiveRoIHeads(RoIHeads):
     """RoIs on position-sensitive maps -> class logits and box deltas -> losses or detections.
 
-    Cell (i, j) of a RoI's k x k cells (`pool_size`) reads its own channel of every class. The
-    methods are those of `SeparatedRoIHeads`, so that `Detector` can use either; both features are
-    F here, since R-FCN has no attention.
-
-    Shapes: logits [R, C + 1], deltas [R, 4], the same for every class; proposals a list of [N, 4]
-    xyxy pixels of the resized image.
+    Cell (i, j) of a RoI's k x k cells (`pool_size`) reads its own channel of every class. Both
+    features are F here, since R-FCN has no attention.
     """
 
     def __init__(self, config: ModelConfig, backbone: Backbone):
-        super().__init__(**roi_head_options(config))
+        super().__init__(config)
         k = config.pool_size
+        self.score_outputs = len(config.classes) + 1
         if config.pool == "align":
             self.pool = PSRoIAlign(k, 1 / STRIDE, sampling_ratio=2)
         else:
@@ -40,7 +36,7 @@ class PositionSensitiveRoIHeads(RoIHeads):
             nn.Conv2d(backbone.semantic_channels, width, 1),
             nn.ReLU(inplace=True),
         )
-        self.score_maps = nn.Conv2d(width, (len(config.classes) + 1) * k * k, 1)
+        self.score_maps = nn.Conv2d(width, self.score_outputs * k * k, 1)
         self.box_maps = nn.Conv2d(width, 4 * k * k, 1)
         for layer in (self.conv5[1], self.score_maps, self.box_maps):
             nn.init.normal_(layer.weight, std=0.01)
@@ -86,24 +82,11 @@ class PositionSensitiveRoIHeads(RoIHeads):
             ]
         )
 
-    def detections(
-        self,
-        logits: Tensor,
-        deltas: Tensor,
-        f_cls: Tensor,
-        f_loc: Tensor,
-        proposals: list[Tensor],
-        image_sizes: list[tuple[int, int]],
-    ) -> list[dict[str, Tensor]]:
-        """What `classify` gave -> boxes [K, 4], labels [K] and scores [K] of each image."""
-        of_each_class = deltas.repeat(1, logits.shape[1])
-        boxes, scores, labels = self.postprocess_detections(
-            logits, of_each_class, proposals, image_sizes
-        )
-        return [
-            {"boxes": b, "labels": n, "scores": s}
-            for b, n, s in zip(boxes, labels, scores, strict=True)
-        ]
+    def deltas_of(
+        self, chosen: Tensor, f_cls: Tensor, f_loc: Tensor, rois: list[Tensor], vectors: Tensor
+    ) -> Tensor:
+        """One box for all classes: the deltas that `classify` gave, repeated."""
+        return vectors[chosen.nonzero()[:, 0]].repeat(1, self.score_outputs)
 
 
 class RFCNDetector(Detector):

@@ -7,14 +7,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from als.config import ModelConfig
+from als.baselines.rfcn import RFCNDetector
+from als.baselines.ssd import SSDDetector
+from als.config import Family, ModelConfig
 from als.errors import InputError
-from als.families import Family
 from als.model.backbone import build_backbone
 from als.model.detector import Detector
 from als.model.interface import AnyDetector
-from als.model.rfcn import RFCNDetector
-from als.model.ssd import SSDDetector
 from als.whole import whole_file
 
 FORMAT = "als-detector-1"
@@ -81,6 +80,7 @@ def read_checkpoint(path: Path) -> tuple[ModelConfig, dict, dict[str, torch.Tens
     return config, json.loads(metadata["info"]), tensors
 
 
+@torch.inference_mode(False)  # else its tensors could never take a gradient
 def load_checkpoint(path: Path) -> tuple[AnyDetector, dict]:
     """(detector in evaluation mode on the CPU, info), rebuilt from the file alone."""
     config, info, tensors = read_checkpoint(path)

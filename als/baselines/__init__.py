@@ -1,0 +1,1 @@
+"""The rows beside the paper: detectors of other families (docs/baselines.md)."""

@@ -1,0 +1,187 @@
+"""Every explainer by name, under one interface: a scene in, raw maps out.
+
+An explainer more is one function and one line of `EXPLAINERS`: the predictor, the app, the study
+and the notebooks take it from there.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from als.errors import InputError
+from als.explain import trivial
+from als.explain.blackbox import black_box
+from als.explain.cam_library import library_cams
+from als.explain.drise import drise
+from als.explain.gradcam import grad_cams
+from als.explain.targets import Target
+from als.model import Detector, Encoding
+from als.model.grid import map_to_image
+
+DRISE_MASKS = 500
+PROPOSALS = 100  # of the black box: a masked image needs no 300
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A photo with the detections to explain.
+
+    encoding: of the one photo, so that all maps share one pass through the trunk.
+    image: float [3, H, W] in 0..1. boxes: [K, 4] xyxy, pixels. labels: [K], 1 to C.
+    rois: [K, 4] xyxy, pixels of the network's image: the proposal behind each detection.
+    seed: of maps that draw at random.
+    """
+
+    detector: Detector
+    encoding: Encoding
+    image: Tensor
+    boxes: np.ndarray
+    labels: np.ndarray
+    rois: Tensor
+    seed: int = 0
+    drise_masks: int = DRISE_MASKS
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the maps."""
+        return self.encoding.original_sizes[0]
+
+    def targets(self, kind: str) -> list[Target]:
+        """One target a detection; kinds as in `als.explain.Target`."""
+        pairs = zip(self.rois, self.labels, strict=True)
+        return [Target(roi[None], int(label), kind) for roi, label in pairs]
+
+
+Maker = Callable[[Scene, str], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """One way to a map.
+
+    title: for people; `{}` in it stands for the scalar that is explained.
+    make: (scene, kind of target) -> float32 maps, raw, not below 0: [H, W], one for the whole
+        photo, or [K, H, W], one a detection (`per_object`).
+    kind: the target's kind where none is asked for; "" where no scalar is explained.
+    needs_attention: a model without attention has no such map.
+    learnt: depends on the network, so that the sanity checks apply to it.
+    slow: runs the detector hundreds of times for a photo; only made when asked for.
+    package: comes from a package that an installation for users does not hold.
+    """
+
+    title: str
+    make: Maker
+    kind: str = ""
+    per_object: bool = True
+    needs_attention: bool = False
+    learnt: bool = True
+    slow: bool = False
+    package: str | None = None
+
+
+def _gradients(scene: Scene, kind: str, layer: str | None = None, method: str = "gradcam"):
+    return grad_cams(scene.detector, scene.encoding, scene.targets(kind), layer, method)
+
+
+_grad_act = partial(_gradients, method="gradient_x_activation")
+
+
+def _library(scene: Scene, kind: str, method: str) -> np.ndarray:
+    return library_cams(scene.detector, scene.encoding, scene.targets(kind or "logit"), method)
+
+
+def _drise(scene: Scene, kind: str) -> np.ndarray:
+    pairs = list(zip(scene.boxes, scene.labels.tolist(), strict=True))
+    with torch.no_grad():
+        detect = black_box(scene.detector, PROPOSALS, sorted(set(scene.labels.tolist())))
+        return drise(detect, scene.image, pairs, scene.drise_masks, seed=scene.seed, progress=False)
+
+
+def _attention(scene: Scene, kind: str, name: str) -> np.ndarray:
+    return map_to_image(getattr(scene.encoding, name), scene.encoding)
+
+
+IMAGE_LEVEL = {"per_object": False}
+UNLEARNT = {"per_object": False, "learnt": False}
+LIBRARY = {"package": "pytorch_grad_cam"}
+EXPLAINERS: dict[str, Explainer] = {
+    "localization": Explainer(
+        "Localization attention",
+        partial(_attention, name="a_loc"),
+        needs_attention=True,
+        **IMAGE_LEVEL,
+    ),
+    "classification": Explainer(
+        "Classification attention",
+        partial(_attention, name="a_cls"),
+        needs_attention=True,
+        **IMAGE_LEVEL,
+    ),
+    "gradcam": Explainer("Grad-CAM, class logit", _gradients, "logit"),
+    "gradcam_softmax": Explainer("Grad-CAM, softmax score", _gradients, "softmax"),
+    "gradcam_margin": Explainer("Grad-CAM, margin of class logit", _gradients, "margin"),
+    "gradcam_box": Explainer("Grad-CAM, box width", _gradients, "dw"),
+    "gradcam_F": Explainer(
+        "Grad-CAM, class logit, layer F", partial(_gradients, layer="F"), "logit"
+    ),
+    "gradcam_conv5": Explainer(
+        "Grad-CAM, class logit, conv5", partial(_gradients, layer="conv5"), "logit"
+    ),
+    "gradact": Explainer("Gradient x activation, class logit", _grad_act, "logit"),
+    "gradact_softmax": Explainer("Gradient x activation, softmax score", _grad_act, "softmax"),
+    "gradact_box": Explainer("Gradient x activation, box width", _grad_act, "dw"),
+    "gradcam++": Explainer(
+        "Grad-CAM++, class logit", partial(_library, method="gradcam++"), "logit", **LIBRARY
+    ),
+    "eigencam": Explainer("EigenCAM", partial(_library, method="eigencam"), **LIBRARY),
+    "drise": Explainer("D-RISE", _drise, slow=True),
+    "objectness": Explainer(
+        "RPN objectness", lambda s, _: trivial.objectness(s.detector, s.encoding), **IMAGE_LEVEL
+    ),
+    "box_gaussian": Explainer(
+        "Gaussian in the box",
+        lambda s, _: np.stack([trivial.box_gaussian(s.size, box) for box in s.boxes]),
+        learnt=False,
+    ),
+    "image_gaussian": Explainer(
+        "Gaussian in the image", lambda s, _: trivial.image_gaussian(s.size), **UNLEARNT
+    ),
+    "uniform": Explainer("Uniform", lambda s, _: trivial.uniform(s.size), **UNLEARNT),
+    "random": Explainer("Random", lambda s, _: trivial.random(s.size, s.seed), **UNLEARNT),
+}
+
+
+def default_explainers() -> list[str]:
+    """Names of those that need no hundreds of passes and no package that is not installed."""
+    return [name for name, one in EXPLAINERS.items() if not one.slow and _installed(one)]
+
+
+def _installed(explainer: Explainer) -> bool:
+    return explainer.package is None or importlib.util.find_spec(explainer.package) is not None
+
+
+def make_maps(name: str, scene: Scene, kind: str | None = None) -> np.ndarray:
+    """The named map for each detection of a scene: float32 [K, H, W].
+
+    Args:
+        kind: explain this scalar (`als.explain.Target`) in place of the explainer's own.
+
+    Raises:
+        InputError: no such explainer, a model without what it needs, or it explains no scalar.
+    """
+    if name not in EXPLAINERS:
+        raise InputError(f"explainer '{name}' is unknown; choose of {', '.join(EXPLAINERS)}.")
+    explainer = EXPLAINERS[name]
+    if explainer.needs_attention and not scene.detector.config.attention:
+        raise InputError(f"explainer '{name}': this model has no attention; choose another.")
+    if kind is not None and not explainer.kind:
+        raise InputError(f"explainer '{name}' explains no {kind}; leave the kind out.")
+    made = explainer.make(scene, kind or explainer.kind)
+    if explainer.per_object:
+        return made
+    return np.broadcast_to(made, (len(scene.boxes), *made.shape))

@@ -1,0 +1,476 @@
+"""Photos in, everything about them out: serves the app, the command line and the notebooks.
+
+photo -> `photo_of` -> `Detector.encode` -> `Detector.detect` -> `Prediction`; and `Explanation`, a
+map of one detection, from features that are kept.
+"""
+
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from als.checkpoint import load_checkpoint
+from als.devices import device_named
+from als.errors import InputError
+from als.explain import DRISE_MASKS, Scene, best_proposal, boxes_of_class, is_empty, make_maps
+from als.images import Photo, as_rgb, image_size, photo_of, reduced
+from als.model import AnyDetector, Encoding, Found
+from als.model.grid import image_to_map, map_to_image
+
+WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = WEIGHTS / "compact.safetensors"
+BY_NAME = {"shipped": SHIPPED}  # what `load` knows by name
+MAP_NAMES = ("localization", "classification", "neutral")
+MapInput = str | float | np.ndarray
+ROUNDING = 1e-3  # by which a map that was resized may be over 1
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".heic", ".heif"),  # not read, but said so
+)
+BATCH_SIZE_CPU = 2  # more gain nothing there, and would all wait for the last one
+BATCH_SIZE_GPU = 8
+NETWORKS = 4  # batches at once on a CPU, at most
+OnError = Callable[[Path, InputError], None]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Detections and maps of one photo, as numpy arrays in the photo's own pixels.
+
+    boxes: float32 [K, 4], xyxy, 0-based half-open pixels. labels: int64 [K], 1 to C.
+    names: class name of each detection. scores: float32 [K], descending.
+    localization_map, classification_map: float32 [H, W], raw (0 to 1), as the network made them
+        or as they were overridden; None for a model without attention.
+    size: (height, width). seconds: duration of each step by name.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    scores: np.ndarray
+    localization_map: np.ndarray | None
+    classification_map: np.ndarray | None
+    size: tuple[int, int]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A prediction with what it was computed from, so that explaining it needs no second trunk.
+
+    image: upright RGB. encoding: features and maps of this one photo (batch of 1).
+    found: the same detections as tensors, with the RoI of each and all proposals.
+    """
+
+    image: Image.Image
+    prediction: Prediction
+    encoding: Encoding
+    found: Found
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A map of one proposal: what raised its class score, or one delta of its box.
+
+    map: float32 [H, W] at the photo's size, raw, not below 0. box: float32 [4], xyxy, pixels.
+    label, name, score: of the class that is explained. passed: whether the score is over the
+    model's threshold. empty: whether the map says nothing (`als.explain.is_empty`).
+    """
+
+    map: np.ndarray
+    box: np.ndarray
+    label: int
+    name: str
+    score: float
+    passed: bool
+    empty: bool
+
+
+class Predicted(NamedTuple):
+    """One of many. photo: upright and RGB, perhaps smaller than the file's."""
+
+    path: Path
+    photo: Image.Image
+    prediction: Prediction
+
+
+class Predictor:
+    """A detector ready for use: `als.load()` gives one.
+
+    Attributes: detector (the network, in evaluation mode), classes, info (what the checkpoint
+    says of its data and figures), source (the checkpoint's file name). Safe to call from several
+    threads: one photo at a time runs. Can be copied and pickled.
+    """
+
+    def __init__(
+        self, detector: AnyDetector, info: dict, device: str = "cpu", source: str = "in memory"
+    ):
+        self.device = device_named(device)
+        self.detector = detector.eval().to(self.device, memory_format=torch.channels_last)
+        self.info = info
+        self.source = source
+        self.classes = detector.config.classes
+        self.lock = threading.RLock()
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state, lock=threading.RLock())
+
+    def predict(
+        self,
+        image,
+        localization_map: MapInput | None = None,
+        classification_map: MapInput | None = None,
+        score_threshold: float | None = None,
+    ) -> Prediction:
+        """Detect objects and give both attention maps at the photo's size.
+
+        Args:
+            image: path, PIL image, or uint8 array [H, W], [H, W, 3] or [H, W, 4].
+            localization_map, classification_map: what to attend by instead of A_loc or A_cls:
+                "neutral" for no attention (the map under which the feature stays as it is: 1
+                where the model multiplies by A, 0 where it multiplies by 1 + A), a number for
+                another constant map, "localization" or "classification" for the map that the
+                network made for that task, or an array [H, W] in 0..1 at the photo's size. A_cls
+                follows a replaced A_loc unless it is replaced too.
+            score_threshold: instead of the model's own.
+
+        Raises:
+            InputError: the image cannot be read, a map does not fit it or the model, or the
+                threshold is outside 0 to 1.
+        """
+        return self.analyse(image, localization_map, classification_map, score_threshold).prediction
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def analyse(
+        self,
+        image,
+        localization_map: MapInput | None = None,
+        classification_map: MapInput | None = None,
+        score_threshold: float | None = None,
+    ) -> Analysis:
+        """`predict`, and keep features, proposals and class logits for explaining."""
+        threshold = _checked_threshold(score_threshold)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "decode"):
+            image = as_rgb(image)
+            photo = self._photo(image)
+        overrides = [
+            self._override(name, value, image.size)
+            for name, value in (
+                ("localization_map", localization_map),
+                ("classification_map", classification_map),
+            )
+        ]
+        with self.lock:
+            with _timed(seconds, "trunk and maps"):
+                given = overrides if self.detector.config.attention else ()
+                encoding = self.detector.encode([photo], *given)
+            with _timed(seconds, "detection"):
+                found = self.detector.detect(encoding, threshold)[0]
+        return Analysis(image, self._prediction(found, encoding, 0, seconds), encoding, found)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def encode(self, image) -> Encoding:
+        """Features and maps of one photo, as `predict` takes it; nothing is detected."""
+        with self.lock:
+            return self.detector.encode([self._photo(as_rgb(image))])
+
+    def _photo(self, image: Image.Image) -> Photo:
+        photo = photo_of(image, self.detector.config.max_size)
+        return photo._replace(pixels=photo.pixels.to(self.device))
+
+    def _prediction(self, found: Found, encoding, index: int, seconds: dict) -> Prediction:
+        """What was found in photo `index` of an encoding, as arrays."""
+        labels = found.labels.cpu().numpy()
+        return Prediction(
+            boxes=found.boxes.cpu().numpy(),
+            labels=labels,
+            names=[self.classes[label - 1] for label in labels],
+            scores=found.scores.cpu().numpy(),
+            localization_map=map_to_image(encoding.a_loc, encoding, index),
+            classification_map=map_to_image(encoding.a_cls, encoding, index),
+            size=encoding.original_sizes[index],
+            seconds=seconds,
+        )
+
+    def require_branches(self) -> "Predictor":
+        """Itself; raises InputError if the model is of a family that cannot be explained."""
+        if self.detector.config.family != "als":
+            raise InputError(
+                f"{self.source}: this model is of family {self.detector.config.family}, without "
+                "the two branches that are explained; load one of family als."
+            )
+        return self
+
+    def explain(
+        self,
+        analysis: Analysis,
+        detection: int | None = None,
+        label: int | None = None,
+        explainer: str = "gradcam",
+        kind: str | None = None,
+    ) -> Explanation:
+        """Why a proposal got its score, or its box; the trunk does not run again.
+
+        Args:
+            analysis: what `analyse` gave for the photo.
+            detection: row of `analysis.prediction` to explain.
+            label: instead of a detection, explain this class (1 to C) at the proposal that scores
+                highest for it, even if nothing passed the threshold. Without `detection` and
+                `label` the first detection is explained or, where there is none, the class that
+                comes closest to one.
+            explainer: a name of `als.explain.EXPLAINERS`.
+            kind: the scalar that is explained (`als.explain.Target`) in place of the explainer's.
+
+        Raises:
+            InputError: no such detection, class or explainer, nothing was proposed, or the model
+                is of a family without the branches that are explained.
+        """
+        if detection is None and label is None and len(analysis.prediction.boxes):
+            detection = 0
+        with self.lock:
+            if detection is not None:
+                scene = self.scene(analysis, [detection])
+                score = float(analysis.prediction.scores[detection])
+            else:
+                label = _closest_class(analysis.found.logits) if label is None else label
+                scene = self.scene_of_class(analysis, label)
+                score = float(analysis.found.logits.softmax(-1)[:, label].max())
+            (explained,) = make_maps(explainer, scene, kind)
+        label = int(scene.labels[0])
+        passed = score > self.detector.config.score_threshold
+        return Explanation(
+            *(explained, scene.boxes[0], label, self.classes[label - 1], score, passed),
+            is_empty(explained),
+        )
+
+    def scene(
+        self,
+        analysis: Analysis,
+        detections: Sequence[int],
+        seed: int = 0,
+        drise_masks: int = DRISE_MASKS,
+    ) -> Scene:
+        """What the explainers need to explain some detections, rows of the prediction.
+
+        Raises InputError as `explain` does.
+        """
+        found, rows = analysis.prediction, list(detections)
+        for row in rows:
+            if not 0 <= row < len(found.boxes):
+                count = len(found.boxes)
+                raise InputError(f"detection {row}: this image has {count}, counted from 0.")
+        rois = analysis.found.proposals[analysis.found.rois[rows]]
+        given = found.boxes[rows], found.labels[rows], rois
+        return self._scene(analysis, *given, seed, drise_masks)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def scene_of_class(
+        self, analysis: Analysis, label: int, seed: int = 0, drise_masks: int = DRISE_MASKS
+    ) -> Scene:
+        """The same of a class (1 to C), detected or not: at the proposal that scores highest."""
+        if not 1 <= label <= len(self.classes):
+            raise InputError(f"label {label}: choose 1 to {len(self.classes)}.")
+        self.require_branches()
+        best = best_proposal(analysis.found.logits, label)
+        roi = analysis.found.proposals[best : best + 1]
+        boxes = boxes_of_class(self.detector, analysis.encoding, roi, label).cpu().numpy()
+        return self._scene(analysis, boxes, np.array([label]), roi, seed, drise_masks)
+
+    def _scene(self, analysis: Analysis, boxes, labels, rois, seed, drise_masks) -> Scene:
+        self.require_branches()
+        pixels = torch.from_numpy(np.array(analysis.image)).to(self.device)
+        image = pixels.permute(2, 0, 1).float() / 255
+        given = (self.detector, analysis.encoding, image, boxes, labels, rois)
+        return Scene(*given, seed, drise_masks)
+
+    def _override(self, name: str, value: MapInput | None, size: tuple[int, int]):
+        """The override as `Detector.encode` takes it; `size` is PIL's (width, height)."""
+        if value is None:
+            return None
+        if not self.detector.config.attention:
+            raise InputError(f"{name}: this model has no attention maps to replace.")
+        if isinstance(value, str):
+            if value not in MAP_NAMES:
+                raise InputError(
+                    f"{name}: '{value}' is unknown; give a number, an array, or one of "
+                    f"{', '.join(MAP_NAMES)}."
+                )
+            if value == "neutral":
+                value = self.detector.form.neutral
+            else:
+                return lambda loc, cls: loc if value == "localization" else cls
+        if np.ndim(value) == 0:
+            return lambda loc, cls: torch.full_like(loc, float(value))
+        array = np.asarray(value, dtype=np.float32)
+        if array.shape != (size[1], size[0]):
+            raise InputError(
+                f"{name}: shape {array.shape} does not fit the image, (height, width) is "
+                f"{(size[1], size[0])}."
+            )
+        if not (array.min() >= -ROUNDING and array.max() <= 1 + ROUNDING):  # NaN is refused too
+            raise InputError(
+                f"{name}: values from {array.min():g} to {array.max():g}; give values from 0 to 1."
+            )
+        pixels = torch.from_numpy(array)[None].to(self.device)
+        return lambda loc, cls: image_to_map(pixels, self.detector, loc, beyond="edge")
+
+
+def load(path: str | Path | None = None, device: str = "cpu") -> Predictor:
+    """A predictor from a checkpoint; without a path, or by the name "shipped", the one that ships.
+
+    Raises:
+        InputError: there is no such file, it is not a checkpoint of this project, or there is no
+            such device.
+    """
+    path = SHIPPED if path is None else BY_NAME.get(str(path), Path(path))
+    detector, info = load_checkpoint(path)
+    return Predictor(detector, info, device, source=path.name)
+
+
+def _closest_class(logits: Tensor) -> int:
+    """Of logits [N, C + 1], the class (1 to C) with the highest softmax score anywhere."""
+    if len(logits) == 0:
+        return 1
+    return int(logits.softmax(-1)[:, 1:].amax(0).argmax()) + 1
+
+
+def _checked_threshold(value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:
+        raise InputError(f"score threshold {value:g}: give a number from 0 to 1.")
+    return value
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Write the block's duration to `seconds[name]`."""
+    started = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - started
+
+
+def image_files(paths: Iterable[Path]) -> list[Path]:
+    """Files as given, and for a folder every image file right in it, by name.
+
+    Hidden files are left out. Raises InputError for a folder without an image file.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+        inside = [f for f in inside if f.is_file() and not f.name.startswith(".")]
+        if not inside:
+            raise InputError(f"{path}: there is no image file in this folder.")
+        files += inside
+    return files
+
+
+def predict_many(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    batch_size: int | None = None,
+    score_threshold: float | None = None,
+    on_error: OnError | None = None,
+) -> Iterator[Predicted]:
+    """`Predictor.predict` of many files, faster; yields them as they are done.
+
+    A batch holds only photos that the network resizes to one size, so that each gets the result
+    that it gets alone, up to rounding. The order is that of the batches. On a CPU several batches
+    run at once, each on one core: the layers are too small to be divided well among cores.
+
+    Args:
+        batch_size: photos that go through the network together, at most; by default 2 on a CPU
+            and 8 on a GPU.
+        score_threshold: instead of the model's own.
+        on_error: is told of each file that cannot be read, which is then left out.
+
+    Raises:
+        InputError: without `on_error`, for the first file that cannot be read; a batch size
+            below 1, or a threshold outside 0 to 1.
+    """
+    on_cpu = predictor.device.type == "cpu"
+    if batch_size is None:
+        batch_size = BATCH_SIZE_CPU if on_cpu else BATCH_SIZE_GPU
+    if batch_size < 1:
+        raise InputError(f"batch_size {batch_size}: give at least 1.")
+    threshold = _checked_threshold(score_threshold)
+    cores = torch.get_num_threads()
+    count = min(cores, NETWORKS) if on_cpu else 1
+    running: deque[Future] = deque()
+    try:
+        with ThreadPoolExecutor(count, "network", torch.set_num_threads, (cores // count,)) as pool:
+            for batch in _alike(predictor, paths, batch_size):
+                running.append(pool.submit(_predict, predictor, batch, threshold, on_error))
+                if len(running) > count:
+                    yield from running.popleft().result()
+            while running:
+                yield from running.popleft().result()
+    finally:
+        torch.set_num_threads(cores)  # threads that start later would have the networks' number
+
+
+def _alike(predictor: Predictor, paths: Sequence[Path], most: int) -> Iterator[list[Path]]:
+    """Files in batches of one size, as their heads tell it; a broken one is for the decoder."""
+    config = predictor.detector.config
+    waiting: dict[tuple[int, ...], list[Path]] = defaultdict(list)
+    for path in map(Path, paths):
+        try:
+            size = image_size(path)
+        except InputError:
+            size = (1, 1)
+        scale = min(config.min_size / min(size), config.max_size / max(size))
+        group = waiting[tuple(int(side * scale) for side in size)]
+        group.append(path)
+        if len(group) == most or sum(map(len, waiting.values())) == 4 * most:
+            largest = max(waiting, key=lambda alike: len(waiting[alike]))
+            yield waiting.pop(largest)
+    yield from waiting.values()
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _predict(
+    predictor: Predictor, paths: list[Path], threshold: float | None, on_error: OnError | None
+) -> list[Predicted]:
+    """Some files through the network together."""
+    read, photos, seconds = [], [], {}
+    with _timed(seconds, "decode"):
+        for path in paths:
+            try:
+                image = as_rgb(path)
+            except InputError as error:
+                if on_error is None:
+                    raise
+                on_error(path, error)
+            else:
+                photos.append(predictor._photo(image))
+                read.append((path, reduced(image, 2 * predictor.detector.config.max_size)))
+    if not photos:
+        return []
+    with _timed(seconds, "network"):
+        encoding = predictor.detector.encode(photos)
+        found = predictor.detector.detect(encoding, threshold)
+    shares = {name: value / len(photos) for name, value in seconds.items()}
+    return [
+        Predicted(path, image, predictor._prediction(one, encoding, i, shares))
+        for i, ((path, image), one) in enumerate(zip(read, found, strict=True))
+    ]
