@@ -10,7 +10,7 @@ from als.data.dataset import DetectionDataset, collate
 from als.data.sampler import AspectBatchSampler
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.transforms import training_transforms
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from benchmarks.pairs import Measured, Spread, in_turns
 from benchmarks.subjects import Setting, Subject
 from benchmarks.training_step import batch, step

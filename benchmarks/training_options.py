@@ -20,7 +20,7 @@ from als.config import ModelConfig
 from als.data.dataset import DetectionDataset
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.transforms import training_transforms
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from als.records import machine, revision, write_json
 from als.training.run import compile_convolutions
 from benchmarks import speed

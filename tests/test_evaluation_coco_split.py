@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from als.data.convert import to_coco
 from als.data.toy import TOY_CLASSES
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.evaluation import Detections
 from als.evaluation.coco import coco_metrics, read_ground_truth

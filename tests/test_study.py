@@ -15,7 +15,7 @@ from tiny import lively_detector
 from als.checkpoint import save_checkpoint
 from als.cli import main
 from als.data.toy import TOY_CLASSES, write_toy
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.inference import Predictor
 from als.study import interventions

@@ -11,13 +11,13 @@ from PIL import Image
 from test_study import detector, predictor, records, root  # noqa: F401  (fixtures)
 from torch.nn.functional import interpolate
 
-from als.data.dataset import read_image
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
 from als.evaluation import Detections
 from als.evaluation.run import judge
 from als.explain.blackbox import black_box
 from als.explain.faithfulness import deletion, insertion
+from als.images import as_rgb
 from als.inference import Predictor
 from als.model.grid import image_to_map
 from als.study import interventions, sanity
@@ -46,7 +46,7 @@ from als.study.sanity import (
 
 @pytest.fixture(scope="module")
 def scene(predictor, records):  # noqa: F811
-    analysis = predictor.analyse(read_image(records[0].path))
+    analysis = predictor.analyse(as_rgb(records[0].path))
     return scene_of(predictor, analysis, [0, 1, 2])
 
 
@@ -54,7 +54,7 @@ def test_all_maps_of_an_image_share_one_pass_of_the_trunk(predictor, records):  
     passes = []
     hook = predictor.detector.trunk.register_forward_hook(lambda *_: passes.append(1))
     try:
-        several = scene_of(predictor, predictor.analyse(read_image(records[0].path)), [0, 1, 2])
+        several = scene_of(predictor, predictor.analyse(as_rgb(records[0].path)), [0, 1, 2])
         for name in default_maps():
             assert make_maps(name, several).shape == (3, *several.size)
     finally:
@@ -63,7 +63,7 @@ def test_all_maps_of_an_image_share_one_pass_of_the_trunk(predictor, records):  
 
 
 def test_a_class_can_be_explained_without_a_detection(predictor, records):  # noqa: F811
-    analysis = predictor.analyse(read_image(records[0].path))
+    analysis = predictor.analyse(as_rgb(records[0].path))
     for label in range(1, len(predictor.classes) + 1):
         one = scene_of_class(predictor, analysis, label)
         told = predictor.explain(analysis, label=label)
@@ -110,7 +110,7 @@ def test_a_map_follows_the_weights_that_it_depends_on(scene, detector):  # noqa:
 
 
 def test_a_symmetric_map_stays_under_a_flip(predictor, records, scene):  # noqa: F811
-    image = read_image(records[0].path)
+    image = as_rgb(records[0].path)
     values = under_flip(predictor, image, scene)(
         "image_gaussian", make_maps("image_gaussian", scene)
     )
@@ -133,7 +133,7 @@ def test_maps_of_a_symmetric_photograph_are_mirrored_back(predictor):  # noqa: F
 
 
 def test_a_shift_compares_what_both_photographs_show(predictor, records, scene):  # noqa: F811
-    image = read_image(records[0].path)
+    image = as_rgb(records[0].path)
     again = under_shift(predictor, image, scene)
     maps = make_maps("localization", scene)
     values = np.array(again("localization", maps))
@@ -146,7 +146,7 @@ def test_a_shift_leaves_the_upper_left_edge_out(predictor, records, scene, monke
         sanity, "scene_again", lambda *given: (scene, list(range(len(scene.boxes))))
     )
     monkeypatch.setattr(sanity, "make_maps", lambda name, changed: maps[:, 8:, 8:])
-    values = under_shift(predictor, read_image(records[0].path), scene)("localization", maps)
+    values = under_shift(predictor, as_rgb(records[0].path), scene)("localization", maps)
     assert values == pytest.approx([1.0] * len(maps))
 
 

@@ -16,7 +16,7 @@ import torch
 
 from als.checkpoint import load_checkpoint
 from als.data.sampler import AspectBatchSampler
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from als.training import run
 
 ROOT = Path(__file__).parents[1]

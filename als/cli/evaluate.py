@@ -27,7 +27,7 @@ def evaluate(arguments: list[str]) -> None:
     if given.out.is_dir():  # else this would be found out after the evaluation
         raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
 
-    from als.data.voc import load_records
+    from als.data.voc_layout import load_records
     from als.evaluation.run import evaluate as run
     from als.evaluation.run import table
     from als.inference import load

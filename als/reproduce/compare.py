@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from als.evaluation import GroundTruth
 from als.evaluation.saved import load_detections
 from als.evaluation.voc import match

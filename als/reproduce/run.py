@@ -29,7 +29,7 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = print) -> None:
 
 def check_tests(plan: Plan) -> None:
     """Raise InputError where what will be tested on cannot be read: before hours of training."""
-    from als.data.voc import load_records
+    from als.data.voc_layout import load_records
 
     classes = {
         (step.run_of.data, tuple(step.stages[-1].config.model.classes))

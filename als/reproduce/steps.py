@@ -201,7 +201,7 @@ class Evaluate:
         import torch
 
         from als.checkpoint import load_checkpoint
-        from als.data.voc import load_records
+        from als.data.voc_layout import load_records
         from als.evaluation.run import evaluate
 
         detector, info = load_checkpoint(self.stages[-1].checkpoint)

@@ -8,7 +8,7 @@ import torch
 from torchvision.ops import box_iou
 
 from als.data.masks import VOID, read_class_map
-from als.data.voc import Record
+from als.data.record import Record
 from als.explain.localization import box_region
 from als.explain.parts import Animal, head_disc, match_animal, read_animals
 from als.inference import Prediction

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from als.data.voc import Record, fingerprint, load_records
+from als.data.record import Record, fingerprint
+from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.explain.blackbox import black_box
 from als.explain.drise import estimate_seconds
@@ -50,7 +51,7 @@ def study(
 
     Args:
         checkpoints: files, or "shipped". With several, each gets a folder of its own in `out`.
-        spec, root: the data, as `als.data.voc.load_records` takes them.
+        spec, root: the data, as `als.data.voc_layout.load_records` takes them.
         maps: names of `EXPLAINERS`; None for `als.explain.registry.default_explainers`.
         measures: names of `MEASURES` or of their groups; None for those that need no pass.
         interventions: also replace the maps inside the network.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from als.data.voc import Record
+from als.data.record import Record
 from als.whole import whole_file
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from als.data.voc import Record
+from als.data.record import Record
 from als.explain.registry import EXPLAINERS, make_maps
 from als.inference import Predictor
 from als.study.figures import save

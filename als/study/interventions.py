@@ -18,7 +18,7 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 from tqdm import tqdm
 
 from als.data.masks import read_object_map
-from als.data.voc import Record
+from als.data.record import Record
 from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
 from als.evaluation.voc import average_precisions, match

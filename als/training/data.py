@@ -7,9 +7,10 @@ from torch.utils.data import DataLoader
 
 from als.config import TrainConfig
 from als.data.dataset import DetectionDataset, collate
+from als.data.record import Problem, with_objects
 from als.data.sampler import AspectBatchSampler
 from als.data.transforms import evaluation_transforms, ssd_transforms, training_transforms
-from als.data.voc import Problem, load_records, with_objects
+from als.data.voc_layout import load_records
 from als.errors import InputError
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from als.checkpoint import build_detector, load_weights, save_checkpoint
 from als.config import TrainConfig
-from als.data.voc import Record, fingerprint
+from als.data.record import Record, fingerprint
 from als.errors import InputError
 from als.records import machine, write_json
 from als.training.data import DetectionData

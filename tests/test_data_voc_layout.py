@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from als.classes import VOC_CLASSES
+from als.data.record import Problem, fingerprint, with_objects
 from als.data.toy import TOY_CLASSES
-from als.data.voc import (
-    VOC_CLASSES,
-    Problem,
-    class_names,
-    fingerprint,
-    load_records,
-    read_annotation,
-    with_objects,
-)
+from als.data.voc_layout import class_names, load_records, read_annotation
 from als.errors import InputError
 
 
@@ -139,6 +133,14 @@ def test_without_a_size_in_the_xml_the_images_own_is_taken(tmp_path):
     xml = tmp_path / "VOC2007" / "Annotations" / "a.xml"
     xml.write_text(f"<annotation>{an_object()}</annotation>")
     assert load(tmp_path)[0].size == (80, 100)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying, shown upright
+    image = tmp_path / "VOC2007" / "JPEGImages" / "a.jpg"
+    Image.new("RGB", (100, 80)).save(image, exif=exif)
+    assert load(tmp_path)[0].size == (100, 80)
+    image.write_bytes(b"text")
+    with pytest.raises(InputError, match=rf"^{image}: not an image"):
+        load(tmp_path)
 
 
 def test_a_union_keeps_its_order_and_refuses_an_image_twice(tmp_path):

@@ -12,11 +12,12 @@ from pycocotools.coco import COCO
 
 from als.classes import COCO_CLASSES
 from als.data.check import check_folder
-from als.data.coco import notes, read_file
+from als.data.coco_layout import notes, read_file
 from als.data.dataset import DetectionDataset
 from als.data.masks import read_class_map, read_object_map
+from als.data.record import with_objects
 from als.data.toy import TOY_CLASSES
-from als.data.voc import load_records, with_objects
+from als.data.voc_layout import load_records
 from als.errors import InputError
 
 COCO_MINI = Path(__file__).parents[2] / "shared" / "data" / "coco-mini"
@@ -200,7 +201,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
         load_records("set:train2017", tmp_path, ["cat"])
     image = folder / "val2017" / "000000000002.jpg"
     image.write_bytes(image.read_bytes()[:300])
-    assert "cannot be decoded" in check_folder(folder)["problem"][0]
+    assert "damaged or cut short" in check_folder(folder)["problem"][0]
     image.unlink()
     with pytest.raises(InputError, match=r"000000000002\.jpg: there is no such image"):
         load(tmp_path)
@@ -215,6 +216,20 @@ def test_missing_and_broken_files_are_named(tmp_path):
     (folder / "val2017").rename(folder / "elsewhere")
     with pytest.raises(InputError, match=r"val2017: there is no such folder, nor .*put the images"):
         load(tmp_path)
+
+
+def test_boxes_and_masks_count_in_the_frame_that_viewers_show(tmp_path):
+    folder = write(tmp_path, [an_object(1)])
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    image = folder / "val2017" / "000000000001.jpg"
+    Image.new("RGB", SIZE, "grey").save(image, exif=exif)  # stored as 60 rows of 40
+    pixels, target = DetectionDataset(load(tmp_path), ("cat", "traffic light", "kite"))[0]
+    assert pixels.shape == (3, *SIZE) and target["object_map"].shape == SIZE
+    assert (target["object_map"][10:20, 10:30] == 1).all()
+    told = []
+    assert len(check_folder(folder, tell=told.append)) == 0
+    assert any("EXIF turns: 1;" in sentence for sentence in told)
 
 
 def test_a_split_without_any_object_cannot_be_meant(tmp_path):

@@ -23,8 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from als.data.instances import Instances, area, pack
-from als.data.masks import MaskSource
+from als.data.masks import Instances, MaskSource, area, pack
 from als.data.record import CocoEntry, Problem, Record, box_problem
 from als.errors import InputError
 

@@ -1,6 +1,6 @@
 """Reads data sets into plain records: the PASCAL VOC layout (Everingham et al. 2010) here.
 
-`load_records` is the one door for every layout; folders in COCO's it hands to `als.data.coco`.
+`load_records` is the one door for every layout; COCO's it hands to `als.data.coco_layout`.
 """
 
 from __future__ import annotations
@@ -14,27 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from als.classes import VOC_CLASSES
-from als.data import coco
-from als.data.masks import MaskSource, find_mask
-from als.data.record import Problem, Record, box_problem, fingerprint, image_size, with_objects
+from als.data import coco_layout
+from als.data.masks import find_masks
+from als.data.record import Problem, Record, box_problem
 from als.errors import InputError
-
-__all__ = [
-    "VOC_CLASSES",
-    "Annotation",
-    "Problem",
-    "MaskSource",
-    "Record",
-    "box_problem",
-    "class_names",
-    "fingerprint",
-    "image_size",
-    "load_records",
-    "read_annotation",
-    "read_records",
-    "read_split",
-    "with_objects",
-]
+from als.images import image_size
 
 
 @dataclass(frozen=True)
@@ -61,7 +45,7 @@ def load_records(
     spec: splits joined by "+", each FOLDER:SPLIT, as "VOC2007:trainval + VOC2012:trainval" or
         "coco2017:val2017".
     root: the folder that holds those folders. One that holds annotations/instances_SPLIT.json is
-        read in COCO's layout, see `als.data.coco`. Any other needs VOC's: Annotations/,
+        read in COCO's layout, see `als.data.coco_layout`. Any other needs VOC's: Annotations/,
         JPEGImages/ and ImageSets/Main/SPLIT.txt; SegmentationClass/, SegmentationObject/ and SBD/
         are used for masks where they are. A file classes.txt (a name a line) says what the values
         in the class masks mean; without it they are VOC's.
@@ -81,9 +65,9 @@ def load_records(
     records: dict[str, Record] = {}
     seen: set[str] = set()
     for folder, split in _parse_spec(spec, Path(root)):
-        is_coco = coco.is_layout(folder, split)
-        listing = coco.annotation_file(folder, split) if is_coco else _listing(folder, split)
-        read = coco.read_records if is_coco else read_records
+        is_coco = coco_layout.is_layout(folder, split)
+        listing = coco_layout.annotation_file(folder, split) if is_coco else _listing(folder, split)
+        read = coco_layout.read_records if is_coco else read_records
         for record, names in read(folder, split, classes, report):
             if record.image_id in records:
                 told = f"lists {record.image_id}, which '{spec}' already holds"
@@ -197,7 +181,10 @@ def _read_record(
     if unknown := sorted(set(annotation.names) - {*table, *classes}):
         told = f"class '{unknown[0]}' is not known; correct it, or name it in classes.txt"
         raise Problem(xml, told)
-    size = annotation.size or image_size(path)
+    try:
+        size = annotation.size or image_size(path)
+    except InputError as error:
+        raise Problem.of(path, error) from error
     kept = [index for index, name in enumerate(annotation.names) if name in classes]
     boxes = annotation.boxes[kept]
     for box in boxes:
@@ -211,7 +198,7 @@ def _read_record(
         boxes=boxes.clip(0, np.array([width, height, width, height], dtype=np.float32)),
         labels=np.array([classes.index(annotation.names[i]) + 1 for i in kept], dtype=np.int64),
         difficult=annotation.difficult[kept],
-        mask=find_mask(folder, image_id, table, annotation.names),
+        mask=next(iter(find_masks(folder, image_id, table, annotation.names)), None),
     )
     return record, annotation.names
 
