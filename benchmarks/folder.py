@@ -9,8 +9,8 @@ from PIL import Image
 
 from als.batches import predict_many
 from als.cli.evaluate import save_all
+from als.drawing import save_prediction
 from als.predictor import Predictor
-from als.report.pictures import save_prediction
 from benchmarks.pairs import Measured, in_turns
 from benchmarks.subjects import Setting, Subject, photographs
 

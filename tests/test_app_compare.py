@@ -4,8 +4,8 @@ import gradio as gr
 from app_server import VALUES, Click, only_network, tiny_predictor
 from tiny import tiny_config
 
+from als.drawing import RULES
 from als.model import build_detector, save_checkpoint
-from als.report.views import RULES
 from als.ui.compare_tab import CompareTab
 from als.ui.panels import same_choice
 from als.ui.session import Choice, SessionStore, study_photo

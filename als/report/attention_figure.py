@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from als.drawing import Look, boxes_to_display, draw_boxes, overlay, to_display
 from als.errors import InputError
 from als.images import as_rgb
 from als.predictor import Prediction, Predictor
-from als.report.views import Look, boxes_to_display, draw_boxes, overlay, to_display
 
 SIDE = 360  # pixels; 'all the figures are resized to the same size', says the paper of its Fig. 3
 ROWS = ("Detections", "Localization map", "Classification map")
