@@ -66,7 +66,7 @@ FORBIDDEN = [
     ("als.evaluation", ("als.training", "als.explain")),
 ]
 LOWER = ("errors", "config", "images", "data", "model", "training", "evaluation", "explain")
-ABOVE_LOWER = ("als.predictor", "als.report")
+ABOVE_LOWER = ("als.predictor", "als.drawing", "als.tables")
 
 
 @pytest.mark.parametrize(("part", "forbidden"), FORBIDDEN)
@@ -82,7 +82,7 @@ def test_imports_point_one_way(part, forbidden):
 
 
 @pytest.mark.parametrize("part", [f"als.{name}" for name in LOWER])
-def test_lower_parts_know_no_predictor_or_report(part):
+def test_lower_parts_know_no_predictor_or_tables(part):
     if part == "als.evaluation":
         modules = ["als.evaluation.voc", "als.evaluation.coco"]  # run.py may use a predictor
     else:

@@ -1,9 +1,9 @@
-"""Pictures of the tables: per class, paper against measured, training curves.
+"""The tables as charts, and the paper's Figs. 1 and 3: detections and both maps of photographs.
 
 Colours are Okabe and Ito's, told apart with any colour vision; shapes differ as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from als.records import read_json
-from als.report.measured import MEASURES, NOT_RUN, frame, per_class, records_of
-from als.reproduce.choices import ROWS
-from als.reproduce.definitions import SCALES, TABLES, Scale
+from als.drawing import Look, draw_detections, overlay, to_display
+from als.errors import InputError
+from als.images import as_rgb
+from als.predictor import Prediction, Predictor
+from als.tables.measured import (
+    MEASURES,
+    NOT_RUN,
+    bootstrapped,
+    frame,
+    per_class,
+    published_step,
+    records_of,
+)
+from als.tables.rows import ROWS, SCALES, TABLES, Scale
 
 LOOKS = {"paper": ("#777777", "s"), "full": ("#0072B2", "o"), "compact": ("#D55E00", "D")}
 NAMES = {
@@ -31,6 +41,10 @@ CURVES = {
     "loss_loc": ("localization", "#009E73"),
     "loss_att": ("attention on objects", "#CC79A7"),
 }
+
+
+SIDE = 360  # pixels; 'all the figures are resized to the same size', says the paper of its Fig. 3
+PANELS = ("Detections", "Localization map", "Classification map")
 
 
 def per_class_chart(table: str, results: Path, key: str = "proposed") -> Figure:
@@ -139,26 +153,24 @@ def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
 
     Mean difference with its 95% interval over the images; small strokes are the seeds.
     """
-    path = Path(results, f"{table}-{scale}", "bootstrap.json")
-    if not path.is_file():
+    found = bootstrapped(table, scale, results)
+    if found is None:
         return _empty(f"steps against chance: {NOT_RUN}")
-    found = read_json(path)["steps"]
     figure = Figure(figsize=(12, 1.5 + 0.42 * len(found)), layout="constrained")
     axes = figure.subplots(1, len(MEASURES), sharey=True)
     for axis, (measure, name) in zip(axes, MEASURES.items(), strict=True):
-        for place, step in enumerate(found):
+        for place, step in enumerate(found.values()):
             _step(axis, place, step[measure])
         axis.axvline(0, color="black", lw=0.8)
         axis.set_title(name, fontsize=10, loc="left")
         axis.tick_params(labelsize=8)
         _tidy(axis, "x")
     titles = {row.key: row.title for row in ROWS[table]}
-    names = [f"{titles[step['first']]} →\n{titles[step['second']]}" for step in found]
+    names = [f"{titles[first]} →\n{titles[second]}" for first, second in found]
     axes[0].set_yticks(range(len(found)), names)
     axes[0].set_ylim(len(found) - 0.5, -0.5)
     if table in TABLES:
-        paper = frame(table, results).set_index(["key", "column"])["paper"]
-        printed = [paper[s["second"], "mAP"] - paper[s["first"], "mAP"] for s in found]
+        printed = [published_step(table, *pair) for pair in found]
         axes[0].plot(printed, range(len(found)), "s", mfc="none", color="black", label="paper")
         figure.legend(loc="outside upper left", frameon=False, fontsize=9)
     figure.supxlabel("difference, percentage points", fontsize=9)
@@ -225,3 +237,49 @@ def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None
 def _tidy(axis: Axes, along: str) -> None:
     axis.grid(axis=along, alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def attention_figure(
+    predictor: Predictor,
+    images: Sequence,
+    score_threshold: float = 0.5,
+    look: Look | None = None,
+) -> Figure:
+    """A column an image, a row for the detections and each map; every map has its values below.
+
+    Args:
+        images: paths, PIL images or arrays, as `Predictor.predict` takes them.
+        look: how maps are shown; None is opaque enough to read colours off, from 0 to 1.
+
+    Raises:
+        InputError: no image, one that cannot be read, or a model without attention.
+    """
+    if not len(images):
+        raise InputError("no image to show; give at least one.")
+    if not predictor.detector.config.attention:
+        raise InputError(f"{predictor.source}: has no attention maps to show.")
+    look = look or Look(opacity=0.75, rule="raw 0 to 1")
+    figure = Figure(figsize=(2.6 * len(images) + 0.9, 8.4), layout="constrained")
+    axes = figure.subplots(len(PANELS), len(images), squeeze=False)
+    for column, image in zip(axes.T, images, strict=True):
+        prediction = predictor.predict(image, score_threshold=score_threshold)
+        _draw_column(column, as_rgb(image), prediction, look)
+    for axis, name in zip(axes[:, 0], PANELS, strict=True):
+        axis.set_ylabel(name, fontsize=11)
+    return figure
+
+
+def _draw_column(column: Sequence[Axes], photo, prediction: Prediction, look: Look) -> None:
+    shown = to_display(photo)
+    pictures = [draw_detections(shown, prediction)]
+    notes = [f"{len(prediction.boxes)} found"]
+    for heat_map in (prediction.localization_map, prediction.classification_map):
+        pictures.append(overlay(shown, heat_map, look))
+        low, high = np.percentile(heat_map, [5, 95])
+        notes.append(f"mean {heat_map.mean():.2f}, 5 to 95%: {low:.2f} to {high:.2f}")
+    for axis, picture, note in zip(column, pictures, notes, strict=True):
+        axis.imshow(picture.resize((SIDE, SIDE)))
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_xlabel(note, fontsize=8)
+        axis.spines[:].set_visible(False)
