@@ -41,8 +41,6 @@ CURVES = {
     "loss_loc": ("localization", "#009E73"),
     "loss_att": ("attention on objects", "#CC79A7"),
 }
-
-
 SIDE = 360  # pixels; 'all the figures are resized to the same size', says the paper of its Fig. 3
 PANELS = ("Detections", "Localization map", "Classification map")
 
@@ -51,28 +49,32 @@ def per_class_chart(table: str, results: Path, key: str = "proposed") -> Figure:
     """AP50 (11 points) per class of one row of table 1; lines are the spread over seeds."""
     cells = frame(table, results)
     cells = cells[(cells["key"] == key) & (cells["column"] != "mAP")]
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    axis = figure.subplots()
-    _marks(axis, cells)
-    axis.set_xticks(range(len(cells)), cells["column"], rotation=45, ha="right")
-    axis.set_ylabel("AP50, percent")
-    axis.set_title(f"{cells['title'].iloc[0]}: average precision of each class", loc="left")
-    return figure
+    title = f"{cells['title'].iloc[0]}: average precision of each class"
+    return _columns_charts({title: cells}, "AP50, percent", (11, 4))
 
 
 def size_chart(results: Path) -> Figure:
     """Table 3's AP of small, medium and large objects: a panel a row."""
-    cells = frame("table3", results)
-    rows = TABLES["table3"]
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    axes = figure.subplots(1, len(rows), sharey=True)
     words = {"AP": "all", "AP50": "all, AP50", "APS": "small", "APM": "medium", "APL": "large"}
-    for axis, row in zip(axes, rows, strict=True):
-        of_row = cells[cells["key"] == row.key]
-        _marks(axis, of_row, legend=row is rows[0])
-        axis.set_xticks(range(len(of_row)), of_row["column"].map(words), rotation=45, ha="right")
-        axis.set_title(row.title, fontsize=9, loc="left")
-    axes[0].set_ylabel("AP, percent")
+    cells = frame("table3", results).replace({"column": words})
+    parts = dict(list(cells.groupby("title", sort=False)))
+    return _columns_charts(parts, "AP, percent", (11, 3.6))
+
+
+def _columns_charts(
+    parts: Mapping[str, pd.DataFrame], label: str, size: tuple[float, float]
+) -> Figure:
+    """A panel for each title -> cells of a `frame`, a place a column."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axis, (title, cells) in zip(axes, parts.items(), strict=True):
+        for source in LOOKS:
+            _points(axis, cells, source, upright=True)
+        _tidy(axis, "y")
+        axis.set_xticks(range(len(cells)), cells["column"], rotation=45, ha="right")
+        axis.set_title(title, fontsize=12 if len(parts) == 1 else 9, loc="left")
+    axes[0].legend(frameon=False, fontsize=9)
+    axes[0].set_ylabel(label)
     return figure
 
 
@@ -210,14 +212,6 @@ def _curves(stages: list[dict], title: str) -> Figure:
         lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False
     )
     return figure
-
-
-def _marks(axis: Axes, cells: pd.DataFrame, legend: bool = True) -> None:
-    for source in LOOKS:
-        _points(axis, cells, source, upright=True)
-    _tidy(axis, "y")
-    if legend:
-        axis.legend(frameon=False, fontsize=9)
 
 
 def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None:

@@ -1,6 +1,7 @@
 """The last step of an ablation: each step from row to row against chance."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from als.evaluation.saved import load_detections
 from als.evaluation.voc import match
 from als.records import read_json, revision, write_json
 from als.tables.measured import bootstrap_file, bootstrapped, record_files
-from als.tables.rows import COMPARED, ROWS
+from als.tables.rows import COMPARED, ROWS, Run
 from als.tables.stage_config import Settings
 from als.tables.training_steps import State, detections_of
 
@@ -44,25 +45,26 @@ class Compare:
             return "to do"
         return "done" if read_json(self.target)["AP50_area"] == self._ap50() else "to do"
 
-    def _records(self) -> dict[str, dict[int, Path]]:
-        """Row -> seed -> record."""
-        runs = {row.key: row.run(self.settings.scale) for row in ROWS[self.table]}
-        return {key: record_files(run, self.settings.results) for key, run in runs.items()}
+    def _records(self) -> Iterator[tuple[str, Run, int, Path]]:
+        """(row, run, seed, file) of every record."""
+        for row in ROWS[self.table]:
+            run = row.run(self.settings.scale)
+            for seed, path in record_files(run, self.settings.results).items():
+                yield row.key, run, seed, path
 
     def _ap50(self) -> dict[str, float]:
         """The figure of every record, by which a bootstrap of other records is told apart."""
         return {
             f"{key}-seed{seed}": read_json(path)["metrics"]["AP50_area"]
-            for key, by_seed in self._records().items()
-            for seed, path in by_seed.items()
+            for key, _, seed, path in self._records()
         }
 
     def _pairs(self) -> list[tuple[str, str]]:
         """Pairs of rows that have detections of one seed."""
-        kept = {
-            key: {seed for seed, path in by_seed.items() if detections_of(path).is_file()}
-            for key, by_seed in self._records().items()
-        }
+        kept = defaultdict(set)
+        for key, _, seed, path in self._records():
+            if detections_of(path).is_file():
+                kept[key].add(seed)
         return [pair for pair in COMPARED[self.table] if kept[pair[0]] & kept[pair[1]]]
 
     def run(self) -> None:
@@ -70,28 +72,24 @@ class Compare:
 
         Raises InputError when the data are not there.
         """
-        figures: dict[str, dict[int, Figures]] = {}
-        images = 0
-        for row in ROWS[self.table]:
-            run = row.run(self.settings.scale)
-            for seed, path in record_files(run, self.settings.results).items():
-                if detections_of(path).is_file():
-                    classes = read_json(path)["config"]["classes"]
-                    truths = load_records(run.data.test, self.settings.root(run.data), classes)
-                    kept = load_detections(detections_of(path))
-                    found = [kept[record.image_id] for record in truths]
-                    matches = match(found, truths_of(truths), classes)
-                    images = len(truths)
-                    resampled = resampled_ap(matches, draw_weights(images, RESAMPLES))
-                    figures.setdefault(row.key, {})[seed] = resampled
+        figures: dict[str, dict[int, Figures]] = defaultdict(dict)
+        for key, run, seed, path in self._records():
+            if detections_of(path).is_file():
+                classes = read_json(path)["config"]["classes"]
+                records = load_records(run.data.test, self.settings.root(run.data), classes)
+                kept = load_detections(detections_of(path))
+                found = [kept[record.image_id] for record in records]
+                weights = draw_weights(len(records), RESAMPLES)
+                matches = match(found, truths_of(records), classes)
+                figures[key][seed] = resampled_ap(matches, weights)
         steps = [
             {"first": first, "second": second} | paired_difference(figures[first], figures[second])
             for first, second in self._pairs()
         ]
         if steps:
-            record = {"steps": steps, "images": images, "resamples": RESAMPLES}
-            record |= {"revision": revision(), "AP50_area": self._ap50()}
-            write_json(self.target, record)
+            made = {"steps": steps, "images": len(records), "resamples": RESAMPLES}
+            made |= {"revision": revision(), "AP50_area": self._ap50()}
+            write_json(self.target, made)
 
 
 def paired_difference(
