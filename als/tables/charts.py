@@ -26,11 +26,10 @@ from als.tables.measured import (
 )
 from als.tables.rows import ROWS, SCALES, TABLES, Scale
 
-LOOKS = {"paper": ("#777777", "s"), "full": ("#0072B2", "o"), "compact": ("#D55E00", "D")}
-NAMES = {
-    "paper": "paper",
-    "full": "measured, full scale",
-    "compact": "measured, compact models on voc-animals",
+LOOKS = {
+    "paper": ("paper", "#777777", "s"),
+    "full": ("measured, full scale", "#0072B2", "o"),
+    "compact": ("measured, compact models on voc-animals", "#D55E00", "D"),
 }
 ROW_COLOURS = ("#777777", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73")
 HATCHES = ("", "//", "..", "", "xx", "--")
@@ -104,7 +103,7 @@ def rows_per_class(table: str, results: Path) -> Figure:
         rows = [row for row in TABLES[table] if row.run(scale)]
         found = {row.title: per_class(row, results, scale) for row in rows}
         if any(map(len, found.values())):
-            panels.append((found, f"Each class, {NAMES[scale]}"))
+            panels.append((found, f"Each class, {LOOKS[scale][0]}"))
     if not panels:
         return _empty(f"each class: {NOT_RUN}")
     figure = Figure(figsize=(11, 4 * len(panels)), layout="constrained")
@@ -216,9 +215,10 @@ def _curves(stages: list[dict], title: str) -> Figure:
 
 def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None:
     """Means of a source; where nothing was run only the legend says so."""
-    colour, shape = LOOKS[source]
+    name, colour, shape = LOOKS[source]
     values = cells[source].to_numpy(float)
-    name = NAMES[source] if np.isfinite(values).any() else f"{NAMES[source]}: {NOT_RUN}"
+    if not np.isfinite(values).any():
+        name = f"{name}: {NOT_RUN}"
     places = np.arange(len(values))
     spread = None if source == "paper" else np.nan_to_num(cells[f"{source}_spread"].to_numpy())
     points: Mapping = {"fmt": shape, "color": colour, "label": name, "ms": 6}

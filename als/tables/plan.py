@@ -19,13 +19,13 @@ Step = Prepare | Convert | Train | Evaluate | Compare
 
 @dataclass(frozen=True)
 class Plan:
-    """todo: steps to do, in order. done: those that are there already. left: (step, why not)."""
+    """Steps to do, in order; those that are there already; those that another config made."""
 
     table: str
     settings: Settings
     todo: tuple[Step, ...]
     done: tuple[Step, ...]
-    left: tuple[tuple[Train | Evaluate, str], ...]
+    left: tuple[Train | Evaluate, ...]
 
 
 def make_plan(table: str, settings: Settings) -> Plan:
@@ -43,11 +43,11 @@ def make_plan(table: str, settings: Settings) -> Plan:
         evaluations = [replace(step, keeps_detections=True) for step in evaluations]
     todo: list[Step] = []
     done: list[Step] = []
-    left: list[tuple[Train | Evaluate, str]] = []
+    left: list[Train | Evaluate] = []
     for step in evaluations:
         blocking = None if settings.force else _blocking(step)
         if blocking is not None:
-            left.append((blocking, ", ".join(blocking.other_options)))
+            left.append(blocking)
         elif step.state() == "done":
             done.append(step)
         else:
@@ -126,7 +126,8 @@ def describe(plan: Plan) -> str:
     settings = plan.settings
     lines = [f"{plan.table}, {settings.scale}, seeds {' '.join(map(str, settings.seeds))}:"]
     lines += [f"  there     {step.title}" for step in plan.done]
-    for step, why in plan.left:
+    for step in plan.left:
+        why = ", ".join(step.other_options)
         lines.append(
             f"  left out  {step.target}: made with another config ({why}); --force makes it anew"
         )
@@ -182,11 +183,10 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = print) -> None:
     for step in plan.todo:
         if isinstance(step, Train | Evaluate) and step.state() in ("done", "another config"):
             _put_aside(step.target)
-    checked = False
+    first = next((step for step in plan.todo if isinstance(step, Train)), None)
     for number, step in enumerate(plan.todo, start=1):
-        if isinstance(step, Train) and not checked:  # all data are there now
+        if step is first:  # all data are there now
             _check_tests(plan)
-            checked = True
         tell(f"[{number}/{len(plan.todo)}] {step.title}")
         step.run()
 
