@@ -396,8 +396,8 @@ def predict_many(
     """`Predictor.predict` of many files, faster; yields them as they are done.
 
     A batch holds only photos that the network would pad to one same canvas, so that each gets the
-    result that it gets alone, up to rounding. The order is that of the batches. On a CPU several batches
-    run at once, each on one core: the layers are too small to be divided well among cores.
+    result that it gets alone, up to rounding. The order is that of the batches. On a CPU several
+    batches run at once, each on one core: the layers are too small to be divided among cores.
 
     Args:
         batch_size: photos that go through the network together, at most; by default 2 on a CPU

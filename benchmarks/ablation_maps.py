@@ -15,11 +15,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 import als
+from als.drawing import Look, overlay, to_display
 from als.errors import InputError
 from als.images import as_rgb
 from als.inference import Prediction
 from als.photographs import package_photographs
-from als.report.views import Look, overlay, to_display
 
 PHOTOGRAPHS = 2
 LOOK = Look(opacity=0.75, rule="raw 0 to 1")

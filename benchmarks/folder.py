@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from als.cli.evaluate import save_all
+from als.drawing import save_prediction
 from als.inference import Predictor, predict_many
-from als.report.pictures import save_prediction
 from benchmarks.pairs import Measured, in_turns
 from benchmarks.subjects import Setting, Subject, photographs
 

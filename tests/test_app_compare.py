@@ -5,7 +5,7 @@ from app_server import VALUES, Click, only_network, tiny_predictor
 from tiny import tiny_config
 
 from als.checkpoint import build_detector, save_checkpoint
-from als.report.views import RULES
+from als.drawing import RULES
 from als.ui.compare_tab import CompareTab
 from als.ui.panels import same_choice
 from als.ui.session import Choice, SessionStore, study_photo

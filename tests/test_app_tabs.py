@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from app_server import VALUES, Click, only_network, scene, tiny_predictor
 
-from als.report.views import RULES, Look
+from als.drawing import RULES, Look
 from als.ui import parts
 from als.ui.explain_tab import NO_CLASS, ExplainTab
 from als.ui.export import write_files

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from als.report import views
-from als.report.sheet import comparison
-from als.report.views import RULES, Look, Panel
+from als import drawing as views
+from als.drawing import RULES, Look, Panel, comparison
 from als.ui import numbers
 
 RAW, MIN_MAX, PERCENTILE = RULES

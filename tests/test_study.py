@@ -7,8 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from als.study.maps import MAPS as ALL_MAPS
-from als.study.maps import default_maps, make_maps
 from als.study.scenes import scene_of
 from tiny import lively_detector
 
@@ -17,6 +15,8 @@ from als.cli import main
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.voc_layout import load_records
 from als.errors import InputError
+from als.explain.registry import EXPLAINERS as ALL_MAPS
+from als.explain.registry import default_explainers, make_maps
 from als.inference import Predictor
 from als.study import interventions
 from als.study.cases import cases_of, keypoints_of, match_detections, size_name
@@ -278,9 +278,9 @@ def test_the_command_writes_what_a_reader_opens(root, detector, tmp_path):
 def test_without_the_library_its_maps_are_left_out(monkeypatch):
     slow = [map for map, kind in ALL_MAPS.items() if kind.slow]
     if importlib.util.find_spec("pytorch_grad_cam"):
-        assert set(default_maps()) == set(ALL_MAPS) - set(slow)
+        assert set(default_explainers()) == set(ALL_MAPS) - set(slow)
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
-    assert set(default_maps()) == set(ALL_MAPS) - {"gradcam++", "eigencam", *slow}
+    assert set(default_explainers()) == set(ALL_MAPS) - {"gradcam++", "eigencam", *slow}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from als.study.maps import PROPOSALS, default_maps, make_maps
 from als.study.scenes import scene_of, scene_of_class
 from PIL import Image
 from test_study import detector, predictor, records, root  # noqa: F401  (fixtures)
@@ -17,6 +16,7 @@ from als.evaluation import Detections
 from als.evaluation.run import judge
 from als.explain.blackbox import black_box
 from als.explain.faithfulness import deletion, insertion
+from als.explain.registry import PROPOSALS, default_explainers, make_maps
 from als.images import as_rgb
 from als.inference import Predictor
 from als.model.grid import image_to_map
@@ -55,7 +55,7 @@ def test_all_maps_of_an_image_share_one_pass_of_the_trunk(predictor, records):  
     hook = predictor.detector.trunk.register_forward_hook(lambda *_: passes.append(1))
     try:
         several = scene_of(predictor, predictor.analyse(as_rgb(records[0].path)), [0, 1, 2])
-        for name in default_maps():
+        for name in default_explainers():
             assert make_maps(name, several).shape == (3, *several.size)
     finally:
         hook.remove()

@@ -98,7 +98,7 @@ def _refuse_overwriting(files: list[Path], out: Path) -> None:
 
 def save_all(found: Iterable, out: Path) -> None:
     """Write pictures and JSON beside the network, and tell each file once written."""
-    from als.report.pictures import save_prediction
+    from als.drawing import save_prediction
 
     def tell() -> None:
         one, written = running.popleft()

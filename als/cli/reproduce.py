@@ -25,9 +25,9 @@ def reproduce(arguments: list[str]) -> None:
     if given.weights is not None and given.scale == "full":
         raise InputError("--weights is for --scale compact; the full rows have three backbones.")
 
-    from als.reproduce.plan import describe, make_plan
-    from als.reproduce.run import reproduce as run
-    from als.reproduce.settings import Settings
+    from als.tables.plan import describe, make_plan
+    from als.tables.plan import reproduce as run
+    from als.tables.stage_config import Settings
 
     settings = Settings(
         given.scale,

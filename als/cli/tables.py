@@ -16,7 +16,7 @@ def tables(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, help="a folder for all three formats, not the screen")
     given = parser.parse_args(arguments)
 
-    from als.report.tables import render, write_tables
+    from als.tables.render import render, write_tables
 
     chosen = given.tables or names
     if given.out is None:

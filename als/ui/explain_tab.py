@@ -4,9 +4,9 @@ from pathlib import Path
 
 import gradio as gr
 
+from als.drawing import Panel
 from als.errors import InputError
 from als.inference import Predictor
-from als.report.views import Panel
 from als.ui import parts
 from als.ui.panels import (
     TITLES,

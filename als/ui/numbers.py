@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import spearmanr
 
-from als.report.views import sampled
+from als.drawing import sampled
 
 GRID = (96, 96)  # rank correlations are of maps sampled on this grid: they are smooth
 

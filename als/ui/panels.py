@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from als.inference import Explanation
-from als.report.views import (
+from als.drawing import (
     CONSTANT,
     Look,
     Panel,
@@ -12,6 +11,7 @@ from als.report.views import (
     overlay,
     value_range,
 )
+from als.inference import Explanation
 from als.ui.numbers import iou, iou_at_half, rank_correlations, share_inside, share_of_area
 from als.ui.session import BOX_KINDS, Choice, Study
 

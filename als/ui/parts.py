@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from als.drawing import CLASS_COLOURS, Look, Panel
 from als.inference import Predictor
-from als.report.views import CLASS_COLOURS, Look, Panel
 from als.ui.panels import SAYS, figures_of
 from als.ui.session import Study
 

@@ -13,9 +13,9 @@ from threading import Lock
 import numpy as np
 from PIL import Image
 
+from als.drawing import sampled, to_display
 from als.errors import InputError
 from als.inference import Analysis, Explanation, Prediction, Predictor
-from als.report.views import sampled, to_display
 
 MAX_BYTES = 1_000_000_000
 MAX_EXPLANATIONS = 12

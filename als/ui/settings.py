@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from als.report.views import COLOUR_MAPS, RULES, Look
+from als.drawing import COLOUR_MAPS, RULES, Look
 from als.ui.session import BOX_KINDS
 
 # Events of one group run one at a time: the network has one lock anyway, and a queue is fair.

@@ -4,8 +4,8 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from als.drawing import Panel, sampled
 from als.errors import InputError
-from als.report.views import Panel, sampled
 from als.ui import parts
 from als.ui.cache import fresh_picture
 from als.ui.numbers import iou

@@ -11,20 +11,22 @@ from pathlib import Path
 import pandas as pd
 
 from als.errors import InputError
-from als.records import read_json
-from als.report.choices import judged, judged_texts
-from als.report.figures import steps_chart
-from als.report.measured import (
+from als.tables.charts import steps_chart
+from als.tables.measured import (
     ABSENT,
     MEASURES,
     NOT_REIMPLEMENTED,
     NOT_RUN,
+    OF_CHOICES,
+    bootstrap_file,
+    bootstrapped,
     columns_of,
     frame,
+    judged,
     per_class,
+    published_step,
 )
-from als.reproduce.choices import CHOICES, COMPARED, ROWS
-from als.reproduce.definitions import SCALES, TABLES, Scale
+from als.tables.rows import CHOICES, COMPARED, ROWS, SCALES, TABLES, Scale
 
 SOURCES = ("paper", "full", "difference", "compact")
 CAPTIONS = {
@@ -64,38 +66,34 @@ def by_class(cells: pd.DataFrame, source: str) -> pd.DataFrame:
 def _texts(of_column: pd.DataFrame, source: str) -> pd.Series:
     """One source's cells of one column, a text a row."""
     rounded = of_column[source].round(1)
+    texts = of_column.assign(value=rounded).apply(_cell, axis=1, source=source)
     # Best as printed: rows that agree in the decimal shown are bold together.
-    best = None if source == "difference" else rounded.max()
-    texts = []
-    for title, value in rounded.items():
-        line = of_column.loc[title]
-        text = _missing(line, source) if pd.isna(value) else _shown(line, source, value)
-        texts.append(f"**{text}**" if best is not None and value == best else text)
-    return pd.Series(texts, index=of_column.index)
+    is_best = (rounded == rounded.max()) & (source != "difference")
+    return texts.mask(is_best, "**" + texts + "**")
+
+
+def _cell(line: pd.Series, source: str) -> str:
+    if pd.isna(line["value"]):
+        return _missing(line, source)
+    if source == "difference":
+        return f"{line['value']:+.1f}"
+    text = f"{line['value']:.1f}"
+    if source != "paper":
+        if pd.notna(line[f"{source}_spread"]):
+            text += f" ± {line[f'{source}_spread']:.1f} ({line[f'{source}_seeds']} seeds)"
+        text += CHANGED if line[f"{source}_changed"] else ""
+    return text
 
 
 def _missing(line: pd.Series, source: str) -> str:
-    if source == "paper":
+    known = line["reimplemented"] and pd.notna(line["paper"])
+    if source == "paper" or source == "difference" and not known:
         return ABSENT
-    if source == "difference":
-        known = line["reimplemented"] and pd.notna(line["paper"])
-        return _missing(line, "full") if known else ABSENT
     if not line["reimplemented"]:
         return NOT_REIMPLEMENTED
+    scale = "full" if source == "difference" else source
     # A class that the compact models do not detect has no figure even where the row was run.
-    waiting = line[f"{source}_run"] and not line[f"{source}_seeds"]
-    return NOT_RUN if waiting else ABSENT
-
-
-def _shown(line: pd.Series, source: str, value: float) -> str:
-    if source == "difference":
-        return f"{value:+.1f}"
-    if source == "paper":
-        return f"{value:.1f}"
-    spread, mark = line[f"{source}_spread"], CHANGED if line[f"{source}_changed"] else ""
-    if pd.isna(spread):
-        return f"{value:.1f}{mark}"
-    return f"{value:.1f} ± {spread:.1f} ({line[f'{source}_seeds']} seeds){mark}"
+    return NOT_RUN if line[f"{scale}_run"] and not line[f"{scale}_seeds"] else ABSENT
 
 
 def steps(table: str, results: Path, measure: str = "AP50_11point") -> pd.DataFrame:
@@ -107,75 +105,75 @@ def steps(table: str, results: Path, measure: str = "AP50_11point") -> pd.DataFr
     measure: one of MEASURES; the paper's own is AP50 at 11 points, and others have no such column.
     """
     titles = {row.key: row.title for row in ROWS[table]}
-    printed = measure == "AP50_11point" and table in TABLES
-    paper = frame(table, results).set_index(["key", "column"])["paper"] if printed else {}
+    scales: Sequence[Scale] = SCALES if table in TABLES else ("compact",)
+    made = {scale: bootstrapped(table, scale, results) for scale in scales}
     lines = []
     for first, second in COMPARED.get(table, ()):
         line = {"step": f"{titles[first]} → {titles[second]}"}
-        if printed:
-            difference = paper[second, "mAP"] - paper[first, "mAP"]
+        if measure == "AP50_11point" and table in TABLES:
+            difference = published_step(table, first, second)
             line["paper"] = ABSENT if pd.isna(difference) else f"{difference:+.1f}"
-        for scale in SCALES if table in TABLES else ("compact",):
-            path = Path(results, f"{table}-{scale}", "bootstrap.json")
-            line |= _bootstrapped(path, first, second, measure)
+        for scale, found in made.items():
+            if found is None:
+                line[scale] = NOT_RUN
+            else:
+                line |= _step_texts(scale, found.get((first, second), {}).get(measure))
         lines.append(line)
     return pd.DataFrame(lines).set_index("step") if lines else pd.DataFrame()
 
 
-def _bootstrapped(path: Path, first: str, second: str, measure: str) -> dict[str, str]:
-    scale = path.parent.name.rpartition("-")[2]
-    names = [f"{scale}", f"{scale} 95%", f"{scale} over seeds", f"{scale} detectable"]
-    if not path.is_file():
-        return {scale: NOT_RUN}
-    found = read_json(path)["steps"]
-    for step in found:
-        if (step["first"], step["second"]) == (first, second) and measure in step:
-            value = {k: _percent(v) for k, v in step[measure].items() if k in _PERCENT}
-            spread, seeds = value["seed_spread"], ", ".join(step[measure]["per_seed"])
-            spread = f"seed {seeds} alone" if spread is None else f"± {spread:.1f} (seeds {seeds})"
-            texts = [f"{value['difference']:+.1f}", f"{value['low']:+.1f} to {value['high']:+.1f}"]
-            return dict(zip(names, [*texts, spread, f"{value['detectable']:.1f}"], strict=True))
-    return dict.fromkeys(names, NOT_RUN)
+def _step_texts(scale: str, step: dict | None) -> dict[str, str]:
+    names = [scale, f"{scale} 95%", f"{scale} over seeds", f"{scale} detectable"]
+    if step is None:
+        return dict.fromkeys(names, NOT_RUN)
+    value = {name: 100 * step[name] for name in ("difference", "low", "high", "detectable")}
+    seeds, spread = ", ".join(step["per_seed"]), step["seed_spread"]
+    texts = [
+        f"{value['difference']:+.1f}",
+        f"{value['low']:+.1f} to {value['high']:+.1f}",
+        f"seed {seeds} alone" if spread is None else f"± {100 * spread:.1f} (seeds {seeds})",
+        f"{value['detectable']:.1f}",
+    ]
+    return dict(zip(names, texts, strict=True))
 
 
-_PERCENT = ("difference", "low", "high", "detectable", "seed_spread")
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
+def judged_texts(name: str, results: Path) -> pd.DataFrame:
+    """`judged` as text, rows against columns."""
+    found = judged(name, results)
+    missing = found["seed"].isna()
+    texts = {"seed": found["seed"].astype(str).mask(missing, ABSENT)}
+    for column, (part, _) in OF_CHOICES.items():
+        shown = found[column].map("{:.1f}".format if part == "metrics" else "{:.2f}".format)
+        texts[column] = shown.mask(found[column].isna(), ABSENT).mask(missing, NOT_RUN)
+    return pd.DataFrame(texts).set_axis(pd.Index(found["row"], name="row"))
 
 
 def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
     """Title -> text cells of everything shown for a table or a choice."""
+    per_class_title = f"{table}, AP50 (11 points) per class"
     if table in CHOICES:
-        return {CAPTIONS[table]: judged_texts(table, Path(results))} | _steps(table, Path(results))
-    cells = frame(table, Path(results))
-    title = CAPTIONS[table] + _changes(cells)
-    found = {title: headline(cells, HEADLINES.get(table) or columns_of(table))}
-    if table in HEADLINES:
-        for source in ("paper", "full", "compact"):
-            classes = by_class(cells, source)
-            if len(classes):
-                found[f"{table}, AP50 (11 points) per class: {source}"] = classes
+        found = {CAPTIONS[table]: judged_texts(table, results)}
+    else:
+        cells = frame(table, results)
+        title = CAPTIONS[table] + _changes(cells)
+        found = {title: headline(cells, HEADLINES.get(table) or columns_of(table))}
+        if table in HEADLINES:
+            for source in ("paper", *SCALES):
+                found[f"{per_class_title}: {source}"] = by_class(cells, source)
+        if table in COMPARED:
+            for scale in SCALES:
+                found[f"{per_class_title}: {scale}"] = classes_over_seeds(table, results, scale)
     if table in COMPARED:
-        for scale in SCALES:
-            classes = classes_over_seeds(table, Path(results), scale)
-            if len(classes):
-                found[f"{table}, AP50 (11 points) per class: {scale}"] = classes
-    return found | _steps(table, Path(results))
-
-
-def _steps(table: str, results: Path) -> dict[str, pd.DataFrame]:
-    """Title -> text cells of the steps in each measure; empty for a table without steps."""
-    names = MEASURES if table in COMPARED else {}
-    return {f"{table}, steps in {name}": steps(table, results, m) for m, name in names.items()}
+        for measure, name in MEASURES.items():
+            found[f"{table}, steps in {name}"] = steps(table, results, measure)
+    return {title: cells for title, cells in found.items() if len(cells)}
 
 
 def classes_over_seeds(table: str, results: Path, scale: Scale) -> pd.DataFrame:
     """Rows that were run against the classes of the data, as text: mean and spread over seeds."""
     texts = {}
     for row in TABLES[table]:
-        found = per_class(row, results, scale) if row.run(scale) else pd.DataFrame()
+        found = per_class(row, results, scale)
         if len(found):
             texts[row.title] = {
                 name: f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f} ± {std:.1f}"
@@ -199,7 +197,7 @@ def render(table: str, results: Path, format: str = "markdown") -> str:
         )
     if format == "csv":
         cells = judged if table in CHOICES else frame
-        return cells(table, Path(results)).to_csv(index=False, lineterminator="\n")
+        return cells(table, results).to_csv(index=False, lineterminator="\n")
     write = markdown if format == "markdown" else latex
     return "\n".join(write(title, cells) for title, cells in sections(table, results).items())
 
@@ -217,9 +215,9 @@ def write_tables(tables: Sequence[str], results: Path, out: Path) -> list[Path]:
             path.write_text(render(table, results, format), encoding="utf-8")
             written.append(path)
         for scale in SCALES if table in COMPARED else ():
-            if Path(results, f"{table}-{scale}", "bootstrap.json").is_file():
+            if bootstrap_file(table, scale, results).is_file():
                 path = Path(out) / f"{table}-{scale}-steps.png"
-                steps_chart(table, Path(results), scale).savefig(path, dpi=100)
+                steps_chart(table, results, scale).savefig(path, dpi=100)
                 written.append(path)
     return written
 
@@ -254,4 +252,4 @@ def _latex_cell(text: str) -> str:
 def _escaped(text: str) -> str:
     signs = {"%": r"\%", "_": r"\_", "&": r"\&", "–": "--"}
     signs |= {"±": r"$\pm$", "†": r"$\dagger$", "→": r"$\to$"}
-    return "".join(signs.get(letter, letter) for letter in text)
+    return text.translate(str.maketrans(signs))

@@ -1,18 +1,27 @@
-"""The steps of a reproduction: each knows whether it is done, and how to do it."""
+"""The steps that give a row its record: each knows whether it is done, and how to do it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
+import torch
+
+from als.checkpoint import load_checkpoint, read_checkpoint
 from als.config import TrainConfig
+from als.data.check import refuse_problems
+from als.data.convert import to_coco
+from als.data.prepare import SETS, prepare
+from als.data.voc_layout import load_records
+from als.evaluation.run import evaluate, judge_by_id
 from als.records import read_json, write_json
-from als.reproduce.configs import stage_config
-from als.reproduce.curves import read_curve
-from als.reproduce.definitions import Data, Run, Stage
-from als.reproduce.settings import Settings
+from als.tables.rows import Data, Run, Stage
+from als.tables.stage_config import Settings, stage_config
 from als.training.same_config import comparable, differences, filled, saved_config
 
 State = Literal["done", "to do", "resumes", "another config"]
+POINTS = 60  # of a loss curve in a record, at most
+LOSSES = ("loss", "loss_rpn", "loss_cls", "loss_loc", "loss_att")
 
 
 @dataclass(frozen=True)
@@ -27,16 +36,11 @@ class Prepare:
         return f"als data prepare {self.name} {self.settings.source}"
 
     def state(self) -> State:
-        from als.data.prepare import SETS
-
         there = all((self.settings.source / part.target).is_dir() for part in SETS[self.name])
         return "done" if there else "to do"
 
     def run(self) -> None:
         """Raises InputError when a file is broken; given again, it goes on with what is there."""
-        from als.data.check import refuse_problems
-        from als.data.prepare import prepare
-
         refuse_problems(prepare(self.name, self.settings.source), self.settings.source)
 
 
@@ -48,9 +52,12 @@ class Convert:
     settings: Settings
 
     @property
+    def source(self) -> Path:
+        return self.settings.source / str(self.data.converted_from)
+
+    @property
     def folder(self) -> Path:
-        (name,) = self.data.folders
-        return self.settings.root(self.data) / name
+        return self.settings.root(self.data) / self.data.train.partition(":")[0]
 
     @property
     def splits(self) -> tuple[str, str]:
@@ -58,17 +65,15 @@ class Convert:
 
     @property
     def title(self) -> str:
-        source = self.settings.source / str(self.data.converted_from)
-        return f"als data to-coco {source} --splits {' '.join(self.splits)} --out {self.folder}"
+        splits = " ".join(self.splits)
+        return f"als data to-coco {self.source} --splits {splits} --out {self.folder}"
 
     def state(self) -> State:
         files = [self.folder / "annotations" / f"instances_{split}.json" for split in self.splits]
         return "done" if all(file.is_file() for file in files) else "to do"
 
     def run(self) -> None:
-        from als.data.convert import to_coco
-
-        to_coco(self.settings.source / str(self.data.converted_from), self.splits, self.folder)
+        to_coco(self.source, self.splits, self.folder)
 
 
 @dataclass(frozen=True)
@@ -80,26 +85,22 @@ class Train:
     settings: Settings
 
     @property
-    def out(self) -> Path:
+    def target(self) -> Path:
+        """The folder of the run."""
         return Path(self.config.out)
 
     @property
-    def target(self) -> Path:
-        """What the step makes."""
-        return self.out
-
-    @property
     def checkpoint(self) -> Path:
-        return self.out / "model.safetensors"
+        return self.target / "model.safetensors"
 
     @property
     def title(self) -> str:
-        return f"train {self.stage.config} -> {self.out}"
+        return f"train {self.stage.config} -> {self.target}"
 
     @property
     def other_options(self) -> list[str]:
         """Options in which the run that is there differs; empty when nothing or the same is."""
-        file = self.out / "config.json"
+        file = self.target / "config.json"
         if not file.is_file():
             return ["config.json is missing"] if self.checkpoint.is_file() else []
         saved = saved_config(file)
@@ -119,11 +120,10 @@ class Train:
             return "another config"
         if self.checkpoint.is_file():
             return "done"
-        return "resumes" if any((self.out / "checkpoints").glob("*.ckpt")) else "to do"
+        return "resumes" if any((self.target / "checkpoints").glob("*.ckpt")) else "to do"
 
     def run(self) -> None:
-        from als.evaluation.run import judge_by_id
-        from als.training.run import train
+        from als.training.run import train  # lightning, which takes seconds to import
 
         # On several devices lightning would start this whole command once for each.
         options = {"devices": 1} | dict(self.settings.trainer)
@@ -131,8 +131,6 @@ class Train:
 
     def summary(self) -> dict[str, Any]:
         """What a record says of this training."""
-        from als.checkpoint import read_checkpoint
-
         _, info, _ = read_checkpoint(self.checkpoint)
         return {
             "config_file": f"configs/{self.stage.config}.yaml",
@@ -140,8 +138,22 @@ class Train:
             "hours": info["time"]["hours"],
             "images_per_second": info["time"]["images_per_second"],
             "machine": info.get("machine"),
-            "curve": read_curve(self.out / "metrics.csv"),
+            "curve": _curve(self.target / "metrics.csv"),
         }
+
+
+def _curve(path: Path) -> dict[str, list[float]] | None:
+    """step and losses of a run, each the mean of a stretch of steps, at most POINTS of them.
+
+    None where the file is missing; a loss that the run has not is left out.
+    """
+    if not path.is_file():
+        return None
+    rows = pd.read_csv(path)
+    losses = [name for name in LOSSES if name in rows]
+    rows = rows.dropna(subset=losses[:1])[["step", *losses]].reset_index(drop=True)
+    means = rows.groupby(rows.index // (-(-len(rows) // POINTS) or 1)).mean()
+    return {name: [round(value, 5) for value in means[name].tolist()] for name in means}
 
 
 @dataclass(frozen=True)
@@ -155,60 +167,41 @@ class Evaluate:
     keeps_detections: bool = False
 
     @property
-    def name(self) -> str:
-        return f"{self.run_of.name}-seed{self.seed}"
-
-    @property
-    def record(self) -> Path:
-        return self.settings.results / f"{self.name}.json"
-
-    @property
     def target(self) -> Path:
-        """What the step makes."""
-        return self.record
-
-    @property
-    def detections(self) -> Path:
-        return detections_of(self.record)
+        """The record."""
+        return self.settings.results / f"{self.run_of.name}-seed{self.seed}.json"
 
     @property
     def title(self) -> str:
-        return f"evaluate {self.run_of.data.test} -> {self.record}"
+        return f"evaluate {self.run_of.data.test} -> {self.target}"
 
     @property
     def other_options(self) -> list[str]:
         """Options in which the record's trainings differ; empty without a record."""
-        if not self.record.is_file():
+        if not self.target.is_file():
             return []
-        stages = read_json(self.record).get("stages", [])
-        if len(stages) != len(self.stages):
+        made = read_json(self.target).get("stages", [])
+        if len(made) != len(self.stages):
             return ["the number of stages"]
-        pairs = zip(stages, self.stages, strict=True)
         return [
             name
-            for made, stage in pairs
-            for name in differences(filled(made["config"]), comparable(stage.config))
+            for one, stage in zip(made, self.stages, strict=True)
+            for name in differences(filled(one["config"]), comparable(stage.config))
         ]
 
     def state(self) -> State:
         if self.other_options:
             return "another config"
-        if not self.record.is_file():
-            return "to do"
-        return "to do" if self.keeps_detections and not self.detections.is_file() else "done"
+        lacks_detections = self.keeps_detections and not detections_of(self.target).is_file()
+        return "to do" if not self.target.is_file() or lacks_detections else "done"
 
     def run(self) -> None:
-        import torch
-
-        from als.checkpoint import load_checkpoint
-        from als.data.voc_layout import load_records
-        from als.evaluation.run import evaluate
-
         detector, info = load_checkpoint(self.stages[-1].checkpoint)
-        data, config = self.run_of.data, self.stages[-1].config
+        data, workers = self.run_of.data, self.stages[-1].config.data.workers
         records = load_records(data.test, self.settings.root(data), detector.config.classes)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        record = evaluate(detector.to(device), records, config.data.workers, keep=self.detections)
+        keep = detections_of(self.target)
+        record = evaluate(detector.to(device), records, workers, keep=keep)
         record["data"]["split"] = data.test
         record |= {
             "row": self.run_of.name,
@@ -217,17 +210,9 @@ class Evaluate:
             "stages": [stage.summary() for stage in self.stages],
             "changed_options": sorted({o for stage in self.stages for o in stage.changed_options}),
         }
-        write_json(self.record, record)
+        write_json(self.target, record)
 
 
 def detections_of(record: Path) -> Path:
     """Beside the record: a bootstrap can be drawn anew where the trainings no longer are."""
     return record.with_suffix(".npz")
-
-
-def put_aside(path: Path) -> None:
-    """Rename a file or folder that is made anew to the first free NAME.old1, NAME.old2, ..."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.old{number}")).exists():
-        number += 1
-    path.replace(aside)

@@ -1,7 +1,12 @@
-"""Tables 1 to 3: their rows, and the runs that give each row, at both scales.
+"""The rows of tables 1 to 3 and of the choices made on val, and the runs that give each row.
 
-`full` is the paper's own setting (`configs/paper`); `compact` is the same table on the
-photographs of voc-animals with the compact models, small enough for two CPU cores.
+A table has two scales: `full` is the paper's own setting (`configs/paper`); `compact` is the same
+table on the photographs of voc-animals with the compact models, small enough for two CPU cores.
+
+Choices train on `train` alone and are judged on `val`, never on test: `recipes` are ways to train
+the model that ships, `variants` forms of the attention part beside the paper's. Each differs from
+its neighbour by one thing. Their records say which form or recipe to take; figures that are
+reported come from test and from other seeds.
 """
 
 from collections.abc import Mapping
@@ -24,12 +29,6 @@ class Data:
     test: str
     prepare: tuple[str, ...] = ()
     converted_from: str | None = None
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """The folders below the data root."""
-        parts = f"{self.train} + {self.test}".split("+")
-        return tuple(dict.fromkeys(part.strip().partition(":")[0] for part in parts))
 
 
 @dataclass(frozen=True)
@@ -80,17 +79,18 @@ VOC = Data("VOC2007:trainval + VOC2012:trainval", "VOC2007:test", ("voc07+12", "
 COCO = Data("coco2017:train2017", "coco2017:val2017", ("coco2017",))
 ANIMALS = Data("VOC2012:trainval", "VOC2012:test")
 ANIMALS_COCO = Data("voc-animals-coco:trainval", "voc-animals-coco:test", (), "VOC2012")
+JUDGED = Data("VOC2012:train", "VOC2012:val")
 
 
 def one_stage(name: str, config: str, data: Data) -> Run:
     return Run(name, (Stage(config, data),), data)
 
 
-def parts(name: str, first: Stage, second: str, data: Data, **model: Any) -> Run:
-    """Two stages (section 3.2); `model` are options of the network that the second changes."""
+def two_stages(name: str, first: Stage, second: str, data: Data, **model: Any) -> Run:
+    """Separate trainings (section 3.2); `model` are options that the second changes."""
     changes = {f"model.{option}": value for option, value in model.items()}
-    is_plain = not changes and data != ANIMALS_COCO
-    return Run(name, (first, Stage(second, data, changes, None if is_plain else name)), data)
+    as_it_stands = not changes and data in (VOC, COCO, ANIMALS)
+    return Run(name, (first, Stage(second, data, changes, None if as_it_stands else name)), data)
 
 
 # The first stage knows no attention, so that rows of like separation share it: they differ by what
@@ -98,24 +98,23 @@ def parts(name: str, first: Stage, second: str, data: Data, **model: Any) -> Run
 # no row of the ablation sees more of them than another.
 SHARED = Stage("compact/faster-rcnn", ANIMALS)
 SEPARATED = Stage("compact/als-stage1", ANIMALS)
-ABLATION = {
+SECOND = "compact/als-stage2"
+ABLATION: Mapping[str, tuple[Stage, dict[str, Any]]] = {
     "faster-rcnn": (SHARED, {"attention": False, "separation": False}),
     "separation": (SEPARATED, {"attention": False}),
     "attention": (SHARED, {"separation": False}),
     "proposed": (SEPARATED, {}),
 }
+# No row of the paper's: the form that val chose among the variants.
+CHOSEN = {"residual": (SEPARATED, {"attention_form": "residual"})}
 COMPACT = {
-    key: parts(f"table2-compact/{key}", first, "compact/als-stage2", ANIMALS, **off)
-    for key, (first, off) in ABLATION.items()
+    key: two_stages(f"table2-compact/{key}", first, SECOND, ANIMALS, **changes)
+    for key, (first, changes) in (ABLATION | CHOSEN).items()
 }
-# No row of the paper's: the form that val chose among the variants (als.reproduce.choices).
-COMPACT["residual"] = parts(
-    "table2-compact/residual", SEPARATED, "compact/als-stage2", ANIMALS, attention_form="residual"
-)
 # Boxes are the same in both layouts and stage 1 reads no masks: one first stage serves both.
 COMPACT_COCO = {
-    key: parts(f"table3-compact/{key}", first, "compact/als-stage2", ANIMALS_COCO, **off)
-    for key, (first, off) in ABLATION.items()
+    key: two_stages(f"table3-compact/{key}", first, SECOND, ANIMALS_COCO, **changes)
+    for key, (first, changes) in ABLATION.items()
 }
 # Detectors of one stage train as long as both stages together: their configs say so.
 SSD300 = one_stage("table1-compact/ssd300", "compact/ssdlite320", ANIMALS)
@@ -135,15 +134,15 @@ FULL = {
     )
 }
 STAGE2 = "paper/voc-als-resnet101-stage2"
-FULL["proposed"] = parts("voc-full/proposed", FULL["separation"].stages[0], STAGE2, VOC)
-FULL["attention"] = parts(
+FULL["proposed"] = two_stages("voc-full/proposed", FULL["separation"].stages[0], STAGE2, VOC)
+FULL["attention"] = two_stages(
     "voc-full/attention", FULL["faster-rcnn"].stages[0], STAGE2, VOC, separation=False
 )
 FULL_COCO = {
     key: one_stage(f"coco-full/{key}", f"paper/coco-{key}-resnet101", COCO)
     for key in ("faster-rcnn", "rfcn")
 }
-FULL_COCO["proposed"] = parts(
+FULL_COCO["proposed"] = two_stages(
     "coco-full/proposed",
     Stage("paper/coco-als-resnet101-stage1", COCO),
     "paper/coco-als-resnet101-stage2",
@@ -178,7 +177,50 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
     ),
 }
 
-STEPS: Mapping[str, tuple[tuple[str, str], ...]] = {
+VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "separation": ("Without attention", {"attention": False}),
+    "proposed": ("The paper's form", {}),
+    "residual": ("F (1 + A)", {"attention_form": "residual"}),
+    "f-loc": ("F_cls = F_loc A_cls", {"attention_source": "F_loc"}),
+    "wide": ("2,048 channels, the paper's width", {"attention_width": 2048}),
+    "lambda3": ("lambda 3 = 0.1", {"lambda_att": 0.1}),
+    "start": ("Maps start at 0.5", {"attention_bias": 0.0}),
+    "biased": ("A_cls with biases", {"attention_cls_biased": True}),
+}
+"""Key -> title, and the options of the network that differ from table 2's proposed row."""
+
+
+def _recipe(key: str, title: str, *later: Stage) -> Row:
+    first = Stage("compact-stage1", JUDGED, out="recipes-compact/stage1")
+    return Row(key, title, None, Run(f"recipes-compact/{key}", (first, *later), JUDGED))
+
+
+def _variant(key: str, title: str, changes: Mapping[str, Any]) -> Row:
+    first = Stage("compact/als-stage1", JUDGED, out="variants-compact/stage1")
+    run = two_stages(f"variants-compact/{key}", first, SECOND, JUDGED, **changes)
+    return Row(key, title, None, run)
+
+
+FLIPS = {"data.augmentation": "flip", "data.jitter": False, "epochs": 4}
+CROPS = Stage("compact-stage2", JUDGED, out="recipes-compact/crops")
+END = Stage("compact-stage2-end", JUDGED, out="recipes-compact/crops-end")
+CHOICES: Mapping[str, tuple[Row, ...]] = {
+    "recipes": (
+        _recipe("stage1", "Stage 1 alone"),
+        _recipe(
+            "flips",
+            "4 epochs, flips",
+            Stage("compact-stage2", JUDGED, FLIPS, "recipes-compact/flips"),
+        ),
+        _recipe("crops", "8 epochs, crops", CROPS),
+        _recipe("crops-end", "8 epochs, crops, and 2 without", CROPS, END),
+    ),
+    "variants": tuple(_variant(key, *told) for key, told in VARIANTS.items()),
+}
+ROWS: Mapping[str, tuple[Row, ...]] = TABLES | CHOICES
+"""All that `als reproduce` can make."""
+
+COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = {
     "table2": (
         ("faster-rcnn", "separation"),
         ("separation", "proposed"),
@@ -188,6 +230,10 @@ STEPS: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("proposed", "residual"),
         ("separation", "residual"),
         ("faster-rcnn", "residual"),
+    ),
+    "variants": (
+        *(("proposed", key) for key in VARIANTS if key != "proposed"),
+        ("separation", "residual"),
     ),
 }
 """Pairs of rows whose difference is held against chance, by the images of the test set."""

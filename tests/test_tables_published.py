@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from als.report.published import published
+from als.tables.measured import published
 
 PAPER = Path(__file__).parents[2] / "shared" / "paper" / "attentive-layer-separation.md"
 MARKS = {"X": "no", "\u0425": "no", "/": "yes", "-": "-"}  # one cross is a Cyrillic letter

@@ -1,16 +1,15 @@
 """`als reproduce recipes|variants`: nothing of test is seen, and each run changes one thing."""
 
 import pytest
-from test_reproduce import tiny_settings
+from test_tables_plan import tiny_settings
 
 from als.errors import InputError
 from als.records import read_json
-from als.report.choices import judged, judged_texts
-from als.report.tables import render, steps
-from als.reproduce.choices import CHOICES, VARIANTS
-from als.reproduce.plan import evaluations_of, make_plan
-from als.reproduce.run import reproduce
-from als.reproduce.settings import Settings
+from als.tables.measured import judged
+from als.tables.plan import evaluations_of, make_plan, reproduce
+from als.tables.render import judged_texts, render, steps
+from als.tables.rows import CHOICES, VARIANTS
+from als.tables.stage_config import Settings
 from als.training.same_config import comparable, differences
 
 
@@ -30,15 +29,17 @@ def test_a_variant_differs_from_the_proposed_row_by_one_option(tmp_path):
     }
     for key, (_, changes) in VARIANTS.items():
         differ = differences(configs["proposed"], configs[key])
-        assert differ == list(changes) and len(differ) == (key != "proposed")
-    assert len({step.stages[0].out for step in evaluations}) == 1
+        assert differ == [f"model.{name}" for name in changes] and len(differ) == (
+            key != "proposed"
+        )
+    assert len({step.stages[0].target for step in evaluations}) == 1
 
 
 def test_recipes_go_on_from_one_first_stage(tmp_path):
     evaluations = evaluations_of("recipes", Settings("compact", tmp_path, runs=tmp_path))
     chains = {step.run_of.name.split("/")[1]: step.stages for step in evaluations}
     assert [len(chain) for chain in chains.values()] == [1, 2, 2, 3]
-    assert {chain[0].out for chain in chains.values()} == {chains["stage1"][0].out}
+    assert {chain[0].target for chain in chains.values()} == {chains["stage1"][0].target}
     assert chains["crops-end"][:2] == chains["crops"]
     for chain in chains.values():
         for before, after in zip(chain, chain[1:], strict=False):

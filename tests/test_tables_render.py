@@ -9,31 +9,31 @@ import pytest
 from als.cli import main
 from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
+from als.evaluation.bootstrap import draw_weights, resampled_ap
 from als.evaluation.saved import load_detections, save_detections
 from als.evaluation.voc import match, voc_ap
 from als.records import read_json, write_json
-from als.report.bootstrap import draw_weights, paired_difference, resample
-from als.report.choices import judged_texts
-from als.report.figures import (
+from als.tables.charts import (
     paper_against_measured,
     per_class_chart,
     rows_per_class,
     steps_chart,
     training_curves,
 )
-from als.report.measured import MEASURES, columns_of, frame
-from als.report.tables import (
+from als.tables.comparison import paired_difference
+from als.tables.measured import MEASURES, columns_of, frame
+from als.tables.render import (
     by_class,
     classes_over_seeds,
     headline,
+    judged_texts,
     markdown,
     render,
     sections,
     steps,
     write_tables,
 )
-from als.reproduce.choices import ROWS
-from als.reproduce.definitions import TABLES
+from als.tables.rows import ROWS, TABLES
 
 ROOT = Path(__file__).parents[1]
 
@@ -170,7 +170,7 @@ def some_images(hits: list[bool]):
 
 def test_bootstrap_of_a_detector_with_itself_is_zero():
     matches = match(*some_images([True, False] * 10), ("cat",), (0.5,))
-    one = resample(matches, draw_weights(20, 50))
+    one = resampled_ap(matches, draw_weights(20, 50))
     found = paired_difference({0: one}, {0: one})["AP50_area"]
     assert found["difference"] == found["low"] == found["high"] == found["detectable"] == 0
     assert not found["separated"] and found["seed_spread"] is None
@@ -182,10 +182,12 @@ def test_bootstrap_of_a_better_detector_by_hand():
     rows = []
     for hit in (30, 80):
         found, truths = some_images([k < hit for k in range(100)])
-        rows.append(resample(match(found, truths, ("cat",), (0.5,)), weights))
+        rows.append(resampled_ap(match(found, truths, ("cat",), (0.5,)), weights))
         whole = voc_ap(found, truths, ("cat",)).mean
         measured = ("AP50_11point", "AP50_area")
-        assert rows[-1].whole == pytest.approx({name: whole[name] for name in measured})
+        assert {name: figure.whole for name, figure in rows[-1].items()} == pytest.approx(
+            {name: whole[name] for name in measured}
+        )
     difference = paired_difference({0: rows[0], 1: rows[0]}, {0: rows[1], 1: rows[0]})
     found = difference["AP50_area"]
     assert found["per_seed"] == {"0": pytest.approx(0.5), "1": 0}

@@ -15,15 +15,13 @@ from als.data.toy import TOY_CLASSES
 from als.errors import InputError
 from als.evaluation.saved import load_detections
 from als.records import read_json, write_json
-from als.report.measured import frame
-from als.report.tables import steps
-from als.reproduce.compare import Compare
-from als.reproduce.configs import stage_config
-from als.reproduce.definitions import COMPACT, TABLES
-from als.reproduce.plan import describe, evaluations_of, make_plan
-from als.reproduce.run import reproduce
-from als.reproduce.settings import Settings
-from als.reproduce.steps import Prepare, Train
+from als.tables.comparison import Compare
+from als.tables.measured import frame
+from als.tables.plan import describe, evaluations_of, make_plan, reproduce
+from als.tables.render import steps
+from als.tables.rows import COMPACT, TABLES
+from als.tables.stage_config import Settings, stage_config
+from als.tables.training_steps import Prepare, Train
 from als.training.same_config import comparable
 
 TINY = {
@@ -245,7 +243,7 @@ def test_every_stage_fits_the_one_before(table, scale, tmp_path):
             changed = {name for name in one if one[name] != two[name]}
             assert all(name == "weights" or name.startswith("attention") for name in changed)
         for stage in step.stages:
-            same = folders.setdefault(stage.out, comparable(stage.config))
+            same = folders.setdefault(stage.target, comparable(stage.config))
             assert same == comparable(stage.config), "two trainings in one folder"
 
 

@@ -7,15 +7,15 @@ import pytest
 
 from als.errors import InputError
 from als.records import write_json
-from als.reproduce.configs import (
+from als.tables.rows import FULL, Data, Stage
+from als.tables.stage_config import (
     CONFIGS,
+    Settings,
     config_file,
     hours_in_header,
     read_config,
     stage_config,
 )
-from als.reproduce.definitions import FULL, Data, Stage
-from als.reproduce.settings import Settings
 from als.training.same_config import comparable, differences, saved_config
 from benchmarks.training_cost import IMAGES
 

@@ -1,30 +1,31 @@
-"""A table -> the steps that are missing for it, in order, and what they cost."""
+"""A table -> the steps that are missing for it, in order, what they cost, and doing them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
+from als.data.voc_layout import load_records
 from als.errors import InputError
-from als.reproduce.choices import COMPARED, ROWS
-from als.reproduce.compare import Compare
-from als.reproduce.configs import stage_config
-from als.reproduce.costs import DERIVED, bytes_of, disks, hours_of
-from als.reproduce.definitions import Run
-from als.reproduce.settings import Settings
-from als.reproduce.steps import Convert, Evaluate, Prepare, Train
+from als.tables.comparison import Compare
+from als.tables.costs import DERIVED, bytes_of, disks, evaluation_records, hours_of
+from als.tables.rows import COMPARED, ROWS, Run
+from als.tables.stage_config import Settings, stage_config
+from als.tables.training_steps import Convert, Evaluate, Prepare, Train
 
 Step = Prepare | Convert | Train | Evaluate | Compare
 
 
 @dataclass(frozen=True)
 class Plan:
-    """todo: steps to do, in order. done: those that are there already. left: (step, why not)."""
+    """Steps to do, in order; those that are there already; those that another config made."""
 
     table: str
     settings: Settings
     todo: tuple[Step, ...]
     done: tuple[Step, ...]
-    left: tuple[tuple[Step, str], ...]
+    left: tuple[Train | Evaluate, ...]
 
 
 def make_plan(table: str, settings: Settings) -> Plan:
@@ -35,15 +36,16 @@ def make_plan(table: str, settings: Settings) -> Plan:
     if table not in ROWS:
         raise InputError(f"'{table}' is no table; there are {', '.join(ROWS)}.")
     evaluations = evaluations_of(table, settings)
-    compare = [Compare(table, settings)] if table in COMPARED else []
-    if compare and (_pending(evaluations) or compare[0].state() != "done"):
+    compare = Compare(table, settings) if table in COMPARED else None
+    pending = any(step.state() == "to do" for step in evaluations)
+    if compare and (pending or compare.state() != "done"):
         # The bootstrap needs the detections of every row, those of finished rows too.
         evaluations = [replace(step, keeps_detections=True) for step in evaluations]
     todo: list[Step] = []
     done: list[Step] = []
-    left: list[tuple[Step, str]] = []
+    left: list[Train | Evaluate] = []
     for step in evaluations:
-        blocking = _blocking(step) if not settings.force else None
+        blocking = None if settings.force else _blocking(step)
         if blocking is not None:
             left.append(blocking)
         elif step.state() == "done":
@@ -54,9 +56,9 @@ def make_plan(table: str, settings: Settings) -> Plan:
             for data in _data_steps(step):
                 (done if data.state() == "done" else todo).append(data)
             todo += [*wanted, step]
-    evaluates = any(isinstance(step, Evaluate) for step in todo)
-    for step in compare:
-        (todo if evaluates or step.state() != "done" else done).append(step)
+    if compare:
+        evaluates = any(isinstance(step, Evaluate) for step in todo)
+        (todo if evaluates or compare.state() != "done" else done).append(compare)
     return Plan(table, settings, _once(todo), _once(done), tuple(left))
 
 
@@ -107,18 +109,11 @@ def _stages_to_do(stages: tuple[Train, ...]) -> tuple[Train, ...]:
     return stages[finished[-1] + 1 :] if finished else stages
 
 
-def _pending(evaluations: list[Evaluate]) -> bool:
-    return any(step.state() == "to do" for step in evaluations)
-
-
-def _blocking(step: Evaluate) -> tuple[Step, str] | None:
-    """What another config made and this row would need otherwise, and which options differ."""
+def _blocking(step: Evaluate) -> Train | Evaluate | None:
+    """What another config made and this row would need otherwise."""
     if step.state() == "done":
         return None
-    for part in (step, *step.stages):
-        if part.state() == "another config":
-            return part, ", ".join(part.other_options)
-    return None
+    return next((s for s in (step, *step.stages) if s.state() == "another config"), None)
 
 
 def _once(steps: list[Step]) -> tuple[Step, ...]:
@@ -131,19 +126,21 @@ def describe(plan: Plan) -> str:
     settings = plan.settings
     lines = [f"{plan.table}, {settings.scale}, seeds {' '.join(map(str, settings.seeds))}:"]
     lines += [f"  there     {step.title}" for step in plan.done]
-    for step, why in plan.left:
+    for step in plan.left:
+        why = ", ".join(step.other_options)
         lines.append(
             f"  left out  {step.target}: made with another config ({why}); --force makes it anew"
         )
+    records = evaluation_records(settings.results)
     hours: dict[str, float] = {}
     unknown = 0
     for step in plan.todo:
-        known = hours_of(step, settings)
-        told = known.source
-        if known.hours is not None:
-            told = f"{_told_hours(known.hours)} ({known.source})"
-            hours[known.source] = hours.get(known.source, 0) + known.hours
-        unknown += known.hours is None
+        known, source = hours_of(step, records)
+        told = source if known is None else f"{_told_hours(known)} ({source})"
+        if known is None:
+            unknown += 1
+        else:
+            hours[source] = hours.get(source, 0) + known
         state = "anew" if step.state() in ("done", "another config") else step.state()
         state = "to do" if isinstance(step, Compare) else state
         size = f", {_told_bytes(bytes_of(step))}" if bytes_of(step) else ""
@@ -155,10 +152,10 @@ def describe(plan: Plan) -> str:
     lines.append(f"{len(plan.todo)} steps: {', '.join(parts)}")
     if DERIVED in hours and not torch.cuda.is_available():
         lines.append("there is no GPU here: what is derived for a V100 will take many times longer")
-    for disk in disks(plan.todo, settings):
-        told = f"{_told_bytes(disk.needed)} needed, {_told_bytes(disk.free)} free"
-        short = ": too little, make room first" if disk.needed > disk.free else ""
-        lines.append(f"disk of {disk.folder}: {told}{short}")
+    for folder, needed, free in disks(plan.todo, settings):
+        short = ": too little, make room first" if needed > free else ""
+        told = f"{_told_bytes(needed)} needed, {_told_bytes(free)} free"
+        lines.append(f"disk of {folder}: {told}{short}")
     return "\n".join(lines)
 
 
@@ -168,3 +165,46 @@ def _told_hours(hours: float) -> str:
 
 def _told_bytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def reproduce(plan: Plan, tell: Callable[[str], None] = print) -> None:
+    """Run the steps of a plan that are not done; given again it goes on where it was.
+
+    Raises InputError when data are missing that no command can fetch, and as the steps do;
+    SystemExit when a training was stopped by SIGTERM and is saved.
+    """
+    photographs = plan.settings.source / "VOC2012"
+    if plan.todo and plan.settings.scale == "compact" and not photographs.is_dir():
+        raise InputError(
+            f"{photographs}: there is no such folder; give --data-root, the folder that holds the "
+            "compact photographs as VOC2012 (docs/tables.md)."
+        )
+    # All at once: given again after an interruption, none of them may pass for done.
+    for step in plan.todo:
+        if isinstance(step, Train | Evaluate) and step.state() in ("done", "another config"):
+            _put_aside(step.target)
+    first = next((step for step in plan.todo if isinstance(step, Train)), None)
+    for number, step in enumerate(plan.todo, start=1):
+        if step is first:  # all data are there now
+            _check_tests(plan)
+        tell(f"[{number}/{len(plan.todo)}] {step.title}")
+        step.run()
+
+
+def _check_tests(plan: Plan) -> None:
+    """Raise InputError where what will be tested on cannot be read: before hours of training."""
+    tests = {
+        (step.run_of.data, tuple(step.stages[-1].config.model.classes))
+        for step in plan.todo
+        if isinstance(step, Evaluate)
+    }
+    for data, classes in tests:
+        load_records(data.test, plan.settings.root(data), classes)
+
+
+def _put_aside(path: Path) -> None:
+    """Rename a file or folder that is made anew to the first free NAME.old1, NAME.old2, ..."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.old{number}")).exists():
+        number += 1
+    path.replace(aside)

@@ -1,9 +1,9 @@
-"""Pictures of the tables: per class, paper against measured, training curves.
+"""The tables as charts, and the paper's Figs. 1 and 3: detections and both maps of photographs.
 
 Colours are Okabe and Ito's, told apart with any colour vision; shapes differ as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,25 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from als.records import read_json
-from als.report.measured import MEASURES, NOT_RUN, frame, per_class, records_of
-from als.reproduce.choices import ROWS
-from als.reproduce.definitions import SCALES, TABLES, Scale
+from als.drawing import Look, draw_detections, overlay, to_display
+from als.errors import InputError
+from als.images import as_rgb
+from als.inference import Prediction, Predictor
+from als.tables.measured import (
+    MEASURES,
+    NOT_RUN,
+    bootstrapped,
+    frame,
+    per_class,
+    published_step,
+    records_of,
+)
+from als.tables.rows import ROWS, SCALES, TABLES, Scale
 
-LOOKS = {"paper": ("#777777", "s"), "full": ("#0072B2", "o"), "compact": ("#D55E00", "D")}
-NAMES = {
-    "paper": "paper",
-    "full": "measured, full scale",
-    "compact": "measured, compact models on voc-animals",
+LOOKS = {
+    "paper": ("paper", "#777777", "s"),
+    "full": ("measured, full scale", "#0072B2", "o"),
+    "compact": ("measured, compact models on voc-animals", "#D55E00", "D"),
 }
 ROW_COLOURS = ("#777777", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73")
 HATCHES = ("", "//", "..", "", "xx", "--")
@@ -31,34 +40,40 @@ CURVES = {
     "loss_loc": ("localization", "#009E73"),
     "loss_att": ("attention on objects", "#CC79A7"),
 }
+SIDE = 360  # pixels; 'all the figures are resized to the same size', says the paper of its Fig. 3
+PANELS = ("Detections", "Localization map", "Classification map")
 
 
 def per_class_chart(table: str, results: Path, key: str = "proposed") -> Figure:
     """AP50 (11 points) per class of one row of table 1; lines are the spread over seeds."""
     cells = frame(table, results)
     cells = cells[(cells["key"] == key) & (cells["column"] != "mAP")]
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    axis = figure.subplots()
-    _marks(axis, cells)
-    axis.set_xticks(range(len(cells)), cells["column"], rotation=45, ha="right")
-    axis.set_ylabel("AP50, percent")
-    axis.set_title(f"{cells['title'].iloc[0]}: average precision of each class", loc="left")
-    return figure
+    title = f"{cells['title'].iloc[0]}: average precision of each class"
+    return _columns_charts({title: cells}, "AP50, percent", (11, 4))
 
 
 def size_chart(results: Path) -> Figure:
     """Table 3's AP of small, medium and large objects: a panel a row."""
-    cells = frame("table3", results)
-    rows = TABLES["table3"]
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    axes = figure.subplots(1, len(rows), sharey=True)
     words = {"AP": "all", "AP50": "all, AP50", "APS": "small", "APM": "medium", "APL": "large"}
-    for axis, row in zip(axes, rows, strict=True):
-        of_row = cells[cells["key"] == row.key]
-        _marks(axis, of_row, legend=row is rows[0])
-        axis.set_xticks(range(len(of_row)), of_row["column"].map(words), rotation=45, ha="right")
-        axis.set_title(row.title, fontsize=9, loc="left")
-    axes[0].set_ylabel("AP, percent")
+    cells = frame("table3", results).replace({"column": words})
+    parts = dict(list(cells.groupby("title", sort=False)))
+    return _columns_charts(parts, "AP, percent", (11, 3.6))
+
+
+def _columns_charts(
+    parts: Mapping[str, pd.DataFrame], label: str, size: tuple[float, float]
+) -> Figure:
+    """A panel for each title -> cells of a `frame`, a place a column."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axis, (title, cells) in zip(axes, parts.items(), strict=True):
+        for source in LOOKS:
+            _points(axis, cells, source, upright=True)
+        _tidy(axis, "y")
+        axis.set_xticks(range(len(cells)), cells["column"], rotation=45, ha="right")
+        axis.set_title(title, fontsize=12 if len(parts) == 1 else 9, loc="left")
+    axes[0].legend(frameon=False, fontsize=9)
+    axes[0].set_ylabel(label)
     return figure
 
 
@@ -88,7 +103,7 @@ def rows_per_class(table: str, results: Path) -> Figure:
         rows = [row for row in TABLES[table] if row.run(scale)]
         found = {row.title: per_class(row, results, scale) for row in rows}
         if any(map(len, found.values())):
-            panels.append((found, f"Each class, {NAMES[scale]}"))
+            panels.append((found, f"Each class, {LOOKS[scale][0]}"))
     if not panels:
         return _empty(f"each class: {NOT_RUN}")
     figure = Figure(figsize=(11, 4 * len(panels)), layout="constrained")
@@ -139,26 +154,24 @@ def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
 
     Mean difference with its 95% interval over the images; small strokes are the seeds.
     """
-    path = Path(results, f"{table}-{scale}", "bootstrap.json")
-    if not path.is_file():
+    found = bootstrapped(table, scale, results)
+    if found is None:
         return _empty(f"steps against chance: {NOT_RUN}")
-    found = read_json(path)["steps"]
     figure = Figure(figsize=(12, 1.5 + 0.42 * len(found)), layout="constrained")
     axes = figure.subplots(1, len(MEASURES), sharey=True)
     for axis, (measure, name) in zip(axes, MEASURES.items(), strict=True):
-        for place, step in enumerate(found):
+        for place, step in enumerate(found.values()):
             _step(axis, place, step[measure])
         axis.axvline(0, color="black", lw=0.8)
         axis.set_title(name, fontsize=10, loc="left")
         axis.tick_params(labelsize=8)
         _tidy(axis, "x")
     titles = {row.key: row.title for row in ROWS[table]}
-    names = [f"{titles[step['first']]} →\n{titles[step['second']]}" for step in found]
+    names = [f"{titles[first]} →\n{titles[second]}" for first, second in found]
     axes[0].set_yticks(range(len(found)), names)
     axes[0].set_ylim(len(found) - 0.5, -0.5)
     if table in TABLES:
-        paper = frame(table, results).set_index(["key", "column"])["paper"]
-        printed = [paper[s["second"], "mAP"] - paper[s["first"], "mAP"] for s in found]
+        printed = [published_step(table, *pair) for pair in found]
         axes[0].plot(printed, range(len(found)), "s", mfc="none", color="black", label="paper")
         figure.legend(loc="outside upper left", frameon=False, fontsize=9)
     figure.supxlabel("difference, percentage points", fontsize=9)
@@ -200,19 +213,12 @@ def _curves(stages: list[dict], title: str) -> Figure:
     return figure
 
 
-def _marks(axis: Axes, cells: pd.DataFrame, legend: bool = True) -> None:
-    for source in LOOKS:
-        _points(axis, cells, source, upright=True)
-    _tidy(axis, "y")
-    if legend:
-        axis.legend(frameon=False, fontsize=9)
-
-
 def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None:
     """Means of a source; where nothing was run only the legend says so."""
-    colour, shape = LOOKS[source]
+    name, colour, shape = LOOKS[source]
     values = cells[source].to_numpy(float)
-    name = NAMES[source] if np.isfinite(values).any() else f"{NAMES[source]}: {NOT_RUN}"
+    if not np.isfinite(values).any():
+        name = f"{name}: {NOT_RUN}"
     places = np.arange(len(values))
     spread = None if source == "paper" else np.nan_to_num(cells[f"{source}_spread"].to_numpy())
     points: Mapping = {"fmt": shape, "color": colour, "label": name, "ms": 6}
@@ -225,3 +231,49 @@ def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None
 def _tidy(axis: Axes, along: str) -> None:
     axis.grid(axis=along, alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def attention_figure(
+    predictor: Predictor,
+    images: Sequence,
+    score_threshold: float = 0.5,
+    look: Look | None = None,
+) -> Figure:
+    """A column an image, a row for the detections and each map; every map has its values below.
+
+    Args:
+        images: paths, PIL images or arrays, as `Predictor.predict` takes them.
+        look: how maps are shown; None is opaque enough to read colours off, from 0 to 1.
+
+    Raises:
+        InputError: no image, one that cannot be read, or a model without attention.
+    """
+    if not len(images):
+        raise InputError("no image to show; give at least one.")
+    if not predictor.detector.config.attention:
+        raise InputError(f"{predictor.source}: has no attention maps to show.")
+    look = look or Look(opacity=0.75, rule="raw 0 to 1")
+    figure = Figure(figsize=(2.6 * len(images) + 0.9, 8.4), layout="constrained")
+    axes = figure.subplots(len(PANELS), len(images), squeeze=False)
+    for column, image in zip(axes.T, images, strict=True):
+        prediction = predictor.predict(image, score_threshold=score_threshold)
+        _draw_column(column, as_rgb(image), prediction, look)
+    for axis, name in zip(axes[:, 0], PANELS, strict=True):
+        axis.set_ylabel(name, fontsize=11)
+    return figure
+
+
+def _draw_column(column: Sequence[Axes], photo, prediction: Prediction, look: Look) -> None:
+    shown = to_display(photo)
+    pictures = [draw_detections(shown, prediction)]
+    notes = [f"{len(prediction.boxes)} found"]
+    for heat_map in (prediction.localization_map, prediction.classification_map):
+        pictures.append(overlay(shown, heat_map, look))
+        low, high = np.percentile(heat_map, [5, 95])
+        notes.append(f"mean {heat_map.mean():.2f}, 5 to 95%: {low:.2f} to {high:.2f}")
+    for axis, picture, note in zip(column, pictures, notes, strict=True):
+        axis.imshow(picture.resize((SIDE, SIDE)))
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_xlabel(note, fontsize=8)
+        axis.spines[:].set_visible(False)
