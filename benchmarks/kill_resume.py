@@ -22,7 +22,8 @@ import torch
 from als.checkpoint import load_checkpoint
 from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES, write_toy
-from als.records import machine, revision, write_json
+from als.files import write_json
+from als.machine import machine, revision
 from als.training.saving import LAST
 
 IMAGES = 48  # half of them train, two a step: 12 steps an epoch

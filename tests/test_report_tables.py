@@ -11,7 +11,7 @@ from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
 from als.evaluation.saved import load_detections, save_detections
 from als.evaluation.voc import match, voc_ap
-from als.records import read_json, write_json
+from als.files import read_json, write_json
 from als.report.bootstrap import draw_weights, paired_difference, resample
 from als.report.choices import judged_texts
 from als.report.figures import (

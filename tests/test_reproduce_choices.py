@@ -4,7 +4,7 @@ import pytest
 from test_reproduce import tiny_settings
 
 from als.errors import InputError
-from als.records import read_json
+from als.files import read_json
 from als.report.choices import judged, judged_texts
 from als.report.tables import render, steps
 from als.reproduce.choices import CHOICES, VARIANTS

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from als.errors import InputError
-from als.records import write_json
+from als.files import write_json
 from als.reproduce.configs import (
     CONFIGS,
     config_file,

@@ -16,7 +16,7 @@ from training_toys import (
 
 from als.data.toy import write_toy
 from als.errors import InputError
-from als.records import read_json
+from als.files import read_json
 from als.training import run
 from als.training.module import DetectorModule
 from als.training.run import train

@@ -30,8 +30,8 @@ def evaluate(arguments: list[str]) -> None:
     from als.data.voc import load_records
     from als.evaluation.run import evaluate as run
     from als.evaluation.run import table
+    from als.files import write_json
     from als.inference import load
-    from als.records import write_json
 
     shipped = str(given.checkpoint) == "shipped"
     predictor = load(None if shipped else given.checkpoint, given.device)

@@ -63,7 +63,7 @@ def ship(arguments: list[str]) -> None:
 
 def _figures(file: Path) -> dict:
     """What the checkpoint says of itself, from a record of `als evaluate`."""
-    from als.records import read_json
+    from als.files import read_json
 
     record = read_json(file)
     try:

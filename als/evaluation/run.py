@@ -20,9 +20,9 @@ from als.evaluation.confusion import confusion
 from als.evaluation.maps import correlation, object_iou, spread
 from als.evaluation.saved import save_detections
 from als.evaluation.voc import voc_ap
+from als.machine import machine, revision
 from als.model import AnyDetector
 from als.model.grid import map_to_image
-from als.records import machine, revision
 
 BATCH_SIZE = 8
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from als.errors import InputError
 from als.evaluation import Detections
-from als.whole import whole_file
+from als.files import atomic_write
 
 
 def save_detections(path: Path, image_ids: Sequence[str], detections: Sequence[Detections]) -> None:
     """Write the detections of each image as one compressed .npz, whole or not at all."""
-    with whole_file(path) as aside, open(aside, "wb") as file:
+    with atomic_write(path) as aside, open(aside, "wb") as file:
         np.savez_compressed(
             file,
             image_ids=np.array(image_ids, dtype=str),

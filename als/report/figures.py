@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from als.records import read_json
+from als.files import read_json
 from als.report.measured import MEASURES, NOT_RUN, frame, per_class, records_of
 from als.reproduce.choices import ROWS
 from als.reproduce.definitions import SCALES, TABLES, Scale

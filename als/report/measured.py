@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from als.records import read_json
+from als.files import read_json
 from als.report.published import published
 from als.reproduce.definitions import SCALES, TABLES, Row, Run, Scale
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from als.files import atomic_write, write_json
 from als.images import as_rgb
 from als.inference import Prediction
-from als.records import write_json
 from als.report.sheet import comparison
 from als.report.views import (
     Look,
@@ -18,7 +18,6 @@ from als.report.views import (
     to_display,
     value_range,
 )
-from als.whole import whole_file
 
 COMPRESSION = 1  # of PNG's 9 levels; the usual 6 takes 4.5 times as long and saves a tenth
 LOOK = Look(rule="raw 0 to 1")  # both maps on the scale on which they multiply the feature
@@ -47,7 +46,7 @@ def save_prediction(
     ]
     picture = out / f"{path.stem}.png"
     sheet = comparison([("", panels)], LOOK, path.name)
-    with whole_file(picture) as aside:
+    with atomic_write(picture) as aside:
         sheet.save(aside, format="png", compress_level=COMPRESSION)
     detections = [
         {"name": name, "score": float(score), "box": box.tolist()}

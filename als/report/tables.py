@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from als.errors import InputError
-from als.records import read_json
+from als.files import read_json
 from als.report.choices import judged, judged_texts
 from als.report.figures import steps_chart
 from als.report.measured import (

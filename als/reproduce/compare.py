@@ -10,7 +10,8 @@ from als.data.voc import load_records
 from als.evaluation import GroundTruth
 from als.evaluation.saved import load_detections
 from als.evaluation.voc import match
-from als.records import read_json, revision, write_json
+from als.files import read_json, write_json
+from als.machine import revision
 from als.report.bootstrap import Resampled, draw_weights, paired_difference, resample
 from als.report.measured import record_files
 from als.reproduce.choices import COMPARED, ROWS

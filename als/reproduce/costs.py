@@ -11,7 +11,7 @@ import torch
 from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.errors import InputError
-from als.records import read_json
+from als.files import read_json
 from als.reproduce.configs import hours_in_header
 from als.reproduce.settings import Settings
 from als.reproduce.steps import Convert, Evaluate, Prepare, Train

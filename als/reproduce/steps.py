@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from als.config import TrainConfig
-from als.records import read_json, write_json
+from als.files import read_json, write_json
 from als.reproduce.configs import stage_config
 from als.reproduce.curves import read_curve
 from als.reproduce.definitions import Data, Run, Stage

@@ -17,7 +17,8 @@ from als.checkpoint import build_detector, load_weights, save_checkpoint
 from als.config import TrainConfig
 from als.data.voc import Record, fingerprint
 from als.errors import InputError
-from als.records import machine, write_json
+from als.files import write_json
+from als.machine import machine
 from als.training.data import DetectionData
 from als.training.figures import LogFigures
 from als.training.module import DetectorModule, Found

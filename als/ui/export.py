@@ -7,9 +7,9 @@ import gradio as gr
 import numpy as np
 
 from als.errors import InputError
+from als.files import write_json
 from als.inference import Predictor
 from als.model.grid import map_to_image
-from als.records import write_json
 from als.report.sheet import comparison
 from als.report.views import Look
 from als.ui.cache import fresh_folder
