@@ -31,7 +31,7 @@ from als.config import UNREAD, DataConfig, ModelConfig, OptimizerConfig, TrainCo
 from als.data.toy import TOY_CLASSES, write_toy
 from als.files import write_json
 from als.machine import machine, revision
-from als.training.run import compile_convolutions, train
+from als.training.train import compile_convolutions, train
 from benchmarks import speed
 from benchmarks.gpu_peaks import peak_tflops
 

@@ -22,7 +22,7 @@ from matplotlib import pyplot as plt
 from als.data.toy import write_toy
 from als.files import write_json
 from als.machine import keep_freed_memory, machine, revision
-from als.training.run import train
+from als.training.train import train
 from benchmarks.kill_resume import config_of
 
 matplotlib.use("agg")

@@ -23,7 +23,7 @@ from als.data.transforms import training_transforms
 from als.data.voc import load_records
 from als.files import write_json
 from als.machine import machine, revision
-from als.training.run import compile_convolutions
+from als.training.train import compile_convolutions
 from benchmarks import speed
 from benchmarks.pairs import Spread, in_turns
 

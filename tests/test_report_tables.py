@@ -9,8 +9,8 @@ import pytest
 from als.cli import main
 from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
-from als.evaluation.saved import load_detections, save_detections
-from als.evaluation.voc import match, voc_ap
+from als.evaluation.average_precision import match, voc_ap
+from als.evaluation.detections import load_detections, save_detections
 from als.files import read_json, write_json
 from als.report.bootstrap import draw_weights, paired_difference, resample
 from als.report.choices import judged_texts

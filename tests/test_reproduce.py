@@ -13,7 +13,7 @@ import torch
 from als.cli import main
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
-from als.evaluation.saved import load_detections
+from als.evaluation.detections import load_detections
 from als.files import read_json, write_json
 from als.report.measured import frame
 from als.report.tables import steps

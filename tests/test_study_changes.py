@@ -15,7 +15,7 @@ from als.data.dataset import read_image
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
 from als.evaluation import Detections
-from als.evaluation.run import judge
+from als.evaluation.evaluate import judge
 from als.explain.blackbox import black_box
 from als.explain.faithfulness import deletion, insertion
 from als.inference import Predictor

@@ -28,8 +28,8 @@ def evaluate(arguments: list[str]) -> None:
         raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
 
     from als.data.voc import load_records
-    from als.evaluation.run import evaluate as run
-    from als.evaluation.run import table
+    from als.evaluation.evaluate import evaluate as run
+    from als.evaluation.evaluate import table
     from als.files import write_json
     from als.inference import load
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from als.errors import InputError
-from als.evaluation.voc import Matches, class_mean, measures
+from als.evaluation.average_precision import Matches, class_mean, measures
 
 INTERVAL = (2.5, 97.5)
 # Standard errors by which an effect must differ from 0 so that four tests in five call it
@@ -40,7 +40,7 @@ def draw_weights(images: int, resamples: int, seed: int = 0) -> np.ndarray:
 
 
 def resample(matches: Matches, weights: np.ndarray) -> Resampled:
-    """The measures of `matches` (`als.evaluation.voc.VocResult`) under weights [R, images]."""
+    """The measures of `matches` (`VocResult`) under weights [R, images]."""
     drawn = [_means(matches, one) for one in weights]
     whole = _means(matches, None)
     return Resampled(whole, {name: np.array([one[name] for one in drawn]) for name in whole})

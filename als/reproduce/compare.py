@@ -8,8 +8,8 @@ import numpy as np
 
 from als.data.voc import load_records
 from als.evaluation import GroundTruth
-from als.evaluation.saved import load_detections
-from als.evaluation.voc import match
+from als.evaluation.average_precision import match
+from als.evaluation.detections import load_detections
 from als.files import read_json, write_json
 from als.machine import revision
 from als.report.bootstrap import Resampled, draw_weights, paired_difference, resample

@@ -122,8 +122,8 @@ class Train:
         return "resumes" if any((self.out / "checkpoints").glob("*.ckpt")) else "to do"
 
     def run(self) -> None:
-        from als.evaluation.run import judge_by_id
-        from als.training.run import train
+        from als.evaluation.evaluate import judge_by_id
+        from als.training.train import train
 
         # On several devices lightning would start this whole command once for each.
         options = {"devices": 1} | dict(self.settings.trainer)
@@ -202,7 +202,7 @@ class Evaluate:
 
         from als.checkpoint import load_checkpoint
         from als.data.voc import load_records
-        from als.evaluation.run import evaluate
+        from als.evaluation.evaluate import evaluate
 
         detector, info = load_checkpoint(self.stages[-1].checkpoint)
         data, config = self.run_of.data, self.stages[-1].config

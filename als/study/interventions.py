@@ -21,7 +21,7 @@ from als.data.masks import read_object_map
 from als.data.voc import Record
 from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
-from als.evaluation.voc import average_precisions, match
+from als.evaluation.average_precision import average_precisions, match
 from als.inference import Predictor
 from als.model import Detector, Encoding
 from als.model.boxes import rescaled
