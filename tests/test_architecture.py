@@ -61,7 +61,7 @@ FORBIDDEN = [
     ("als.model", ("als.data", "als.training", "als.evaluation", "als.explain")),
     ("als.evaluation.average_precision", ("als.model", "als.training", "als.explain")),
     ("als.evaluation.coco_measures", ("als.model", "als.training", "als.explain")),
-    ("als.training", ("als.explain", "als.evaluation")),
+    ("als.training", ("als.explain",)),
     ("als.explain", ("als.training", "als.evaluation")),
     ("als.evaluation", ("als.training", "als.explain")),
 ]
@@ -84,10 +84,8 @@ def test_imports_point_one_way(part, forbidden):
 @pytest.mark.parametrize("part", [f"als.{name}" for name in LOWER])
 def test_lower_parts_know_no_predictor_or_report(part):
     if part == "als.evaluation":
-        modules = [
-            "als.evaluation.average_precision",
-            "als.evaluation.coco_measures",
-        ]  # run.py may use a predictor
+        # evaluate.py may use a predictor
+        modules = ["als.evaluation.average_precision", "als.evaluation.coco_measures"]
     else:
         modules = [module for module in GRAPH if is_within(module, part)]
     wrong = [

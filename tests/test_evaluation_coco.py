@@ -1,4 +1,4 @@
-"""als.evaluation.coco_measures against pycocotools used by hand, and against als.evaluation.average_precision."""
+"""COCO's measures against pycocotools used by hand, and against VOC's."""
 
 import json
 import math
