@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 
+from als.files import atomic_write, write_json
 from als.images import as_rgb
 from als.inference import Prediction
-from als.records import write_json
-from als.whole import whole_file
 
 # Perceptually even; all but magma keep their order for colour-blind readers too.
 COLOUR_MAPS = ("viridis", "cividis", "magma", "gray")
@@ -238,7 +237,7 @@ def save_prediction(
             bar = value_range(heat_map, SAVED.rule)
             panels.append(Panel(title, overlay(shown, heat_map, SAVED), bar=bar))
     picture = out / f"{path.stem}.png"
-    with whole_file(picture) as aside:
+    with atomic_write(picture) as aside:
         sheet = comparison([("", panels)], SAVED, path.name)
         sheet.save(aside, format="png", compress_level=COMPRESSION)
     found = zip(prediction.names, prediction.scores, prediction.boxes, strict=True)

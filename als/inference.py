@@ -21,10 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from als.checkpoint import load_checkpoint
-from als.devices import device_named
 from als.errors import InputError
 from als.explain import DRISE_MASKS, Scene, best_proposal, boxes_of_class, is_empty, make_maps
 from als.images import Photo, as_rgb, image_size, photo_of, reduced
+from als.machine import device_named
 from als.model import AnyDetector, Encoding, Found
 from als.model.grid import image_to_map, map_to_image
 

@@ -8,7 +8,7 @@ Growth (`benchmarks.growth`) and exported files (`benchmarks.export_speed`) have
 import time
 from collections.abc import Callable
 
-from als.allocator import keep_freed_memory
+from als.machine import keep_freed_memory
 from benchmarks import (
     detection,
     evaluation_speed,

@@ -18,7 +18,8 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Page
 
-from als.records import machine, revision, write_json
+from als.files import write_json
+from als.machine import machine, revision
 from benchmarks.app_browser import App, app, browser, open_page, upload
 
 PHOTO = Path(skimage.__file__).parent / "data" / "astronaut.png"

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from als.records import machine, revision, write_json
-from als.whole import whole_file
+from als.files import atomic_write, write_json
+from als.machine import machine, revision
 from benchmarks.goals import machine_name
 from benchmarks.subjects import Setting
 
@@ -49,7 +49,7 @@ def write(
     told = [str(path)]
     if draw is not None:
         picture = path.with_suffix(".png")
-        with whole_file(picture) as aside:
+        with atomic_write(picture) as aside:
             draw(record, aside)
         told.append(str(picture))
     print(", ".join(told))

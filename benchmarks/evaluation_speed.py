@@ -6,9 +6,9 @@ import io
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from als.evaluation import Detections, GroundTruth
-from als.evaluation.coco import as_coco, coco_metrics
-from als.evaluation.voc import voc_ap
+from als.evaluation.average_precision import voc_ap
+from als.evaluation.coco_measures import as_coco, coco_metrics
+from als.evaluation.detections import Detections, GroundTruth
 from benchmarks.pairs import Measured, in_turns
 from benchmarks.subjects import Setting
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from als.records import machine
+from als.machine import machine
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _used(goal: Goal, value: float) -> float:
 
 
 def described(where: dict, device: str) -> str:
-    """One line on a machine of `als.records.machine`."""
+    """One line on a machine of `als.machine.machine`."""
     gpu = f", {where['gpu']}" if device != "cpu" else ""
     return f"{where['cpu']}, {where['threads']} threads{gpu}; torch {where['torch']}"
 

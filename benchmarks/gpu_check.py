@@ -29,8 +29,9 @@ from torch import nn
 
 from als.config import UNREAD, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES, write_toy
-from als.records import machine, revision, write_json
-from als.training.run import compile_convolutions, train
+from als.files import write_json
+from als.machine import machine, revision
+from als.training.train import compile_convolutions, train
 from benchmarks import speed
 from benchmarks.gpu_peaks import peak_tflops
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from als.evaluation.voc import voc_ap
+from als.evaluation.average_precision import voc_ap
 from als.explain import grad_cams
 from als.inference import Predictor
 from als.model import Detector

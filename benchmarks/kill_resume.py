@@ -22,7 +22,8 @@ import torch
 from als.checkpoint import load_checkpoint
 from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES, write_toy
-from als.records import machine, revision, write_json
+from als.files import write_json
+from als.machine import machine, revision
 from als.training.saving import LAST
 
 IMAGES = 48  # half of them train, two a step: 12 steps an epoch
@@ -63,12 +64,11 @@ def config_of(root: Path, out: Path, epochs: int) -> TrainConfig:
 
 def train_here(root: Path, out: Path, epochs: int) -> None:
     """The run itself, in a process of its own: it goes on where the folder stands."""
-    from als.evaluation.run import judge_by_id
-    from als.training import run
+    from als.training import train as training
 
-    run.SAVE_EVERY_STEPS = SAVE_EVERY
+    training.SAVE_EVERY_STEPS = SAVE_EVERY
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    run.train(config_of(root, out, epochs), True, judge_by_id, log_every_n_steps=1, **quiet)
+    training.train(config_of(root, out, epochs), True, log_every_n_steps=1, **quiet)
 
 
 def start(root: Path, out: Path, epochs: int) -> subprocess.Popen:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from als.allocator import keep_freed_memory
+from als.machine import keep_freed_memory
 from benchmarks.goals import name_of
 from benchmarks.pairs import Measured, Spread
 from benchmarks.subjects import Setting, as_tensor, build_side, photographs

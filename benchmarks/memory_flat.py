@@ -19,10 +19,10 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 
-from als.allocator import keep_freed_memory
 from als.data.toy import write_toy
-from als.records import machine, revision, write_json
-from als.training.run import train
+from als.files import write_json
+from als.machine import keep_freed_memory, machine, revision
+from als.training.train import train
 from benchmarks.kill_resume import config_of
 
 matplotlib.use("agg")

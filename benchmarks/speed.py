@@ -13,7 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.model import Detector
-from als.training.run import give_float32
+from als.training.train import give_float32
 
 OBJECTS = 40  # boxes an image: they fill the positive quarter of 128 RoIs, as late in a training
 SHARE_OVER_THRESHOLD = 0.2  # of the proposals, in inference; only these see the box branch

@@ -21,8 +21,9 @@ from als.data.dataset import DetectionDataset
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.transforms import training_transforms
 from als.data.voc_layout import load_records
-from als.records import machine, revision, write_json
-from als.training.run import compile_convolutions
+from als.files import write_json
+from als.machine import machine, revision
+from als.training.train import compile_convolutions
 from benchmarks import speed
 from benchmarks.pairs import Spread, in_turns
 

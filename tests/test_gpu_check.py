@@ -59,7 +59,7 @@ def test_training_and_the_check_need_little():
     script = (
         "import sys\n"
         f"for name in {ABSENT}: sys.modules[name] = None\n"
-        "import als.model, als.training.run, benchmarks.gpu_check\n"
+        "import als.model, als.training.train, benchmarks.gpu_check\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 

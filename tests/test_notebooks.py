@@ -11,7 +11,7 @@ from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
 from als.data.toy import TOY_CLASSES, write_toy
-from als.records import write_json
+from als.files import write_json
 from als.study import interventions
 from als.study.command import study
 from als.tables.render import render

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from als.checkpoint import save_checkpoint
 from als.data.record import Record
 from als.errors import InputError
-from als.evaluation.run import detect_all
+from als.evaluation.evaluate import detect_all
 from als.inference import Predictor, load, predict_many
 
 HEIGHT, WIDTH = 90, 75  # resized to 77 x 64, in a batch of 96 x 64

@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
-from als.evaluation import Detections
-from als.evaluation.run import judge
+from als.evaluation.detections import Detections
+from als.evaluation.evaluate import judge
 from als.explain.blackbox import black_box
 from als.explain.faithfulness import deletion, insertion
 from als.explain.registry import PROPOSALS, default_explainers, make_maps

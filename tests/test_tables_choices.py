@@ -4,7 +4,7 @@ import pytest
 from test_tables_plan import tiny_settings
 
 from als.errors import InputError
-from als.records import read_json
+from als.files import read_json
 from als.tables.measured import judged
 from als.tables.plan import evaluations_of, make_plan, reproduce
 from als.tables.render import judged_texts, render, steps

@@ -13,8 +13,8 @@ import torch
 from als.cli import main
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
-from als.evaluation.saved import load_detections
-from als.records import read_json, write_json
+from als.evaluation.detections import load_detections
+from als.files import read_json, write_json
 from als.tables.comparison import Compare
 from als.tables.measured import frame
 from als.tables.plan import describe, evaluations_of, make_plan, reproduce

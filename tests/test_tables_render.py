@@ -8,11 +8,10 @@ import pytest
 
 from als.cli import main
 from als.errors import InputError
-from als.evaluation import Detections, GroundTruth
+from als.evaluation.average_precision import match, voc_ap
 from als.evaluation.bootstrap import draw_weights, resampled_ap
-from als.evaluation.saved import load_detections, save_detections
-from als.evaluation.voc import match, voc_ap
-from als.records import read_json, write_json
+from als.evaluation.detections import Detections, GroundTruth, load_detections, save_detections
+from als.files import read_json, write_json
 from als.tables.charts import (
     paper_against_measured,
     per_class_chart,

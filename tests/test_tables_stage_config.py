@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from als.errors import InputError
-from als.records import write_json
+from als.files import write_json
 from als.tables.rows import FULL, Data, Stage
 from als.tables.stage_config import (
     CONFIGS,

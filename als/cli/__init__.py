@@ -5,7 +5,6 @@ A command imports what it needs when it runs, so that `als --help` answers at on
 
 import sys
 
-from als.allocator import keep_freed_memory
 from als.cli.app import app
 from als.cli.data import data
 from als.cli.evaluate import evaluate, predict
@@ -15,6 +14,7 @@ from als.cli.study import study
 from als.cli.tables import tables
 from als.cli.train import ship, train
 from als.errors import InputError
+from als.machine import keep_freed_memory
 
 COMMANDS = {
     run.__name__: run

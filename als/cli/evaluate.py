@@ -28,10 +28,10 @@ def evaluate(arguments: list[str]) -> None:
         raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
 
     from als.data.voc_layout import load_records
-    from als.evaluation.run import evaluate as run
-    from als.evaluation.run import table
+    from als.evaluation.evaluate import evaluate as run
+    from als.evaluation.evaluate import table
+    from als.files import write_json
     from als.inference import load
-    from als.records import write_json
 
     shipped = str(given.checkpoint) == "shipped"
     predictor = load(None if shipped else given.checkpoint, given.device)

@@ -14,8 +14,7 @@ def train(arguments: list[str]) -> None:
     import lightning
 
     from als.config import TrainConfig
-    from als.evaluation.run import judge_by_id
-    from als.training.run import train as run
+    from als.training.train import train as run
 
     parser = ArgumentParser(prog="als train CONFIG", description=train.__doc__, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file; CONFIG is short for it")
@@ -39,7 +38,7 @@ def train(arguments: list[str]) -> None:
     values.pop("config", None)
     resume, options = values.pop("resume"), values.pop("trainer")
     changed = {k: v for k, v in options.items() if v != parser.get_default(f"trainer.{k}")}
-    print(run(TrainConfig(**values), resume, judge_by_id, **changed))
+    print(run(TrainConfig(**values), resume, **changed))
 
 
 def ship(arguments: list[str]) -> None:
@@ -63,7 +62,7 @@ def ship(arguments: list[str]) -> None:
 
 def _figures(file: Path) -> dict:
     """What the checkpoint says of itself, from a record of `als evaluate`."""
-    from als.records import read_json
+    from als.files import read_json
 
     record = read_json(file)
     try:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from als.evaluation.voc import Matches, class_mean, measures
+from als.evaluation.average_precision import Matches, class_mean, measures
 
 INTERVAL = (2.5, 97.5)  # percentiles of the draws
 # Standard errors by which an effect must differ from 0 so that four tests in five call it

@@ -14,9 +14,10 @@ from als.errors import InputError
 from als.explain.blackbox import black_box
 from als.explain.drise import estimate_seconds
 from als.explain.registry import DRISE_MASKS, EXPLAINERS, PROPOSALS, default_explainers
+from als.files import write_json
 from als.images import as_rgb
 from als.inference import Predictor, load
-from als.records import machine, revision, write_json
+from als.machine import machine, revision
 from als.study import figures
 from als.study.faithfulness import STEPS
 from als.study.files import write_csv

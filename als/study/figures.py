@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from als.explain.registry import EXPLAINERS
+from als.files import atomic_write
 from als.study.measures import MEASURES
-from als.whole import whole_file
 
 # Okabe and Ito's palette: told apart with any colour vision.
 ATTENTION, GRADIENT, BASELINE = "#D55E00", "#0072B2", "#777777"
@@ -129,5 +129,5 @@ def intervention_figure(table: list[dict]) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG whole or not at all."""
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, format="png", dpi=110, facecolor="white")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from als.data.record import Record
-from als.whole import whole_file
+from als.files import atomic_write
 
 
 def own_seed(record: Record, seed: int) -> int:
@@ -37,20 +37,20 @@ def write_part(folder: Path, tables: list[pd.DataFrame]) -> None:
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table."""
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         table.to_parquet(aside, index=False)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table with five digits."""
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         table.to_csv(aside, index=False, float_format="%.5g")
 
 
 def write_arrays(path: Path, groups: dict[tuple[str, ...], dict[str, np.ndarray]]) -> None:
     """Write arrays by group and name; neither holds a "|"."""
     flat = {"|".join((*g, name)): array for g, one in groups.items() for name, array in one.items()}
-    with whole_file(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **flat)
 
 

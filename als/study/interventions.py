@@ -20,8 +20,8 @@ from tqdm import tqdm
 from als.data.masks import read_object_map
 from als.data.record import Record
 from als.errors import InputError
-from als.evaluation import Detections, GroundTruth
-from als.evaluation.voc import average_precisions, match
+from als.evaluation.average_precision import average_precisions, match
+from als.evaluation.detections import Detections, GroundTruth
 from als.inference import Predictor
 from als.model import Detector, Encoding
 from als.model.boxes import rescaled

@@ -12,9 +12,9 @@ from als.data.record import Record
 from als.errors import InputError
 from als.explain.parts import Animal
 from als.explain.registry import DRISE_MASKS, EXPLAINERS, make_maps
+from als.files import read_json, write_json
 from als.images import as_rgb
 from als.inference import Predictor
-from als.records import read_json, write_json
 from als.study.cases import Case, cases_of, keypoints_of
 from als.study.faithfulness import CURVES, Curves
 from als.study.files import own_seed, read_parts, write_parquet, write_part

@@ -9,11 +9,12 @@ import numpy as np
 
 from als.data.voc_layout import load_records
 from als.errors import InputError
+from als.evaluation.average_precision import match
 from als.evaluation.bootstrap import Resampled, draw_weights, resampled_ap
-from als.evaluation.run import truths_of
-from als.evaluation.saved import load_detections
-from als.evaluation.voc import match
-from als.records import read_json, revision, write_json
+from als.evaluation.detections import load_detections
+from als.evaluation.evaluate import truths_of
+from als.files import read_json, write_json
+from als.machine import revision
 from als.tables.measured import bootstrap_file, bootstrapped, record_files
 from als.tables.rows import COMPARED, ROWS, Run
 from als.tables.stage_config import Settings

@@ -11,7 +11,7 @@ from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.data.prepare import SETS
 from als.errors import InputError
-from als.records import read_json
+from als.files import read_json
 from als.tables.stage_config import Settings, hours_in_header
 from als.tables.training_steps import Convert, Evaluate, Prepare, Train
 from als.training.same_config import comparable, filled

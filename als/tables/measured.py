@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from als.records import read_json
+from als.files import read_json
 from als.tables.rows import CHOICES, SCALES, TABLES, Row, Run, Scale
 
 PUBLISHED = Path(__file__).with_name("published.csv")

@@ -13,8 +13,8 @@ from als.data.check import refuse_problems
 from als.data.convert import to_coco
 from als.data.prepare import SETS, prepare
 from als.data.voc_layout import load_records
-from als.evaluation.run import evaluate, judge_by_id
-from als.records import read_json, write_json
+from als.evaluation.evaluate import evaluate, judge_by_id
+from als.files import read_json, write_json
 from als.tables.rows import Data, Run, Stage
 from als.tables.stage_config import Settings, stage_config
 from als.training.same_config import comparable, differences, filled, saved_config
@@ -123,7 +123,7 @@ class Train:
         return "resumes" if any((self.target / "checkpoints").glob("*.ckpt")) else "to do"
 
     def run(self) -> None:
-        from als.training.run import train  # lightning, which takes seconds to import
+        from als.training.train import train  # lightning, which takes seconds to import
 
         # On several devices lightning would start this whole command once for each.
         options = {"devices": 1} | dict(self.settings.trainer)

@@ -8,9 +8,9 @@ import numpy as np
 
 from als.drawing import Look, comparison
 from als.errors import InputError
+from als.files import write_json
 from als.inference import Predictor
 from als.model.grid import map_to_image
-from als.records import write_json
 from als.ui.cache import fresh_folder
 from als.ui.panels import explained_sentence, panels_of, record_of
 from als.ui.session import BOX_KINDS, Choice, SessionStore, Study, study_photo

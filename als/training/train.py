@@ -1,4 +1,4 @@
-"""Config -> Trainer.fit: one run from start or from its last checkpoint to an inference file."""
+"""Config -> data, Trainer.fit -> inference file: one run from start or from its last checkpoint."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,15 +12,21 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
+from torch.utils.data import DataLoader
 
 from als.checkpoint import build_detector, load_weights, save_checkpoint
 from als.config import TrainConfig
-from als.data.record import Record, fingerprint
+from als.data.dataset import DetectionDataset, collate
+from als.data.record import Problem, Record, fingerprint, with_objects
+from als.data.sampler import AspectBatchSampler
+from als.data.transforms import evaluation_transforms, ssd_transforms, training_transforms
+from als.data.voc_layout import load_records
 from als.errors import InputError
-from als.records import machine, write_json
-from als.training.data import DetectionData
-from als.training.figures import LogFigures
-from als.training.module import DetectorModule, Found
+from als.evaluation.evaluate import judge_by_id
+from als.files import write_json
+from als.machine import machine
+from als.training.log import LogFigures
+from als.training.module import DetectorModule, FoundById
 from als.training.same_config import check_resumes
 from als.training.saving import (
     LAST,
@@ -31,7 +37,7 @@ from als.training.saving import (
     say,
 )
 
-Judge = Callable[[Found, list[Record], tuple[str, ...]], dict[str, float]]
+Judge = Callable[[FoundById, list[Record], tuple[str, ...]], dict[str, float]]
 SAVE_EVERY_STEPS = 200
 # Of the RPN and the RoI heads, of R-FCN, and of SSD.
 OUTPUT_LAYERS = {"cls_logits", "cls_score", "bbox_pred", "score_maps", "box_maps"}
@@ -40,13 +46,94 @@ COMPILED = {"trunk", "roi_heads.conv5_cls", "roi_heads.conv5_loc"}
 COMPILED |= {"roi_heads.conv5", "ssd.backbone"}  # of R-FCN, of SSD
 
 
+class DetectionData(L.LightningDataModule):
+    """Records of `config.data`, checked when this is made and loaded in workers.
+
+    Attributes:
+        train_records, val_records: what is trained and validated on (`val_records` may be empty).
+        problems: the broken files that were left out, if `skip_broken` allows it.
+
+    Raises:
+        InputError: an annotation is broken (unless `skip_broken`), or nothing is left to train on.
+    """
+
+    def __init__(self, config: TrainConfig):
+        super().__init__()
+        self.config = config
+        self.problems: list[Problem] = []
+        self.train_records = with_objects(self._load(config.data.train))
+        if config.data.only_with_masks:
+            self.train_records = [r for r in self.train_records if r.mask is not None]
+            if not self.train_records:
+                raise InputError(
+                    f"data.only_with_masks: no image of '{config.data.train}' has a mask; add the "
+                    "folder SBD or SegmentationClass, or leave the option out."
+                )
+        self.val_records = self._load(config.data.val) if config.data.val else []
+
+    def _load(self, spec: str):
+        data, classes = self.config.data, self.config.model.classes
+        on_error = self.problems.append if data.skip_broken else None
+        return load_records(spec, Path(data.root), classes, on_error)
+
+    def train_dataloader(self) -> DataLoader:
+        data = self.config.data
+        trainer = self.trainer
+        sampler = AspectBatchSampler(
+            self.train_records,
+            data.batch_size,
+            self.config.seed,
+            num_replicas=trainer.world_size,
+            rank=trainer.global_rank,
+        )
+        # A resumed run stands where its batches say, which a skipped batch counts among too.
+        # Lightning's counts within the epoch are put right only after it asked for this loader.
+        done = trainer.fit_loop.total_batch_idx + 1
+        epoch, sampler.skip_batches = divmod(done, len(sampler))
+        sampler.set_epoch(epoch)
+        if data.augmentation == "ssd":
+            transform = ssd_transforms(data.max_size)
+        else:
+            crop = data.augmentation == "crop"
+            transform = training_transforms(data.min_sizes, data.max_size, data.jitter, crop)
+        return self._loader(self.train_records, transform, sampler)
+
+    def val_dataloader(self) -> DataLoader | list:
+        if not self.val_records:
+            return []
+        sampler = AspectBatchSampler(
+            self.val_records,
+            self.config.data.batch_size,
+            seed=0,
+            shuffle=False,
+            num_replicas=self.trainer.world_size,
+            rank=self.trainer.global_rank,
+            drop_last=False,
+        )
+        transform = evaluation_transforms(self.config.model.max_size)
+        return self._loader(self.val_records, transform, sampler)
+
+    def _loader(self, records, transform, sampler) -> DataLoader:
+        data = self.config.data
+        dataset = DetectionDataset(
+            records, self.config.model.classes, transform, data.skip_broken, data.keep_decoded
+        )
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=data.workers,
+            persistent_workers=data.workers > 0,
+        )
+
+
 def train(
-    config: TrainConfig, resume: bool = False, judge: Judge | None = None, **trainer_options
+    config: TrainConfig, resume: bool = False, judge: Judge = judge_by_id, **trainer_options
 ) -> Path:
     """Train as configured and return the inference checkpoint, `<out>/model.safetensors`.
 
-    With `data.val` and a judge each epoch ends with a validation, and the checkpoint that was
-    best by AP50 is kept beside the last as `<out>/best.safetensors`.
+    With `data.val` each epoch ends with a validation, and the checkpoint that was best by AP50
+    is kept beside the last as `<out>/best.safetensors`.
 
     Args:
         resume: go on from the newest whole checkpoint in `<out>/checkpoints`, in the middle of an
@@ -75,7 +162,7 @@ def _train(
     config: TrainConfig,
     out: Path,
     start: tuple[Path, int] | None,
-    judge: Judge | None,
+    judge: Judge,
     trainer_options: dict,
 ) -> Path:
     L.seed_everything(config.seed, verbose=False)
@@ -83,12 +170,9 @@ def _train(
     if data.problems:
         say(f"{len(data.problems)} broken files are left out; the first: {data.problems[0]}")
     detector = _start(config)
-    validates = judge is not None and config.data.val is not None
     path, first_step = start or (None, 0)
-    trainer = _trainer(config, out, validates, first_step, trainer_options)
-    metric = None
-    if validates:
-        metric = partial(_judged, data=data, judge=judge)
+    trainer = _trainer(config, out, first_step, trainer_options)
+    metric = partial(_judged, data=data, judge=judge) if config.data.val else None
     module = DetectorModule(detector, config, _total_steps(config, data, trainer), metric)
     trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     info = {
@@ -117,7 +201,7 @@ def _time(config: TrainConfig, trainer: L.Trainer) -> dict[str, float]:
     return {"hours": seconds / 3600, "images_per_second": images / max(seconds, 1e-9)}
 
 
-def _judged(found: Found, data: DetectionData, judge: Judge) -> dict[str, float]:
+def _judged(found: FoundById, data: DetectionData, judge: Judge) -> dict[str, float]:
     """The figures of a validation, without the images that were broken and may be skipped."""
     records, config = data.val_records, data.config
     if config.data.skip_broken:
@@ -129,7 +213,7 @@ def _judged(found: Found, data: DetectionData, judge: Judge) -> dict[str, float]
 
 def _total_steps(config: TrainConfig, data: DetectionData, trainer: L.Trainer) -> int:
     """Optimiser steps of the run; an epoch's last step may accumulate fewer batches."""
-    batches = data.steps_per_epoch // trainer.world_size
+    batches = len(data.train_records) // config.data.batch_size // trainer.world_size
     return -(-batches // trainer.accumulate_grad_batches) * config.epochs
 
 
@@ -172,7 +256,7 @@ def _in_float32(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:
     return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
-def _callbacks(out: Path, validates: bool, first_step: int) -> list[L.Callback]:
+def _callbacks(config: TrainConfig, out: Path, first_step: int) -> list[L.Callback]:
     checkpoints = out / "checkpoints"
     callbacks = [
         # In this order: a checkpoint finds the figures of its step written.
@@ -180,7 +264,7 @@ def _callbacks(out: Path, validates: bool, first_step: int) -> list[L.Callback]:
         SaveLast(checkpoints / LAST, SAVE_EVERY_STEPS),
         Timer(),  # counts on after a resumption
     ]
-    if validates:
+    if config.data.val:
         callbacks.append(
             ModelCheckpoint(
                 checkpoints,
@@ -195,23 +279,20 @@ def _callbacks(out: Path, validates: bool, first_step: int) -> list[L.Callback]:
     return callbacks
 
 
-def _trainer(
-    config: TrainConfig, out: Path, validates: bool, first_step: int, options: dict
-) -> L.Trainer:
+def _trainer(config: TrainConfig, out: Path, first_step: int, options: dict) -> L.Trainer:
     settings = {
         "max_epochs": config.epochs,
         "gradient_clip_val": config.optimizer.gradient_clip or None,
         "plugins": [WholeFiles()],
-        "enable_checkpointing": validates,  # for ModelCheckpoint alone
+        "enable_checkpointing": bool(config.data.val),  # for ModelCheckpoint alone
         "num_sanity_val_steps": 0,
-        "limit_val_batches": None if validates else 0,
         # TensorBoard hides what a killed run had drawn beyond the step that it resumes from.
         "logger": TensorBoardLogger(out, name="tensorboard", version="", purge_step=first_step),
         "log_every_n_steps": 50,
         "use_distributed_sampler": False,
         "default_root_dir": out,
     }
-    callbacks = _callbacks(out, validates, first_step) + options.get("callbacks", [])
+    callbacks = _callbacks(config, out, first_step) + options.get("callbacks", [])
     try:
         trainer = L.Trainer(**settings | options | {"callbacks": callbacks})
     except MisconfigurationException as error:  # no such accelerator here, too many devices, ...

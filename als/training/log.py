@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from als.whole import whole_file
+from als.files import atomic_write
 
 
 class LogFigures(L.Callback):
@@ -79,7 +79,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    with whole_file(path) as aside, open(aside, "w", newline="") as file:
+    with atomic_write(path) as aside, open(aside, "w", newline="") as file:
         columns = dict.fromkeys(name for row in rows for name in row)
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()

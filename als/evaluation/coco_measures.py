@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from als.errors import InputError
-from als.evaluation import Detections, GroundTruth, flatten
+from als.evaluation.detections import Detections, GroundTruth, flatten
 
 # Where COCOeval.summarize() puts them in `stats`.
 _MEASURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -142,12 +142,8 @@ def _results(
 
 def _indexed(images: list[dict], categories: list[dict], annotations: list[dict]) -> COCO:
     coco = COCO()
-    coco.dataset = {
-        "info": {},
-        "images": images,
-        "categories": categories,
-        "annotations": annotations,
-    }
+    coco.dataset = {"info": {}, "images": images, "categories": categories}
+    coco.dataset["annotations"] = annotations
     with _quiet():
         coco.createIndex()
     return coco
@@ -171,14 +167,9 @@ def _rows(
 ) -> Iterator[tuple]:
     """(index of the image, label, box xywh, its area, `value`) of each box of all images."""
     boxes, labels, values, index = flatten(items, value, n_classes)
-    boxes = _xywh(boxes)
-    areas = boxes[:, 2:].prod(axis=1)
-    columns = (index, labels, boxes, areas, values)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    columns = (index, labels, np.hstack([boxes[:, :2], sides]), sides.prod(axis=1), values)
     return zip(*(column.tolist() for column in columns), strict=True)
-
-
-def _xywh(boxes: np.ndarray) -> np.ndarray:
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def _nan_if_absent(value: float) -> float:

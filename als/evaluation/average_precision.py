@@ -10,12 +10,12 @@ The road: `match` decides once what every detection is (true positive, false pos
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from als.errors import InputError
-from als.evaluation import Detections, GroundTruth, flatten
-from als.evaluation.overlaps import best_overlaps, first_of_each
+from als.evaluation.detections import Detections, GroundTruth, flatten
 
 # Decimals, not np.arange, whose 0.6 is a rounding error more: an IoU of exactly 3/5 must reach it.
 IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -29,63 +29,32 @@ class Matches:
     Detections are ordered by label, then by falling score, ties as given; label l has those from
     class_starts[l - 1] to class_starts[l]. image [N]: index of the image. true_positive and
     false_positive [T, N] bool: a detection that is neither was matched to a difficult object and
-    does not count. objects and difficult [I, C]: ground-truth objects per image and class,
-    without the difficult ones and only those.
+    does not count. objects [I, C]: objects per image and class, without the difficult ones.
     """
 
     classes: tuple[str, ...]
     iou_thresholds: tuple[float, ...]
     image: np.ndarray
-    scores: np.ndarray
     class_starts: np.ndarray
     true_positive: np.ndarray
     false_positive: np.ndarray
     objects: np.ndarray
-    difficult: np.ndarray
-
-    @property
-    def labels(self) -> np.ndarray:
-        """The label 1..C of each detection, [N]."""
-        return np.repeat(np.arange(1, len(self.classes) + 1), np.diff(self.class_starts))
-
-    @property
-    def ignored(self) -> np.ndarray:
-        """Detections matched to a difficult object, [T, N] bool."""
-        return ~(self.true_positive | self.false_positive)
 
 
-@dataclass(frozen=True)
-class AveragePrecisions:
+class AveragePrecisions(NamedTuple):
     """AP per threshold and class, both [T, C]; NaN for a class without ground truth."""
 
     area: np.ndarray
     eleven_point: np.ndarray
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Precision and recall after each counted detection, by falling score; each [number counted].
-
-    Recall is NaN throughout where the class has no ground truth.
-    """
-
-    recall: np.ndarray
-    precision: np.ndarray
-    scores: np.ndarray
-
-
-@dataclass(frozen=True)
-class VocResult:
+class VocResult(NamedTuple):
     """per_class: measure -> [C], NaN for a class without ground truth; mean: measure -> float.
 
     Measures: AP50_11point (VOC2007), AP50_area (VOC2010 on), AP75 (area), AP (area, mean over
-    0.5:0.05:0.95); only those whose thresholds were asked for. objects and difficult [C] count the
-    ground truth; `matches` serves curves and bootstraps.
+    0.5:0.05:0.95); only those whose thresholds were asked for. `matches` serves bootstraps.
     """
 
-    classes: tuple[str, ...]
-    objects: np.ndarray
-    difficult: np.ndarray
     per_class: dict[str, np.ndarray]
     mean: dict[str, float]
     matches: Matches
@@ -103,14 +72,8 @@ def voc_ap(
     """
     matches = match(detections, ground_truths, classes, iou_thresholds)
     per_class = measures(matches)
-    return VocResult(
-        classes=matches.classes,
-        objects=matches.objects.sum(axis=0),
-        difficult=matches.difficult.sum(axis=0),
-        per_class=per_class,
-        mean={name: float(class_mean(values)) for name, values in per_class.items()},
-        matches=matches,
-    )
+    mean = {name: float(class_mean(values)) for name, values in per_class.items()}
+    return VocResult(per_class, mean, matches)
 
 
 def measures(matches: Matches, image_weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -159,12 +122,9 @@ def match(
     overlaps = best_overlaps(boxes, gt_boxes, group, gt_group, BLOCK * n_classes)
     order, starts = _by_class_and_score(labels, scores, n_classes)
     tp, fp = _decide(*(values[order] for values in overlaps), hard, thresholds)
-    objects, difficult = (
-        np.bincount(gt_group[some], minlength=n_images * n_classes).reshape(n_images, n_classes)
-        for some in (~hard, hard)
-    )
-    image, scores = image[order], scores[order]
-    return Matches(tuple(classes), thresholds, image, scores, starts, tp, fp, objects, difficult)
+    objects = np.bincount(gt_group[~hard], minlength=n_images * n_classes)
+    objects = objects.reshape(n_images, n_classes)
+    return Matches(tuple(classes), thresholds, image[order], starts, tp, fp, objects)
 
 
 def average_precisions(
@@ -202,25 +162,6 @@ def class_mean(ap: np.ndarray) -> np.ndarray:
     count = known.sum(axis=-1)
     total = np.where(known, ap, 0.0).sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def precision_recall(matches: Matches, label: int, iou_threshold: float = 0.5) -> Curve:
-    """The curve of one class (label 1..C), before any interpolation.
-
-    Raises InputError for a label or a threshold that `matches` does not hold.
-    """
-    if not 1 <= label <= len(matches.classes) or iou_threshold not in matches.iou_thresholds:
-        raise InputError(
-            f"No curve for label {label} at IoU {iou_threshold}: labels are 1 to "
-            f"{len(matches.classes)}, thresholds {matches.iou_thresholds}."
-        )
-    t = matches.iou_thresholds.index(iou_threshold)
-    its = slice(matches.class_starts[label - 1], matches.class_starts[label])
-    counted = ~matches.ignored[t, its]
-    tp = np.cumsum(matches.true_positive[t, its][counted])
-    objects = matches.objects[:, label - 1].sum()
-    recall = tp / objects if objects else np.full(len(tp), np.nan)
-    return Curve(recall, tp / np.arange(1, len(tp) + 1), matches.scores[its][counted])
 
 
 def _area_and_eleven_point(tp: np.ndarray, fp: np.ndarray, objects: int) -> tuple[float, float]:
@@ -276,3 +217,77 @@ def _checked_weights(image_weights: np.ndarray | None, n_images: int) -> np.ndar
     if weights.shape != (n_images,) or weights.dtype.kind not in "iu" or (weights < 0).any():
         raise InputError(f"image_weights must be {n_images} integers >= 0, one per image.")
     return weights.astype(np.int64)
+
+
+def best_overlaps(
+    boxes: np.ndarray,
+    gt_boxes: np.ndarray,
+    group: np.ndarray,
+    gt_group: np.ndarray,
+    groups_at_once: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Highest IoU [N] of each box in its group, and the first object [N] that has it (0, -1: none).
+
+    For many images without a loop over them.
+
+    Args:
+        boxes, gt_boxes: [N, 4] and [M, 4] xyxy, of detections and of objects.
+        group, gt_group: integers >= 0 [N] and [M]; only boxes of one group can match.
+        groups_at_once: block of groups whose pairs are held together. Boxes of one block must lie
+            side by side, blocks in rising order, as those of image after image do.
+    """
+    best_iou, best_object = np.zeros(len(boxes)), np.full(len(boxes), -1)
+    block, gt_block = group // groups_at_once, gt_group // groups_at_once
+    for number in range(block[-1] + 1 if len(block) else 0):
+        some, gt_some = (
+            slice(*np.searchsorted(index, (number, number + 1))) for index in (block, gt_block)
+        )
+        iou, best = _best_overlaps_at_once(
+            boxes[some], gt_boxes[gt_some], group[some], gt_group[gt_some]
+        )
+        best_iou[some] = iou
+        best_object[some] = np.where(best < 0, -1, best + gt_some.start)
+    return best_iou, best_object
+
+
+def _best_overlaps_at_once(
+    boxes: np.ndarray, gt_boxes: np.ndarray, group: np.ndarray, gt_group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`best_overlaps` of one block: all pairs of its groups lie in flat arrays."""
+    gt_order = np.argsort(gt_group, kind="stable")
+    sorted_group = gt_group[gt_order]
+    start = np.searchsorted(sorted_group, group, "left")
+    count = np.searchsorted(sorted_group, group, "right") - start
+    first_pair = np.cumsum(count) - count
+    box = np.repeat(np.arange(len(boxes)), count)
+    obj = gt_order[np.arange(len(box)) + (start - first_pair)[box]]
+
+    iou = _paired_iou(boxes[box], gt_boxes[obj])
+    best_iou = np.zeros(len(boxes))
+    some = count > 0
+    if some.any():
+        best_iou[some] = np.maximum.reduceat(iou, first_pair[some])
+    best_object = np.full(len(boxes), -1)
+    best_pairs = np.flatnonzero((iou > 0) & (iou == best_iou[box]))
+    firsts = best_pairs[first_of_each(box[best_pairs], len(boxes))]
+    best_object[box[firsts]] = obj[firsts]
+    return best_iou, best_object
+
+
+def _paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU of a[i] with b[i], [P]; 0 for boxes that do not overlap.
+
+    torchvision's would give that of every box with every object of the block.
+    """
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    inter = np.prod(np.maximum(sides, 0), axis=1)
+    union = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1) - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
+
+
+def first_of_each(values: np.ndarray, n_values: int) -> np.ndarray:
+    """Positions in `values` (integers below n_values) where each value occurs first."""
+    first = np.full(n_values, -1)
+    # numpy keeps the last of repeated assignments: written backwards, that is the first.
+    first[values[::-1]] = np.arange(len(values))[::-1]
+    return first[first >= 0]
