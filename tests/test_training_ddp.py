@@ -17,6 +17,7 @@ import torch
 from als.checkpoint import load_checkpoint
 from als.data.sampler import AspectBatchSampler
 from als.data.voc_layout import load_records
+from als.training import train as training
 
 ROOT = Path(__file__).parents[1]
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
