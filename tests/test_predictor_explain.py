@@ -1,5 +1,8 @@
 """Explanations through the predictor, and photos too thin to be resized as they are."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from app_server import scene, tiny_predictor
@@ -29,30 +32,27 @@ def test_a_detection_is_explained_as_it_was_reported(predictor, analysis):
 def test_any_class_can_be_explained(predictor, analysis):
     for label, name in enumerate(predictor.classes, start=1):
         told = predictor.explain(analysis, label=label)
-        scores = analysis.logits.softmax(-1)[:, label]
+        scores = analysis.found.logits.softmax(-1)[:, label]
         assert told.name == name and told.score == pytest.approx(float(scores.max()))
-        row = best_proposal(analysis.logits, label)
-        target = Target(analysis.proposals[row : row + 1], label)
+        row = best_proposal(analysis.found.logits, label)
+        target = Target(analysis.found.proposals[row : row + 1], label)
         expected = grad_cam(predictor.detector, analysis.encoding, target)
         assert np.allclose(told.map, expected, atol=1e-6)
 
 
 def test_a_class_below_the_threshold_is_said_to_be(predictor, analysis):
-    heads = predictor.detector.roi_heads
-    before, heads.score_thresh = heads.score_thresh, 0.999
-    try:
-        nothing = predictor.analyse(scene(3))
-        assert len(nothing.prediction.boxes) == 0
-        told = predictor.explain(nothing)
-    finally:
-        heads.score_thresh = before
+    strict = deepcopy(predictor)
+    strict.detector.config = replace(strict.detector.config, score_threshold=0.999)
+    nothing = strict.analyse(scene(3))
+    assert len(nothing.prediction.boxes) == 0
+    told = strict.explain(nothing)
     assert not told.passed
-    assert told.score == pytest.approx(float(nothing.logits.softmax(-1)[:, 1:].max()))
+    assert told.score == pytest.approx(float(nothing.found.logits.softmax(-1)[:, 1:].max()))
 
 
 def test_what_is_explained_matters(predictor, analysis):
-    maps = [predictor.explain(analysis, 0, kind=kind).map for kind in ("class", "dx", "dh")]
-    maps.append(predictor.explain(analysis, 0, method="gradient_x_activation").map)
+    maps = [predictor.explain(analysis, 0, kind=kind).map for kind in ("logit", "dx", "dh")]
+    maps.append(predictor.explain(analysis, 0, explainer="gradact").map)
     for i, first in enumerate(maps):
         for second in maps[i + 1 :]:
             assert not np.allclose(first, second, atol=1e-4)
