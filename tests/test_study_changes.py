@@ -232,7 +232,7 @@ def test_a_mask_lies_on_its_cells(predictor):  # noqa: F811
     config = predictor.detector.config
     side = config.min_size - config.min_size % 16
     like = predictor.detector.encode([torch.zeros(3, side, side)]).a_loc
-    mask = torch.zeros(1, 1, side, side)
+    mask = torch.zeros(1, side, side)
     mask[..., : side // 2, :] = 1  # the upper half
     cells = image_to_map(mask, predictor.detector, like)
     rows = cells[0, 0].mean(1)
