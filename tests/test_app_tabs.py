@@ -10,7 +10,7 @@ import pytest
 from app_server import VALUES, Click, only_network, scene, tiny_predictor
 
 from als.drawing import RULES, Look
-from als.explain.localization import box_region, energy
+from als.explain.map_measures import box_region, energy
 from als.ui import markup
 from als.ui.handlers import NO_CLASS, Handlers
 from als.ui.panels import explained_sentence, figures_of, panels_of, record_of

@@ -8,7 +8,7 @@ from PIL import Image
 
 from als import drawing as views
 from als.drawing import RULES, Look, Panel, comparison
-from als.explain.localization import box_region, energy, mask_iou
+from als.explain.map_measures import box_region, energy, mask_iou
 from als.ui.panels import rank_correlation
 from als.ui.session import iou
 

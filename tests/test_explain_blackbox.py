@@ -6,17 +6,15 @@ import torch
 from explain_toys import tiny_detector
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from als.explain.blackbox import black_box, detection_score
-from als.explain.drise import GRID, drise, estimate_seconds, random_masks
-from als.explain.faithfulness import (
-    blurred,
-    change_curve,
-    change_curves,
-    deletion,
-    insertion,
-    pixel_ranks,
-    plain,
+from als.explain.blackbox import (
+    GRID,
+    black_box,
+    detection_score,
+    drise,
+    estimate_seconds,
+    random_masks,
 )
+from als.explain.faithfulness import Curve, blurred, change_curves, pixel_ranks, plain
 
 BOX = np.array([4.0, 4, 12, 12])
 
@@ -36,6 +34,18 @@ def brightness_of(region):
         return [found([BOX.tolist()], [1], [float(i[:, region].mean())]) for i in images]
 
     return detect
+
+
+def change_curve(detect, start, end, heat, box, label, **options) -> Curve:
+    return change_curves(detect, start, end, heat, [(box, label)], **options)[0]
+
+
+def insertion(detect, image, heat, **options) -> Curve:
+    return change_curve(detect, blurred(image), image, heat, **options)
+
+
+def deletion(detect, image, heat, **options) -> Curve:
+    return change_curve(detect, image, plain(image), heat, **options)
 
 
 @pytest.fixture
@@ -188,7 +198,8 @@ def test_the_detector_as_a_black_box():
     target = (alone["boxes"][0].numpy(), int(alone["labels"][0]))
     score = detection_score(alone, *target)
     assert score == pytest.approx(float(alone["scores"][0]), rel=1e-4)
-    curve = deletion(detect, images[1], np.ones((70, 90)), *target, steps=2)
+    box, label = target
+    curve = deletion(detect, images[1], np.ones((70, 90)), box=box, label=label, steps=2)
     assert curve.scores[0] == pytest.approx(score, rel=1e-3)
     assert drise(detect, images[1], [target], masks=2, progress=False).shape == (1, 70, 90)
 

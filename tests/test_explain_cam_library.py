@@ -1,4 +1,5 @@
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,8 +8,8 @@ from explain_toys import encoded, some_targets, tiny_detector
 from test_explain_gradcam import hooks
 
 from als.errors import InputError
-from als.explain import grad_cams
-from als.explain.cam_library import library_cams
+from als.explain import METHODS, grad_cams
+from als.explain.gradcam import library_grids
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +25,13 @@ def encoding(detector):
 
 @pytest.mark.parametrize(
     "kind, layer",
-    [("class", "F"), ("margin", "F_cls"), ("logit", "conv5"), ("dx", "F_loc"), ("dh", "F")],
+    [("softmax", "F"), ("margin", "F_cls"), ("logit", "conv5"), ("dx", "F_loc"), ("dh", "F")],
 )
-def test_grad_cam_agrees_with_the_library(detector, encoding, kind, layer):
+def test_grad_cam_agrees_with_the_library(detector, encoding, kind, layer, monkeypatch):
+    monkeypatch.setitem(METHODS, "theirs", partial(library_grids, name="GradCAM"))
     targets = some_targets(kind)
     ours = grad_cams(detector, encoding, targets, layer)
-    theirs = library_cams(detector, encoding, targets, "gradcam", layer)
+    theirs = grad_cams(detector, encoding, targets, layer, "theirs")
     compared = 0
     for our, their in zip(ours, theirs, strict=True):
         assert (our.max() > 0) == (their.max() > 0)
@@ -44,10 +46,10 @@ def test_grad_cam_agrees_with_the_library(detector, encoding, kind, layer):
 @pytest.mark.parametrize("layer", ["F_cls", "conv5"])
 def test_library_maps_are_raw_maps_of_the_image(detector, encoding, method, layer):
     targets = some_targets("logit")
-    maps = library_cams(detector, encoding, targets, method, layer)
+    maps = grad_cams(detector, encoding, targets, layer, method)
     assert maps.shape == (3, 70, 90) and maps.dtype == np.float32
     assert maps.min() >= 0 and maps.max() > 0
-    alone = library_cams(detector, encoding, targets[1:2], method, layer)
+    alone = grad_cams(detector, encoding, targets[1:2], layer, method)
     # Not a tolerance: Grad-CAM++ divides by sums near zero, which magnifies rounding.
     assert np.corrcoef(maps[1].ravel(), alone[0].ravel())[0, 1] > 0.999
     assert maps[1].max() == pytest.approx(alone.max(), rel=0.02)
@@ -55,12 +57,12 @@ def test_library_maps_are_raw_maps_of_the_image(detector, encoding, method, laye
     with torch.no_grad():
         scaled.roi_heads.cls_score.weight *= 3
     if method == "eigencam":  # takes no gradient, so the score's scale does not matter
-        again = library_cams(scaled, encoding, targets, method, layer)
+        again = grad_cams(scaled, encoding, targets, layer, method)
         np.testing.assert_allclose(again, maps, rtol=1e-4, atol=1e-5 * maps.max())
 
 
 def test_eigencam_is_the_first_principal_component(detector, encoding):
-    made = library_cams(detector, encoding, some_targets("class")[:1], "eigencam", "F_cls")[0]
+    made = grad_cams(detector, encoding, some_targets("logit")[:1], "F_cls", "eigencam")[0]
     from als.model.grid import map_to_image
 
     feature = encoding.f_cls[0].flatten(1).T
@@ -81,21 +83,27 @@ def test_everything_is_left_as_it_was(encoding):
     flags = [p.requires_grad for p in parameters]
     targets = some_targets("logit")
     for method in ("gradcam++", "eigencam"):
-        library_cams(detector, encoding, targets, method, "conv5")
+        grad_cams(detector, encoding, targets, "conv5", method)
         object.__setattr__(targets[2], "label", 99)  # no such class: an error on the way
         with pytest.raises(IndexError):
-            library_cams(detector, encoding, targets, method, "conv5")
+            grad_cams(detector, encoding, targets, "conv5", method)
         object.__setattr__(targets[2], "label", 1)
     assert hooks(detector) == 0 and all(m.training for m in detector.modules())
     assert [p.requires_grad for p in parameters] == flags
     assert all(p.grad is None for p in parameters[:-1]) and parameters[-1].grad.sum() > 0
 
 
+def test_targets_of_both_branches_are_explained_each_on_its_own_feature(detector, encoding):
+    mixed = [some_targets("logit")[0], some_targets("dx")[1]]
+    maps = grad_cams(detector, encoding, mixed, method="gradcam++")
+    for made, target in zip(maps, mixed, strict=True):
+        alone = grad_cams(detector, encoding, [target], method="gradcam++")[0]
+        assert made.max() == pytest.approx(alone.max(), rel=0.02)
+
+
 def test_what_cannot_be_done_is_said(detector, encoding, monkeypatch):
     with pytest.raises(InputError, match="'scorecam' is unknown"):
-        library_cams(detector, encoding, some_targets("class"), "scorecam")
-    with pytest.raises(InputError, match="two calls"):
-        library_cams(detector, encoding, some_targets("class") + some_targets("dx"), "gradcam++")
+        grad_cams(detector, encoding, some_targets("logit"), method="scorecam")
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
     with pytest.raises(InputError, match="pip install grad-cam"):
-        library_cams(detector, encoding, some_targets("class"), "eigencam")
+        grad_cams(detector, encoding, some_targets("logit"), method="eigencam")

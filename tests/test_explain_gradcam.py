@@ -7,10 +7,11 @@ from explain_toys import encoded, some_targets, tiny_detector
 from torch import nn
 
 from als.errors import InputError
-from als.explain import LAYERS, METHODS, Target, grad_cam, grad_cams, is_empty
+from als.explain import LAYERS, Target, grad_cam, grad_cams, is_empty
 from als.explain.gradcam import RoIScore, paste
 
-WAYS = [("class", "F"), ("logit", "F_cls"), ("margin", "conv5"), ("dx", "F"), ("dw", "F_loc")]
+METHODS = ("gradcam", "gradient_x_activation")
+WAYS = [("softmax", "F"), ("logit", "F_cls"), ("margin", "conv5"), ("dx", "F"), ("dw", "F_loc")]
 WAYS.append(("dh", "conv5"))
 
 
@@ -41,7 +42,7 @@ def test_several_targets_equal_each_alone(detector, encoding, kind, layer, metho
 
 
 def test_mixed_kinds_and_more_targets_than_one_batch_keep_their_order(detector, encoding):
-    targets = [t for kind in ("dx", "class") for t in some_targets(kind)] * 6
+    targets = [t for kind in ("dx", "logit") for t in some_targets(kind)] * 6
     maps = grad_cams(detector, encoding, targets)
     for index in (0, 3, 19, 35):
         alone = grad_cam(detector, encoding, targets[index])
@@ -170,7 +171,7 @@ def test_everything_is_left_as_it_was(detector, encoding, monkeypatch):
 
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
 def test_frozen_parameters_and_no_outer_gradient_change_nothing(detector, encoding, around):
-    target = some_targets("class")[0]
+    target = some_targets("logit")[0]
     expected = {layer: grad_cam(detector, encoding, target, layer) for layer in ("F", "conv5")}
     frozen = tiny_detector().requires_grad_(False)
     for layer, map in expected.items():
@@ -187,7 +188,7 @@ def test_an_encoding_made_in_inference_mode_can_be_explained(detector):
 
 def test_layers_that_the_branch_does_not_read_are_refused(detector, encoding):
     with pytest.raises(InputError, match="F_loc does not feed the class branch"):
-        grad_cam(detector, encoding, some_targets("class")[0], "F_loc")
+        grad_cam(detector, encoding, some_targets("logit")[0], "F_loc")
     with pytest.raises(InputError, match="F_cls does not feed the box branch"):
         grad_cam(detector, encoding, some_targets("dx")[0], "F_cls")
     with pytest.raises(InputError, match="'conv9' is unknown"):
@@ -199,7 +200,7 @@ def test_layers_that_the_branch_does_not_read_are_refused(detector, encoding):
 def test_without_attention_all_features_are_f():
     detector = tiny_detector(attention=False)
     encoding, proposals, _ = encoded(detector)
-    target = some_targets("class", proposals)[0]
+    target = some_targets("logit", proposals)[0]
     maps = [grad_cam(detector, encoding, target, layer) for layer in LAYERS[:3]]
     np.testing.assert_array_equal(maps[0], maps[1])
     np.testing.assert_array_equal(maps[0], maps[2])

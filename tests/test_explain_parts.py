@@ -4,17 +4,8 @@ import numpy as np
 import pytest
 
 from als.errors import InputError
-from als.explain.parts import (
-    Animal,
-    coverage,
-    entropy,
-    gini,
-    head_disc,
-    head_focus,
-    match_animal,
-    peak_on_head,
-    read_animals,
-)
+from als.explain.map_measures import coverage, entropy, gini, head_focus, peak_on_head
+from als.study.cases import Animal, head_disc, match_animal, read_animals
 
 MASK = np.array([[True, True, True, True], [False] * 4])
 MAP = np.array([[4.0, 2, 1, 1], [8, 0, 0, 0]])

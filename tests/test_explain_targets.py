@@ -1,19 +1,21 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from explain_toys import encoded, tiny_detector
 
 from als.errors import InputError
-from als.explain import KINDS, Target, best_proposal, find_proposal
-from als.explain.targets import boxes_to_original, decode_boxes
+from als.explain import KINDS, Target, best_proposal, boxes_of_class, grad_cam
+from als.inference import Predictor
+from als.model.boxes import rescaled
 
 ROI = torch.tensor([[0.0, 0, 10, 10]])
 
 
 def test_values_by_hand():
     logits = torch.tensor([0.0, math.log(2), math.log(5)])  # softmax 1/8, 2/8, 5/8
-    assert Target(ROI, 1, "class").value(logits).item() == pytest.approx(0.25)
+    assert Target(ROI, 1, "softmax").value(logits).item() == pytest.approx(0.25)
     assert Target(ROI, 2, "logit").value(logits).item() == pytest.approx(math.log(5))
     assert Target(ROI, 2, "margin").value(logits).item() == pytest.approx(math.log(2.5))
     assert Target(ROI, 1, "margin").value(logits).item() == pytest.approx(-math.log(2.5))
@@ -28,41 +30,50 @@ def test_bad_targets_are_refused():
         Target(ROI[0], 1)
 
 
-@pytest.mark.parametrize("options", [{}, {"separation": False}, {"attention": False}])
-def test_each_detection_finds_its_proposal(options):
-    """The proposal found for a detection has its score and decodes into its box."""
+@pytest.mark.parametrize(
+    "options", [{}, {"separation": False}, {"attention": False}, {"attention_form": "residual"}]
+)
+def test_each_detection_knows_its_proposal(options):
+    """The proposal of every detection has its score and decodes into its clipped box."""
     detector = tiny_detector(**options)
     encoding, proposals, logits = encoded(detector)
     with torch.no_grad():
-        found = detector.detect(encoding)[0]
-    assert len(found["boxes"]) > 5
-    for box, label, score in zip(found["boxes"], found["labels"], found["scores"], strict=True):
-        index = find_proposal(
-            detector, encoding, proposals, logits, box.numpy(), int(label), float(score)
-        )
-        assert logits[index].softmax(-1)[label].item() == pytest.approx(float(score), abs=1e-4)
+        (found,) = detector.detect(encoding)
+    assert len(found.boxes) > 5
+    assert torch.equal(found.proposals, proposals)
+    assert torch.allclose(found.logits, logits, atol=1e-4)
+    for box, label, score, roi in zip(
+        found.boxes, found.labels, found.scores, found.rois, strict=True
+    ):
+        assert found.logits[roi].softmax(-1)[label].item() == pytest.approx(float(score), abs=1e-6)
         with torch.no_grad():
-            decoded = decode_boxes(detector, encoding, proposals[index : index + 1], int(label))
-        assert torch.allclose(decoded[0], box, atol=0.01)
+            rois = found.proposals[roi : roi + 1]
+            (decoded,) = boxes_of_class(detector, encoding, rois, int(label))
+        assert torch.allclose(decoded, box, atol=0.01)
 
 
 def test_equal_scores_are_told_apart_by_the_box():
+    """Every RoI has the same logits; the RoI of each detection is still its own."""
     detector = tiny_detector()
-    encoding, proposals, logits = encoded(detector)
-    logits = logits[:1].repeat(len(proposals), 1)
-    score = float(logits[0].softmax(-1)[1])
     with torch.no_grad():
-        boxes = decode_boxes(detector, encoding, proposals, 1)
-    for index in (0, 3, len(boxes) - 1):
-        found = find_proposal(detector, encoding, proposals, logits, boxes[index], 1, score)
-        assert torch.allclose(boxes[found], boxes[index])
+        detector.roi_heads.cls_score.weight.zero_()
+        encoding, proposals, _ = encoded(detector)
+        (found,) = detector.detect(encoding)
+        boxes = [boxes_of_class(detector, encoding, proposals, label) for label in (1, 2)]
+    assert len(found.rois) > 5 and len(found.scores.unique()) == 2
+    for box, label, roi in zip(found.boxes, found.labels, found.rois, strict=True):
+        assert torch.allclose(boxes[label - 1][roi], box, atol=0.01)
 
 
-def test_a_detection_of_another_image_is_refused():
-    detector = tiny_detector()
-    encoding, proposals, logits = encoded(detector)
-    with pytest.raises(InputError, match="no proposal scores"):
-        find_proposal(detector, encoding, proposals, logits, [0, 0, 9, 9], 1, 1.5)
+def test_grad_cam_of_a_detection_is_that_of_its_roi():
+    predictor = Predictor(tiny_detector(), {})
+    analysis = predictor.analyse(np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8))
+    found = analysis.found
+    for row in (0, 3, len(found.rois) - 1):
+        target = Target(found.proposals[found.rois[row]][None], int(found.labels[row]))
+        expected = grad_cam(predictor.detector, analysis.encoding, target)
+        told = predictor.explain(analysis, row)
+        np.testing.assert_allclose(told.map, expected, atol=1e-6 * expected.max())
 
 
 def test_best_proposal_needs_no_threshold():
@@ -73,8 +84,8 @@ def test_best_proposal_needs_no_threshold():
 
 
 def test_boxes_go_back_to_the_original_image():
-    encoding, _, _ = encoded(tiny_detector())
-    height, width = encoding.images.image_sizes[0]
-    whole = torch.tensor([[0.0, 0, width, height], [0, 0, width / 2, height / 4]])
+    whole = torch.tensor([[0.0, 0, 123, 96], [0, 0, 61.5, 24]])
     expected = torch.tensor([[0.0, 0, 90, 70], [0, 0, 45, 17.5]])
-    assert torch.allclose(boxes_to_original(whole, encoding), expected)
+    encoding, _, _ = encoded(tiny_detector())
+    back = rescaled(whole, encoding.images.image_sizes[0], encoding.original_sizes[0])
+    assert torch.allclose(back, expected)

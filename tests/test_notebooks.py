@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from als.study.command import study
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from tiny import lively_detector
@@ -13,7 +14,6 @@ from als.checkpoint import save_checkpoint
 from als.data.toy import TOY_CLASSES, write_toy
 from als.files import write_json
 from als.study import interventions
-from als.study.command import study
 from als.tables.render import render
 
 ROOT = Path(__file__).parents[1]

@@ -1,13 +1,12 @@
 """The study: cases, rows, resumption, summary."""
 
 import importlib.util
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from als.study.scenes import scene_of
+from als.study.study_rows import read_rows, run_study
 from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
@@ -15,15 +14,13 @@ from als.cli import main
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.voc_layout import load_records
 from als.errors import InputError
-from als.explain.registry import EXPLAINERS as ALL_MAPS
-from als.explain.registry import default_explainers, make_maps
+from als.explain import EXPLAINERS, default_explainers, make_maps
 from als.inference import Predictor
 from als.study import interventions
 from als.study.cases import cases_of, keypoints_of, match_detections, size_name
-from als.study.command import chosen, measure_names, shard_slice, study
-from als.study.gallery import chosen_cases
 from als.study.interventions import rows_of_the_table
-from als.study.run import read_rows, run_study
+from als.study.study_command import chosen, measure_names, shard_slice, study
+from als.study.study_figures import chosen_cases
 from als.study.summary import differences, interval, summarise
 
 MAPS = ["localization", "classification", "gradcam", "box_gaussian", "random"]
@@ -133,8 +130,8 @@ def test_an_image_level_map_is_the_same_for_all_objects_and_a_box_map_is_not(row
 
 def test_the_attention_maps_are_of_the_image_and_grad_cam_is_of_a_detection(predictor, records):
     analysis = predictor.analyse(records[0].path)
-    scene = scene_of(predictor, analysis, [0, len(analysis.prediction.scores) - 1])
-    alike = {name: np.array_equal(*make_maps(name, scene)) for name in ALL_MAPS if name in MAPS}
+    scene = predictor.scene(analysis, [0, len(analysis.prediction.scores) - 1])
+    alike = {name: np.array_equal(*make_maps(name, scene)) for name in MAPS}
     assert alike["localization"] and alike["classification"]
     assert not alike["gradcam"] and not alike["box_gaussian"]
 
@@ -276,11 +273,14 @@ def test_the_command_writes_what_a_reader_opens(root, detector, tmp_path):
 
 
 def test_without_the_library_its_maps_are_left_out(monkeypatch):
-    slow = [map for map, kind in ALL_MAPS.items() if kind.slow]
+    slow = [name for name, one in EXPLAINERS.items() if one.slow]
     if importlib.util.find_spec("pytorch_grad_cam"):
-        assert set(default_explainers()) == set(ALL_MAPS) - set(slow)
-    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
-    assert set(default_explainers()) == set(ALL_MAPS) - {"gradcam++", "eigencam", *slow}
+        assert set(default_explainers()) == set(EXPLAINERS) - set(slow)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "pytorch_grad_cam" else find(name)
+    )
+    assert set(default_explainers()) == set(EXPLAINERS) - {"gradcam++", "eigencam", *slow}
 
 
 @pytest.mark.parametrize(

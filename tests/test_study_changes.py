@@ -5,7 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from als.study.scenes import scene_of, scene_of_class
+from als.study.study_rows import run_study
 from PIL import Image
 from test_study import detector, predictor, records, root  # noqa: F401  (fixtures)
 from torch.nn.functional import interpolate
@@ -14,26 +14,24 @@ from als.data.toy import TOY_CLASSES
 from als.errors import InputError
 from als.evaluation.detections import Detections
 from als.evaluation.evaluate import judge
-from als.explain.blackbox import black_box
-from als.explain.faithfulness import deletion, insertion
-from als.explain.registry import PROPOSALS, default_explainers, make_maps
+from als.explain import default_explainers, make_maps
+from als.explain.blackbox import PROPOSALS, black_box
+from als.explain.faithfulness import Curves, blurred, change_curves, plain
 from als.images import as_rgb
 from als.inference import Predictor
 from als.model.grid import image_to_map
 from als.study import interventions, sanity
 from als.study.cases import Case
-from als.study.faithfulness import STEPS, Curves
-from als.study.files import read_arrays, write_arrays
 from als.study.interventions import (
     REPLACEMENTS,
     _displaced,
     _replacement,
     _with_interval,
     intervene,
+    read_arrays,
+    write_arrays,
 )
-from als.study.live import map_row
 from als.study.measures import MEASURES
-from als.study.run import run_study
 from als.study.sanity import (
     CASCADE,
     randomized,
@@ -42,19 +40,20 @@ from als.study.sanity import (
     under_randomization,
     under_shift,
 )
+from als.study.study_figures import map_row
 
 
 @pytest.fixture(scope="module")
 def scene(predictor, records):  # noqa: F811
     analysis = predictor.analyse(as_rgb(records[0].path))
-    return scene_of(predictor, analysis, [0, 1, 2])
+    return predictor.scene(analysis, [0, 1, 2])
 
 
 def test_all_maps_of_an_image_share_one_pass_of_the_trunk(predictor, records):  # noqa: F811
     passes = []
     hook = predictor.detector.trunk.register_forward_hook(lambda *_: passes.append(1))
     try:
-        several = scene_of(predictor, predictor.analyse(as_rgb(records[0].path)), [0, 1, 2])
+        several = predictor.scene(predictor.analyse(as_rgb(records[0].path)), [0, 1, 2])
         for name in default_explainers():
             assert make_maps(name, several).shape == (3, *several.size)
     finally:
@@ -65,7 +64,7 @@ def test_all_maps_of_an_image_share_one_pass_of_the_trunk(predictor, records):  
 def test_a_class_can_be_explained_without_a_detection(predictor, records):  # noqa: F811
     analysis = predictor.analyse(as_rgb(records[0].path))
     for label in range(1, len(predictor.classes) + 1):
-        one = scene_of_class(predictor, analysis, label)
+        one = predictor.scene_of_class(analysis, label)
         told = predictor.explain(analysis, label=label)
         np.testing.assert_allclose(one.boxes[0], told.box, atol=1e-3)
         np.testing.assert_allclose(make_maps("gradcam", one)[0], told.map, atol=1e-6)
@@ -122,7 +121,7 @@ def test_maps_of_a_symmetric_photograph_are_mirrored_back(predictor):  # noqa: F
     half = np.random.default_rng(0).integers(0, 255, (64, 48, 3), np.uint8)
     image = Image.fromarray(np.concatenate([half, half[:, ::-1]], 1))
     analysis = predictor.analyse(image)
-    scene = scene_of(predictor, analysis, list(range(len(analysis.prediction.scores))))
+    scene = predictor.scene(analysis, list(range(len(analysis.prediction.scores))))
     maps = make_maps("localization", scene)
     # The mirrored photograph is the photograph: what is compared is the map with its mirror image.
     values = np.array(under_flip(predictor, image, scene)("localization", maps))
@@ -166,15 +165,18 @@ def test_a_study_takes_every_measure(predictor, records, tmp_path):  # noqa: F81
     assert not {"random_head", "flip"} & (taken["drise"] | taken["uniform"])
 
 
-@pytest.mark.parametrize("map", ["box_gaussian", "image_gaussian"])
-def test_curves_of_a_scene_are_those_of_each_detection(scene, map):
-    maps = make_maps(map, scene)
+@pytest.mark.parametrize("name", ["box_gaussian", "image_gaussian"])
+def test_curves_of_a_scene_are_those_of_each_detection(scene, name):
+    maps = make_maps(name, scene)
     detect = black_box(scene.detector, PROPOSALS)
-    for measure, curve in (("insertion", insertion), ("deletion", deletion)):
-        given = zip(maps, scene.boxes, scene.labels, strict=True)
+    ends = {
+        "insertion": (blurred(scene.image), scene.image),
+        "deletion": (scene.image, plain(scene.image)),
+    }
+    for measure, (start, end) in ends.items():
         expected = [
-            curve(detect, scene.image, map, box, int(label), STEPS, seed=scene.seed).auc
-            for map, box, label in given
+            change_curves(detect, start, end, heat, [(box, int(label))], seed=scene.seed)[0].auc
+            for heat, box, label in zip(maps, scene.boxes, scene.labels, strict=True)
         ]
         areas = Curves(scene).areas(maps, measure)
         assert areas == pytest.approx(expected, rel=1e-5) and all(0 < area < 1 for area in areas)
@@ -220,8 +222,8 @@ def test_what_stands_in_for_a_map():
     torch.manual_seed(0)
     own, other, mask = torch.rand(3, 1, 1, 4, 6)
     before = torch.rand(1, 1, 3, 5)
-    made = {by: _replacement(by, own, other, before, mask) for by in REPLACEMENTS}
-    assert (made["ones"] == 1).all() and torch.allclose(made["mean"], own.mean().expand_as(own))
+    made = {by: _replacement(by, 0.0, own, other, before, mask) for by in REPLACEMENTS}
+    assert (made["neutral"] == 0).all() and torch.allclose(made["mean"], own.mean().expand_as(own))
     assert torch.equal(made["other"], other) and torch.equal(made["mask"], mask)
     assert torch.equal(made["another image"], interpolate(before, (4, 6), mode="bilinear"))
 
@@ -230,7 +232,7 @@ def test_a_mask_lies_on_its_cells(predictor):  # noqa: F811
     config = predictor.detector.config
     side = config.min_size - config.min_size % 16
     like = predictor.detector.encode([torch.zeros(3, side, side)]).a_loc
-    mask = torch.zeros(1, 1, side, side)
+    mask = torch.zeros(1, side, side)
     mask[..., : side // 2, :] = 1  # the upper half
     cells = image_to_map(mask, predictor.detector, like)
     rows = cells[0, 0].mean(1)
@@ -252,8 +254,7 @@ def test_the_class_error_is_of_the_class_at_the_true_box(predictor, records):  #
     with torch.no_grad():
         one.detector.roi_heads.cls_score.weight.zero_()
         one.detector.roi_heads.cls_score.bias.copy_(torch.tensor([0.0, 0, 9, 0]))  # always class 2
-    encoding = interventions._encode(one, record)
-    taken = interventions._detect(one.detector, encoding, record, seed=0)
+    taken = interventions._detect(one.detector, one.encode(record.path), record, seed=0)
     np.testing.assert_array_equal(taken["class_error"], record.labels[~record.difficult] != 2)
 
 
@@ -280,7 +281,7 @@ def test_each_map_changes_its_own_task_alone(table):
             assert row["class_error"]["change"] == 0, by
     changed = {map for (map, _), row in table.items() if row["box_error"]["change"] != 0}
     assert "localization" in changed
-    assert any(table["classification", by]["AP"]["change"] for by in ("ones", "other", "mask"))
+    assert any(table["classification", by]["AP"]["change"] for by in ("neutral", "other", "mask"))
 
 
 def test_displaced_boxes_stay_near_and_inside():

@@ -26,7 +26,7 @@ def study(arguments: list[str]) -> None:
     parser.add_argument("--shard", type=str, help="1/2 or 2/2: half of the images, with --resume")
     given = parser.parse_args(arguments)
 
-    from als.study.command import study as run
+    from als.study.study_command import study as run
 
     options = given.as_dict()
     spec = options.pop("data")

@@ -1,26 +1,35 @@
-"""Does the detection need the pixels that the map names? Insertion and deletion (Petsiuk 2018)."""
+"""Does the detection need the pixels that the map names? Insertion and deletion (Petsiuk 2018).
+
+Both change the image from one state to another, the pixels of the largest map values first, and
+follow the detection's score (`detection_score`, as in D-RISE, Petsiuk et al. 2021).
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from als.explain.blackbox import BATCH_SIZE, BlackBox, detection_score
+from als.explain.blackbox import BATCH_SIZE, PROPOSALS, BlackBox, black_box, detection_score
+from als.explain.registry import Scene
 from als.model.interface import IMAGENET_MEAN
 
-STEPS = 50
+STEPS = 20  # a twentieth of the pixels changes from one image to the next
 BLUR_SIGMA = 10.0  # pixels
+# The first and the last image of each curve. Insertion: the blurred image gets its pixels back,
+# high is good. Deletion: the image loses them to ImageNet's mean colour, which is 0 for the
+# network, as in RISE; low is good.
+CURVES = {"insertion": ("blurred", "whole"), "deletion": ("whole", "plain")}
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """A detection's score while pixels change, best pixels of the map first.
 
-    shares: share of the pixels changed, [steps + 1], from 0 to 1. scores: `detection_score` at
-    each. auc: area under the curve by the trapezoid rule, 0 to 1.
+    shares: share of the pixels changed, [steps + 1], from 0 to 1. scores: at each of them.
+    auc: area under the curve by the trapezoid rule, 0 to 1.
     """
 
     shares: np.ndarray
@@ -28,80 +37,67 @@ class Curve:
     auc: float
 
 
-def insertion(
-    detect: BlackBox,
-    image: Tensor,
-    map: np.ndarray,
-    box,
-    label: int,
-    steps: int = STEPS,
-    batch_size: int = BATCH_SIZE,
-    seed: int = 0,
-) -> Curve:
-    """The blurred image gets its pixels back, those of the largest map values first: high is good.
+class Curves:
+    """The curves of a scene's detections; those of all maps begin and end with the same images."""
 
-    Petsiuk et al. 2018 (RISE), for a detection as in D-RISE (Petsiuk et al. 2021): the
-    score is the largest IoU x class score of a detection in the changed image.
+    def __init__(self, scene: Scene):
+        self.scene = scene
+        self.detections = list(zip(scene.boxes, scene.labels.tolist(), strict=True))
+        self.detect = black_box(scene.detector, PROPOSALS, sorted(set(scene.labels.tolist())))
 
-    Args:
-        detect: images [B, 3, H, W] -> detections. image: [3, H, W] in 0..1. map: [H, W].
-        box: [4] xyxy pixels of the detection. label: its class.
-        steps: changes from the first image to the last. batch_size: images in one forward pass.
-        seed: equal values of the map come in random order, so that a flat map is a random one.
-    """
-    return change_curve(detect, blurred(image), image, map, box, label, steps, batch_size, seed)
+    @cached_property
+    def images(self) -> dict[str, Tensor]:
+        """Name -> image [3, H, W] that a curve begins or ends with."""
+        image = self.scene.image
+        return {"blurred": blurred(image), "whole": image, "plain": plain(image)}
 
+    @cached_property
+    def found(self) -> dict[str, dict[str, Tensor]]:
+        """Name -> what is detected in the image."""
+        return {name: self.detect(image[None])[0] for name, image in self.images.items()}
 
-def deletion(
-    detect: BlackBox,
-    image: Tensor,
-    map: np.ndarray,
-    box,
-    label: int,
-    steps: int = STEPS,
-    batch_size: int = BATCH_SIZE,
-    seed: int = 0,
-) -> Curve:
-    """The image loses its pixels to a plain colour, largest map values first: low is good.
+    def areas(self, maps: np.ndarray, measure: str) -> list[float]:
+        """Area under the curve of each detection, for its map of [K, H, W].
 
-    The colour is ImageNet's mean, which is 0 for the network, as in RISE. See `insertion`.
-    """
-    return change_curve(detect, image, plain(image), map, box, label, steps, batch_size, seed)
-
-
-def change_curve(
-    detect: BlackBox,
-    start: Tensor,
-    end: Tensor,
-    map: np.ndarray,
-    box,
-    label: int,
-    steps: int = STEPS,
-    batch_size: int = BATCH_SIZE,
-    seed: int = 0,
-) -> Curve:
-    """Score while `start` becomes `end` [3, H, W], pixel by pixel in falling order of the map."""
-    return change_curves(detect, start, end, map, [(box, label)], steps, batch_size, seed)[0]
+        Args:
+            measure: a name of `CURVES`.
+        """
+        groups = [(heat, [one]) for heat, one in zip(maps, self.detections, strict=True)]
+        if all(np.array_equal(heat, maps[0]) for heat in maps[1:]):  # the same images for all
+            groups = [(maps[0], self.detections)]
+        start, end = (self.images[name] for name in CURVES[measure])
+        ends = [self.found[name] for name in CURVES[measure]]
+        return [
+            curve.auc
+            for heat, some in groups
+            for curve in change_curves(
+                self.detect, start, end, heat, some, seed=self.scene.seed, ends=ends
+            )
+        ]
 
 
 def change_curves(
     detect: BlackBox,
     start: Tensor,
     end: Tensor,
-    map: np.ndarray,
+    heat: np.ndarray,
     detections: Sequence[tuple[np.ndarray, int]],
     steps: int = STEPS,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
     ends: Sequence[dict[str, Tensor]] | None = None,
 ) -> list[Curve]:
-    """`change_curve` of each detection (box [4], label) for one map: all share the passes.
+    """Scores while `start` becomes `end` [3, H, W] in falling order of a map [H, W].
 
-    ends: what `detect` finds in `start` and in `end`, where it is known.
+    Args:
+        detections: box [4] xyxy pixels and label of each detection; all share the passes.
+        steps: changes from the first image to the last. batch_size: images in one forward pass.
+        seed: equal values of the map come in random order, so that a flat map is a random one.
+        ends: what `detect` finds in `start` and in `end`, where it is known.
     """
-    rank = torch.from_numpy(pixel_ranks(map, seed)).to(start.device)
+    rank = torch.from_numpy(pixel_ranks(heat, seed)).to(start.device)
     shares = np.linspace(0, 1, steps + 1)
-    counts = np.round(shares * map.size).astype(int)[slice(1, -1) if ends else slice(None)]
+    counts = np.round(shares * heat.size).astype(int)[slice(1, -1) if ends else slice(None)]
     found = []
     for begin in range(0, len(counts), batch_size):
         images = [torch.where(rank < c, end, start) for c in counts[begin : begin + batch_size]]
@@ -112,13 +108,13 @@ def change_curves(
     return [Curve(shares, np.array(s), float(np.trapezoid(s, shares))) for s in scores]
 
 
-def pixel_ranks(map: np.ndarray, seed: int) -> np.ndarray:
+def pixel_ranks(heat: np.ndarray, seed: int) -> np.ndarray:
     """Rank of each pixel [H, W], 0 for the largest value; equal values in random order."""
-    noise = np.random.default_rng(seed).random(map.size)
-    order = np.lexsort((noise, -map.ravel()))
-    ranks = np.empty(map.size, dtype=np.int64)
-    ranks[order] = np.arange(map.size)
-    return ranks.reshape(map.shape)
+    noise = np.random.default_rng(seed).random(heat.size)
+    order = np.lexsort((noise, -heat.ravel()))
+    ranks = np.empty(heat.size, dtype=np.int64)
+    ranks[order] = np.arange(heat.size)
+    return ranks.reshape(heat.shape)
 
 
 def blurred(image: Tensor) -> Tensor:

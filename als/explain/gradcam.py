@@ -1,10 +1,14 @@
-"""Grad-CAM of one proposal's scalar, with captum, on features that are already there.
+"""Grad-CAM and its relatives of one proposal's scalar, on features that are already there.
 
 The trunk does not run again: its feature F, kept in the encoding, enters a small module that holds
-the rest of the way, F -> attention -> RoIAlign -> branch -> scalar. Captum hooks its layers.
+the rest of the way, F -> attention -> RoIAlign -> branch -> scalar. Captum, or jacobgil's
+pytorch-grad-cam, hooks its layers.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +23,6 @@ from als.model.boxes import rescaled
 from als.model.grid import grids_to_image
 
 LAYERS = ("F", "F_loc", "F_cls", "conv5")
-METHODS = ("gradcam", "gradient_x_activation")
 TARGETS_AT_ONCE = 16  # each has a copy of the feature's size, of its gradient
 
 
@@ -43,24 +46,20 @@ def grad_cams(
 ) -> np.ndarray:
     """What raises each target's scalar: raw maps, not below 0, at the original image's size.
 
-    Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) weighs each channel with its gradient's mean over
-    the whole grid, which also lights up other instances. Gradient x activation multiplies cell by
-    cell (as ODAM does, Zhao and Chan 2023), so that only cells that this RoI read can light up.
-    Both then sum over channels and keep the positive part.
-
     Args:
         encoding: of one image, also with replaced maps, which then stay as they were replaced.
         targets: scalars to explain; each one's map is independent of the others.
         layer: "F" (gradients also flow through both attention networks), "F_loc" or "F_cls" (the
             multiplied feature that the target's own branch reads), or "conv5" (the branch's last
             feature, pasted back into the RoI). None is F_cls for class targets, F_loc for boxes.
-        method: "gradcam" or "gradient_x_activation".
+        method: a name of `METHODS`.
 
     Returns:
         float32 [K, H, W]; a map is all zeros where nothing is positive (`is_empty`).
 
     Raises:
-        InputError: unknown layer or method, or a layer that the target's branch does not read.
+        InputError: unknown layer or method, a layer that the target's branch does not read, or
+            a method of a library that is not installed.
     """
     if method not in METHODS:
         raise InputError(f"method '{method}' is unknown; choose one of {', '.join(METHODS)}.")
@@ -69,16 +68,19 @@ def grad_cams(
         chosen = [i for i, target in enumerate(targets) if target.of_box == of_box]
         for start in range(0, len(chosen), TARGETS_AT_ONCE):
             some = chosen[start : start + TARGETS_AT_ONCE]
-            maps[some] = _explain(detector, encoding, [targets[i] for i in some], layer, method)
+            score = RoIScore(detector, encoding, [targets[i] for i in some], layer)
+            with torch.inference_mode(False), torch.enable_grad():
+                grids = METHODS[method](score)
+            maps[some] = score.to_image(grids.detach())
     return maps
 
 
-def is_empty(map: np.ndarray) -> bool:
+def is_empty(heat: np.ndarray) -> bool:
     """Whether a map says nothing: not a value over 0, or one that is not finite.
 
     Such a map is to be shown as empty, never scaled up.
     """
-    return not np.isfinite(map).all() or map.size == 0 or bool(map.max() <= 0)
+    return not np.isfinite(heat).all() or heat.size == 0 or bool(heat.max() <= 0)
 
 
 class RoIScore(nn.Module):
@@ -154,26 +156,6 @@ class RoIScore(nn.Module):
         return np.stack([paste(g, b, size) for g, b in zip(grids, boxes, strict=True)])
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
-def _explain(
-    detector: Detector,
-    encoding: Encoding,
-    targets: list[Target],
-    layer: str | None,
-    method: str,
-) -> np.ndarray:
-    """Maps [K, H, W] of targets of one branch. Captum removes its hook, also after an error."""
-    score = RoIScore(detector, encoding, targets, layer)
-    if method == "gradcam":
-        attribution = LayerGradCam(score, score.hooked())
-        grids = attribution.attribute(score.start(), relu_attributions=True)
-    else:
-        attribution = LayerGradientXActivation(score, score.hooked())
-        grids = attribution.attribute(score.start()).sum(1, keepdim=True).relu()
-    return score.to_image(grids.detach())
-
-
 def paste(grid: Tensor, box: Tensor, size: tuple[int, int]) -> np.ndarray:
     """A map over a box [1, p, p] -> float32 [H, W] at image size, bilinear, 0 outside the box.
 
@@ -191,3 +173,77 @@ def paste(grid: Tensor, box: Tensor, size: tuple[int, int]) -> np.ndarray:
     )
     inside = (places.abs() <= 1).all(-1)
     return (values[0, 0] * inside).cpu().numpy()
+
+
+def _captum_gradcam(score: RoIScore) -> Tensor:
+    """Selvaraju et al. 2017, eq. 1 and 2: each channel weighs by its gradient's mean.
+
+    The mean is over the whole grid, which also lights up other instances.
+    """
+    return LayerGradCam(score, score.hooked()).attribute(score.start(), relu_attributions=True)
+
+
+def _gradient_x_activation(score: RoIScore) -> Tensor:
+    """Cell by cell (as ODAM, Zhao and Chan 2023): only cells that the RoI reads can light up."""
+    attribution = LayerGradientXActivation(score, score.hooked())
+    return attribution.attribute(score.start()).sum(1, keepdim=True).relu()
+
+
+def library_grids(score: RoIScore, name: str) -> Tensor:
+    """A class of pytorch-grad-cam by its name; the values before it scales them to 0..1.
+
+    EigenCAM's component has an arbitrary sign: here its larger extreme is positive (Chung and
+    Ying 2025, eq. 13).
+    """
+    try:
+        import pytorch_grad_cam
+    except ImportError as error:
+        raise InputError(
+            "EigenCAM and Grad-CAM++ need the package grad-cam; run `pip install grad-cam`."
+        ) from error
+    # The library switches modes, clears gradients and, where parameters ask, accumulates them.
+    with _frozen(score.detector):
+        cam = getattr(pytorch_grad_cam, name)(score, [score.hooked()])
+        try:
+            start = score.start().requires_grad_()
+            scalars = [lambda value: value] * len(score.targets)
+            cam(start, scalars)
+            seen = cam.activations_and_grads
+            activations = seen.activations[0].numpy()
+            gradients = seen.gradients[0].numpy() if seen.gradients else None
+            given = start, score.hooked(), scalars, activations, gradients
+            grids = cam.get_cam_image(*given, eigen_smooth=False)
+        finally:
+            cam.activations_and_grads.release()
+    if name == "EigenCAM":
+        grids = np.stack([-g if -g.min() > g.max() else g for g in grids])
+    return torch.from_numpy(np.maximum(grids, 0, dtype=np.float32))[:, None]
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Parameters take no gradient inside; modes, flags and gradients come back afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    parameters = [(p, p.requires_grad, p.grad) for p in module.parameters()]
+    try:
+        module.requires_grad_(False)
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+        for parameter, wanted, gradient in parameters:
+            parameter.requires_grad_(wanted)
+            parameter.grad = gradient
+
+
+# (RoIScore) -> maps [K, 1, h, w] of the hooked layer, not below 0. Whatever is hooked is let go,
+# also after an error.
+METHODS: dict[str, Callable[[RoIScore], Tensor]] = {
+    "gradcam": _captum_gradcam,
+    "gradient_x_activation": _gradient_x_activation,
+    # Chattopadhay et al. 2018.
+    "gradcam++": partial(library_grids, name="GradCAMPlusPlus"),
+    # Muhammad and Yeasin 2020: the feature's first principal component; it takes no gradient, so
+    # on F, F_loc and F_cls it knows neither box nor class.
+    "eigencam": partial(library_grids, name="EigenCAM"),
+}

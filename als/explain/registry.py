@@ -15,16 +15,13 @@ from torch import Tensor
 
 from als.errors import InputError
 from als.explain import trivial
-from als.explain.blackbox import black_box
-from als.explain.cam_library import library_cams
-from als.explain.drise import drise
+from als.explain.blackbox import PROPOSALS, black_box, drise
 from als.explain.gradcam import grad_cams
 from als.explain.targets import Target
 from als.model import Detector, Encoding
 from als.model.grid import map_to_image
 
 DRISE_MASKS = 500
-PROPOSALS = 100  # of the black box: a masked image needs no 300
 
 
 @dataclass(frozen=True)
@@ -85,14 +82,13 @@ class Explainer:
 
 
 def _gradients(scene: Scene, kind: str, layer: str | None = None, method: str = "gradcam"):
-    return grad_cams(scene.detector, scene.encoding, scene.targets(kind), layer, method)
+    targets = scene.targets(
+        kind or "logit"
+    )  # EigenCAM reads no scalar, but knows the feature by it
+    return grad_cams(scene.detector, scene.encoding, targets, layer, method)
 
 
 _grad_act = partial(_gradients, method="gradient_x_activation")
-
-
-def _library(scene: Scene, kind: str, method: str) -> np.ndarray:
-    return library_cams(scene.detector, scene.encoding, scene.targets(kind or "logit"), method)
 
 
 def _drise(scene: Scene, kind: str) -> np.ndarray:
@@ -136,9 +132,9 @@ EXPLAINERS: dict[str, Explainer] = {
     "gradact_softmax": Explainer("Gradient x activation, softmax score", _grad_act, "softmax"),
     "gradact_box": Explainer("Gradient x activation, box width", _grad_act, "dw"),
     "gradcam++": Explainer(
-        "Grad-CAM++, class logit", partial(_library, method="gradcam++"), "logit", **LIBRARY
+        "Grad-CAM++, class logit", partial(_gradients, method="gradcam++"), "logit", **LIBRARY
     ),
-    "eigencam": Explainer("EigenCAM", partial(_library, method="eigencam"), **LIBRARY),
+    "eigencam": Explainer("EigenCAM", partial(_gradients, method="eigencam"), **LIBRARY),
     "drise": Explainer("D-RISE", _drise, slow=True),
     "objectness": Explainer(
         "RPN objectness", lambda s, _: trivial.objectness(s.detector, s.encoding), **IMAGE_LEVEL

@@ -77,10 +77,8 @@ def best_proposal(logits: Tensor, label: int) -> int:
 
 def boxes_of_class(detector: Detector, encoding: Encoding, rois: Tensor, label: int) -> Tensor:
     """Boxes [N, 4] of a class (1 to C) for RoIs [N, 4] of one image, in pixels of the photo."""
-    size, deltas = (
-        encoding.images.image_sizes[0],
-        detector.roi_heads.localize(encoding.f_loc, [rois]),
-    )
+    size = encoding.images.image_sizes[0]
+    deltas = detector.roi_heads.localize(encoding.f_loc, [rois])
     own = deltas[:, 4 * label : 4 * label + 4]
     boxes = detector.roi_heads.box_coder.decode_single(own, rois)
     return rescaled(clip_boxes_to_image(boxes, size), size, encoding.original_sizes[0])

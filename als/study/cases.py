@@ -1,6 +1,10 @@
-"""What is measured on: objects of a photograph that the detector found, with their regions."""
+"""What is measured on: photographs, and in each the annotated objects that the detector found."""
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +13,32 @@ from torchvision.ops import box_iou
 
 from als.data.masks import VOID, read_class_map
 from als.data.record import Record
-from als.explain.localization import box_region
-from als.explain.parts import Animal, head_disc, match_animal, read_animals
-from als.inference import Prediction
+from als.errors import InputError
+from als.explain.faithfulness import Curves
+from als.explain.map_measures import box_region
+from als.explain.registry import DRISE_MASKS
+from als.images import as_rgb
+from als.inference import Prediction, Predictor
+from als.model import Detector
 
 MATCH_IOU = 0.5
 # COCO's borders between small, medium and large, in pixels of area of the box.
 SIZES = ((32**2, "small"), (96**2, "medium"), (float("inf"), "large"))
+HEAD = ("left_eye", "right_eye", "nose", "left_ear", "right_ear")
+SMALLEST_HEAD = 0.15  # radius, as a share of the square root of the box's area
+
+
+@dataclass(frozen=True)
+class Animal:
+    """Keypoints of one object (Animal-Pose, Cao et al. 2019).
+
+    name: class. box: float32 [4] xyxy. keypoints: (x, y) of the visible ones by name. In 0-based
+    pixels of the image.
+    """
+
+    name: str
+    box: np.ndarray
+    keypoints: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +50,7 @@ class Case:
         overlap it by IoU 0.5 or more and no other object of the class more; None if missed.
     box: bool [H, W], pixels of the annotated box. mask: bool [H, W], pixels of the object, and
         others: of all other annotated objects; known: not void. None (known: all) without a mask.
-    head: bool [H, W], the disc of `als.explain.parts.head_disc`, or None.
+    head: bool [H, W], the disc of `head_disc`, or None.
 
     A class mask does not tell instances apart: the object is what its class has in its box, so
     another instance of the class that reaches into the box counts as the object there.
@@ -42,6 +65,47 @@ class Case:
     mask: np.ndarray | None
     others: np.ndarray | None
     head: np.ndarray | None
+
+
+class StudiedPhoto:
+    """A photograph: its objects (`cases`), those that were found (`seen`), and their scene.
+
+    Args:
+        animals: of each image id, as `keypoints_of` gives them.
+        stages: detectors with random layers by name, as `als.study.sanity.randomized` gives them.
+
+    Raises:
+        InputError: the photograph or its mask cannot be read.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        record: Record,
+        animals: dict[str, list[Animal]] | None = None,
+        stages: dict[str, Detector] | None = None,
+        seed: int = 0,
+        drise_masks: int = DRISE_MASKS,
+    ):
+        self.predictor, self.record, self.stages = predictor, record, stages or {}
+        self.image = as_rgb(record.path)
+        analysis = predictor.analyse(self.image)
+        self.scores = analysis.prediction.scores
+        keypoints = (animals or {}).get(record.image_id, [])
+        self.cases = cases_of(record, predictor.classes, analysis.prediction, keypoints)
+        self.seen = [case for case in self.cases if case.detection is not None]
+        rows = [case.detection for case in self.seen]
+        self.scene = predictor.scene(analysis, rows, own_seed(record, seed), drise_masks)
+
+    @cached_property
+    def curves(self) -> Curves:
+        """Insertion and deletion, which share what all maps begin and end with."""
+        return Curves(self.scene)
+
+
+def own_seed(record: Record, seed: int) -> int:
+    """A seed of the image's id, so that what is drawn does not depend on what else is studied."""
+    return seed + int.from_bytes(hashlib.sha256(record.image_id.encode()).digest()[:4])
 
 
 def cases_of(
@@ -105,11 +169,70 @@ def size_name(box: np.ndarray) -> str:
     return next(name for limit, name in SIZES if area < limit)
 
 
-def keypoints_of(records: list[Record]) -> dict[str, list[Animal]]:
+def keypoints_of(records: Sequence[Record]) -> dict[str, list[Animal]]:
     """Image id -> animals, from the keypoints files that lie in the records' folders, if any."""
     files = {r.path.parents[1] / "Keypoints" / "animal_keypoints.json" for r in records}
     animals: dict[str, list[Animal]] = {}
     for file in sorted(files):
-        if Path(file).is_file():
+        if file.is_file():
             animals |= read_animals(file)
     return animals
+
+
+def read_animals(path: Path) -> dict[str, list[Animal]]:
+    """Animals of each image id, from `Keypoints/animal_keypoints.json` of a VOC-layout folder.
+
+    The file: image id -> list of {"name", "bbox": [xmin, ymin, xmax, ymax], "keypoints": {name:
+    [x, y]}}.
+
+    Raises:
+        InputError: the file is missing or of another form.
+    """
+    try:
+        return {
+            image_id: [
+                Animal(a["name"], np.array(a["bbox"], np.float32).reshape(4), a["keypoints"])
+                for a in animals
+            ]
+            for image_id, animals in json.loads(Path(path).read_text()).items()
+        }
+    except OSError as error:
+        raise InputError(f"{path}: no keypoints can be read ({error.strerror}).") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a keypoints file ({type(error).__name__}: {error}); it must map image "
+            "ids to lists of name, bbox and keypoints."
+        ) from error
+
+
+def match_animal(animals: list[Animal], box, name: str) -> Animal | None:
+    """The animal of class `name` whose box fits `box` [4] best; None below IoU 0.5."""
+    same = [animal for animal in animals if animal.name == name]
+    if not same:
+        return None
+    boxes = torch.tensor(np.stack([animal.box for animal in same]), dtype=torch.float64)
+    iou = box_iou(boxes, torch.tensor(np.asarray(box), dtype=torch.float64)[None])[:, 0]
+    return same[int(iou.argmax())] if iou.max() >= MATCH_IOU else None
+
+
+def head_disc(animal: Animal, size: tuple[int, int]) -> np.ndarray | None:
+    """The head: a disc around the mean of the eyes, nose and ears that are visible.
+
+    It reaches to the farthest of them, and at least 0.15 of the square root of the box's area,
+    for a head seen from the side or by one point. None without a head keypoint.
+
+    Args:
+        size: (height, width) of the image.
+
+    Returns:
+        bool [H, W] or None.
+    """
+    points = np.array([animal.keypoints[n] for n in HEAD if n in animal.keypoints], dtype=float)
+    if len(points) == 0:
+        return None
+    centre = points.mean(0)
+    x1, y1, x2, y2 = animal.box
+    smallest = SMALLEST_HEAD * np.sqrt(float(x2 - x1) * float(y2 - y1))
+    radius = max(smallest, np.linalg.norm(points - centre, axis=1).max())
+    y, x = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None, :] + 0.5
+    return (x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= radius**2

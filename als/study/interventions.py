@@ -22,11 +22,12 @@ from als.data.record import Record
 from als.errors import InputError
 from als.evaluation.average_precision import average_precisions, match
 from als.evaluation.detections import Detections, GroundTruth
+from als.files import atomic_write
 from als.inference import Predictor
 from als.model import Detector, Encoding
 from als.model.boxes import rescaled
 from als.model.grid import image_to_map
-from als.study.files import own_seed, read_arrays, write_arrays
+from als.study.cases import own_seed
 
 REPLACEMENTS = ("neutral", "mean", "other", "another image", "mask")
 DISPLACED = 0.15  # of a box's sides: how far its corners are moved before it is refined
@@ -39,7 +40,7 @@ Taken = dict[str, np.ndarray]  # of one photograph: boxes, labels, scores; each 
 
 def rows_of_the_table() -> list[Row]:
     """("", "") first, then both maps by each of `REPLACEMENTS`, and both neutral at once."""
-    single = [(map, by) for map in ("localization", "classification") for by in REPLACEMENTS]
+    single = [(name, by) for name in ("localization", "classification") for by in REPLACEMENTS]
     return [("", ""), *single, ("both", "neutral")]
 
 
@@ -122,6 +123,25 @@ def _photograph(
     return taken
 
 
+def write_arrays(path: Path, groups: dict[Row, Taken]) -> None:
+    """Write arrays by row and name; neither holds a "|"."""
+    flat = {
+        "|".join((*row, name)): array for row, one in groups.items() for name, array in one.items()
+    }
+    with atomic_write(path) as aside, aside.open("wb") as file:
+        np.savez_compressed(file, **flat)
+
+
+def read_arrays(path: Path) -> dict[Row, Taken]:
+    """What `write_arrays` wrote."""
+    groups: dict[Row, Taken] = {}
+    with np.load(path) as arrays:
+        for key in arrays:
+            *row, name = key.split("|")
+            groups.setdefault(tuple(row), {})[name] = arrays[key]
+    return groups
+
+
 @torch.no_grad()
 def with_maps(detector: Detector, encoding: Encoding, a_loc: Tensor, a_cls: Tensor) -> Encoding:
     """The encoding as it is with these maps [B, 1, h, w] in the place of its own."""
@@ -187,8 +207,8 @@ def _table(taken: list[dict[Row, Taken]], records: list[Record], classes) -> lis
     }
     base = values["", ""]
     return [
-        {"map": map, "by": by} | {name: _with_interval(v, base[name]) for name, v in row.items()}
-        for (map, by), row in values.items()
+        {"map": name, "by": by} | {m: _with_interval(v, base[m]) for m, v in row.items()}
+        for (name, by), row in values.items()
     ]
 
 

@@ -24,6 +24,7 @@ from als.model import Detector
 from als.study.cases import MATCH_IOU
 
 Compare = Callable[[str, np.ndarray], list[float]]
+"""(Name of a map, maps [K, H, W] as they are) -> similarity of each with the one after a change."""
 
 SHIFT = 8  # pixels
 SAMPLED = 4  # every so many pixels are compared; maps are smooth
@@ -38,7 +39,7 @@ CASCADE = {
 
 def similarity(one: np.ndarray, two: np.ndarray) -> float:
     """Spearman's rank correlation of two maps [H, W], -1 to 1; not a number if one is constant."""
-    one, two = (map[::SAMPLED, ::SAMPLED].ravel() for map in (one, two))
+    one, two = (heat[::SAMPLED, ::SAMPLED].ravel() for heat in (one, two))
     if np.ptp(one) == 0 or np.ptp(two) == 0:
         return float("nan")
     return float(spearmanr(one, two).statistic)
@@ -64,11 +65,11 @@ def randomized(detector: Detector, seed: int) -> dict[str, Detector]:
 
 @torch.no_grad()
 def under_randomization(scene: Scene, stage: Detector) -> Compare:
-    """(map's name, maps [K, H, W]) -> similarity of each with the map that `stage` makes."""
+    """Against the maps that `stage` makes of the same proposals."""
     encoding = stage.encode([photo_of(scene.image, stage.config.max_size)])
     changed = replace(scene, detector=stage, encoding=encoding)
     everyone = list(range(len(scene.boxes)))
-    return lambda name, maps: _compare(name, maps, changed, everyone, lambda map: map)
+    return lambda name, maps: _compare(name, maps, changed, everyone)
 
 
 def scene_again(
@@ -95,7 +96,7 @@ def under_flip(predictor: Predictor, image: Image.Image, scene: Scene) -> Compar
     x1, y1, x2, y2 = scene.boxes.T
     boxes = np.stack([image.width - x2, y1, image.width - x1, y2], 1)
     changed = scene_again(predictor, ImageOps.mirror(image), boxes, scene.labels, scene.seed)
-    return lambda name, maps: _compare(name, maps, *changed, lambda map: map[:, ::-1])
+    return lambda name, maps: _compare(name, maps, *changed, mirrored=True)
 
 
 def under_shift(predictor: Predictor, image: Image.Image, scene: Scene) -> Compare:
@@ -103,15 +104,14 @@ def under_shift(predictor: Predictor, image: Image.Image, scene: Scene) -> Compa
     crop = image.crop((SHIFT, SHIFT, image.width, image.height))
     boxes = np.maximum(scene.boxes - SHIFT, 0)
     changed = scene_again(predictor, crop, boxes, scene.labels, scene.seed)
-    return lambda name, maps: _compare(name, maps[:, SHIFT:, SHIFT:], *changed, lambda map: map)
+    return lambda name, maps: _compare(name, maps[:, SHIFT:, SHIFT:], *changed)
 
 
-def _compare(name: str, maps: np.ndarray, changed: Scene, kept: list[int], undo) -> list[float]:
+def _compare(
+    name: str, maps: np.ndarray, changed: Scene, kept: list[int], mirrored: bool = False
+) -> list[float]:
     values = [float("nan")] * len(maps)
     if kept:
-        for k, map in zip(kept, make_maps(name, changed), strict=True):
-            values[k] = similarity(maps[k], undo(map))
+        for k, heat in zip(kept, make_maps(name, changed), strict=True):
+            values[k] = similarity(maps[k], heat[:, ::-1] if mirrored else heat)
     return values
-
-
-REPEATS = {"flip": under_flip, "shift": under_shift}

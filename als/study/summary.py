@@ -1,6 +1,6 @@
 """Rows of a study -> means with intervals, paired differences, per class and per size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -57,19 +57,19 @@ def _draws(n: int, seed: int, resamples: int) -> np.ndarray:
 def summarise(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """map -> measure -> `interval`, in the order of the registries; of one checkpoint."""
     summary: dict[str, dict[str, dict[str, float]]] = {}
-    for (map, measure), group in _ordered(rows):
+    for name, measure, group in _ordered(rows):
         values, images = group["value"].to_numpy(float), group["image_id"].to_numpy(str)
-        summary.setdefault(map, {})[measure] = interval(values, images)
+        summary.setdefault(name, {})[measure] = interval(values, images)
     return summary
 
 
 def by_group(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """`interval` of each map and measure within each value of a column ("class" or "size")."""
     parts = []
-    for (map, measure), group in _ordered(rows):
+    for name, measure, group in _ordered(rows):
         for value, some in group.groupby(column, sort=True):
             result = interval(some["value"].to_numpy(float), some["image_id"].to_numpy(str))
-            parts.append({"map": map, "measure": measure, column: value, **result})
+            parts.append({"map": name, "measure": measure, column: value, **result})
     return pd.DataFrame(parts)
 
 
@@ -84,7 +84,7 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
             continue
         table = group.pivot_table(index=OBJECT, columns="map", values="value")
         images = table.index.get_level_values("image_id").to_numpy(str)
-        maps = [map for map in EXPLAINERS if map in table]
+        maps = [name for name in EXPLAINERS if name in table]
         for i, first in enumerate(maps):
             for second in maps[i + 1 :]:
                 result = interval((table[first] - table[second]).to_numpy(float), images)
@@ -102,6 +102,10 @@ def found_share(rows: pd.DataFrame) -> dict[str, float]:
     return {"objects": int(len(found)), "found": int(found.sum())}
 
 
-def _ordered(rows: pd.DataFrame) -> Sequence[tuple[tuple[str, str], pd.DataFrame]]:
+def _ordered(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Map, measure, their rows; in the order of the registries."""
     groups = dict(list(rows.groupby(["map", "measure"])))
-    return [((a, b), groups[a, b]) for a in EXPLAINERS for b in MEASURES if (a, b) in groups]
+    for name in EXPLAINERS:
+        for measure in MEASURES:
+            if (name, measure) in groups:
+                yield name, measure, groups[name, measure]

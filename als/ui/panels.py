@@ -16,7 +16,7 @@ from als.drawing import (
     value_range,
 )
 from als.explain import EXPLAINERS
-from als.explain.localization import box_region, energy, mask_iou
+from als.explain.map_measures import box_region, energy, mask_iou
 from als.inference import Explanation
 from als.ui.session import DEFAULT_EXPLAINER, WORDS, Settings, Study
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from als.explain.localization import (
+from als.explain.map_measures import (
     best_mask_iou,
     box_region,
     energy,

@@ -11,20 +11,17 @@ import torch
 from als.data.record import Record, fingerprint
 from als.data.voc_layout import load_records
 from als.errors import InputError
-from als.explain.blackbox import black_box
-from als.explain.drise import estimate_seconds
-from als.explain.registry import DRISE_MASKS, EXPLAINERS, PROPOSALS, default_explainers
-from als.files import write_json
+from als.explain.blackbox import PROPOSALS, black_box, estimate_seconds
+from als.explain.faithfulness import STEPS
+from als.explain.registry import DRISE_MASKS, EXPLAINERS, default_explainers
+from als.files import atomic_write, write_json
 from als.images import as_rgb
 from als.inference import Predictor, load
 from als.machine import machine, revision
-from als.study import figures
-from als.study.faithfulness import STEPS
-from als.study.files import write_csv
-from als.study.gallery import write_gallery
+from als.study import study_figures as figures
 from als.study.interventions import intervene, interventions_table
 from als.study.measures import CHEAP, GROUPS, MEASURES
-from als.study.run import run_study
+from als.study.study_rows import run_study
 from als.study.summary import by_group, differences, found_share, summarise
 
 HEAT_MEASURES = ("energy_mask", "mask_iou", "coverage", "peak_on_head")
@@ -53,10 +50,11 @@ def study(
     Args:
         checkpoints: files, or "shipped". With several, each gets a folder of its own in `out`.
         spec, root: the data, as `als.data.voc_layout.load_records` takes them.
-        maps: names of `EXPLAINERS`; None for `als.explain.registry.default_explainers`.
+        maps: names of `EXPLAINERS`; None for `als.explain.default_explainers`.
         measures: names of `MEASURES` or of their groups; None for those that need no pass.
         interventions: also replace the maps inside the network.
-        gallery: also write photographs of the best, median and worst cases.
+        gallery: also write photographs of the best, median and worst cases, with `maps` or, where
+            none are named, some of all.
         limit: a random choice of so many images, the same for one seed; None for all.
         shard: "1/2" for every second image, beginning with the first: several processes may fill
             one folder, each with `resume`. A last call without it writes what a reader opens.
@@ -68,25 +66,38 @@ def study(
     predictors = _load(checkpoints, device)
     everything = load_records(spec, root, next(iter(predictors.values())).classes)
     records = chosen(everything, limit, seed)
-    maps, measures = default_explainers() if maps is None else list(maps), measure_names(measures)
-    _announce(predictors, records[own], maps, measures, drise_masks)
+    names = default_explainers() if maps is None else list(maps)
+    measures = measure_names(measures)
+    _announce(predictors, records[own], names, measures, drise_masks)
     started = time.perf_counter()
-    given = (predictors, records[own], out, maps, measures, seed, drise_masks, resume)
+    given = (predictors, records[own], out, names, measures, seed, drise_masks, resume)
     rows = run_study(*given, data=fingerprint(everything))
     folders = []
     for name, predictor in predictors.items():
         folder = Path(out) / name if len(predictors) > 1 else Path(out)
-        some = rows[rows["checkpoint"] == name]
-        if shard is None:
-            write_outputs(some, folder)
+        folders.append(folder)
         if interventions and predictor.detector.config.attention:
             _write_interventions(predictor, records, folder, seed, own)
-        if shard is None and gallery:
-            shown = [m for m in GALLERY_MAPS if (some["map"] == m).any()]
-            write_gallery(predictor, everything, some, shown, GALLERY_MEASURE, folder / "gallery")
-        if shard is None:
-            _write_record(folder, predictor, some, spec, everything, seed, drise_masks, started)
-        folders.append(folder)
+        if shard is not None:
+            continue
+        some = rows[rows["checkpoint"] == name]
+        write_outputs(some, folder)
+        if gallery:
+            shown = [m for m in maps or GALLERY_MAPS if (some["map"] == m).any()]
+            given = (predictor, everything, some, shown, GALLERY_MEASURE)
+            figures.write_gallery(*given, folder / "gallery")
+        data = {
+            "split": spec,
+            "images": int(some["image_id"].nunique()),
+            "fingerprint": fingerprint(everything),
+        }
+        settings = {
+            "seed": seed,
+            "drise_masks": drise_masks,
+            "curve_steps": STEPS,
+            "black_box_proposals": PROPOSALS,
+        }
+        _write_record(folder, predictor, some, data, settings, time.perf_counter() - started)
     return folders
 
 
@@ -126,15 +137,14 @@ def measure_names(given: Sequence[str] | None) -> list[str]:
 def write_outputs(rows: pd.DataFrame, folder: Path) -> None:
     """Summary, tables and figures of one checkpoint's rows."""
     summary = summarise(rows)
-    write_json(folder / "summary.json", summary)
-    write_csv(differences(rows), folder / "differences.csv")
     per_class = by_group(rows, "class")
-    write_csv(per_class, folder / "per_class.csv")
-    write_csv(by_group(rows, "size"), folder / "per_size.csv")
-    if not summary:
-        return
-    figures.save(figures.forest(summary), folder / "forest.png")
-    figures.save(figures.class_table(per_class, HEAT_MEASURES), folder / "classes.png")
+    write_json(folder / "summary.json", summary)
+    _write_csv(differences(rows), folder / "differences.csv")
+    _write_csv(per_class, folder / "per_class.csv")
+    _write_csv(by_group(rows, "size"), folder / "per_size.csv")
+    if summary:
+        figures.save(figures.forest(summary), folder / "forest.png")
+        figures.save(figures.class_table(per_class, HEAT_MEASURES), folder / "classes.png")
 
 
 def _write_interventions(predictor, records, folder: Path, seed: int, shard: slice) -> None:
@@ -144,37 +154,32 @@ def _write_interventions(predictor, records, folder: Path, seed: int, shard: sli
         return
     photographs = sum(record.mask is not None for record in records)
     write_json(folder / "interventions.json", {"photographs": photographs, "rows": table})
-    write_csv(interventions_table(table), folder / "interventions.csv")
+    _write_csv(interventions_table(table), folder / "interventions.csv")
     figures.save(figures.intervention_figure(table), folder / "interventions.png")
 
 
-def _write_record(folder, predictor, rows, spec, records, seed, drise_masks, started) -> None:
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    with atomic_write(path) as aside:
+        table.to_csv(aside, index=False, float_format="%.5g")
+
+
+def _write_record(
+    folder: Path, predictor: Predictor, rows: pd.DataFrame, data: dict, settings: dict, seconds
+) -> None:
+    images = rows.groupby("measure")["image_id"].nunique()
     write_json(
         folder / "record.json",
         {
             "command": "als study",
             "checkpoint": {"file": predictor.source, "info": predictor.info},
             "config": predictor.detector.config.to_dict(),
-            "data": {
-                "split": spec,
-                "images": int(rows["image_id"].nunique()),
-                "fingerprint": fingerprint(records),
-            },
+            "data": data,
             "objects": found_share(rows),
-            "images_of_measure": {
-                m: int(rows[rows["measure"] == m]["image_id"].nunique())
-                for m in MEASURES
-                if (rows["measure"] == m).any()
-            },
-            "settings": {
-                "seed": seed,
-                "drise_masks": drise_masks,
-                "curve_steps": STEPS,
-                "black_box_proposals": PROPOSALS,
-            },
+            "images_of_measure": {m: int(images[m]) for m in MEASURES if m in images},
+            "settings": settings,
             "revision": revision(),
             "machine": machine(),
-            "seconds_of_last_call": time.perf_counter() - started,
+            "seconds_of_last_call": seconds,
         },
     )
 
@@ -182,7 +187,7 @@ def _write_record(folder, predictor, rows, spec, records, seed, drise_masks, sta
 def _load(checkpoints: Sequence[str], device: str) -> dict[str, Predictor]:
     predictors = {}
     for file in checkpoints:
-        predictor = load(None if file == "shipped" else file, device).require_branches()
+        predictor = load(file, device).require_branches()
         path = Path(file)
         # `als train` calls every checkpoint model.safetensors; its folder then tells which.
         name = path.parent.name if path.stem in ("model", "best") else path.stem
@@ -197,18 +202,16 @@ def _load(checkpoints: Sequence[str], device: str) -> dict[str, Predictor]:
 def _announce(predictors, records, maps, measures, drise_masks: int) -> None:
     """Say how much is to be done; of D-RISE how long it takes, since it takes longest."""
     print(f"{len(records)} images, {len(maps)} maps, {len(measures)} measures")
-    left_out = [
-        m for m, kind in EXPLAINERS.items() if not kind.slow and m not in default_explainers()
-    ]
+    quick = default_explainers()
+    left_out = [m for m, kind in EXPLAINERS.items() if not kind.slow and m not in quick]
     if left_out:
         print(f"without {' and '.join(left_out)}: install grad-cam for them")
     if "drise" not in maps or not records:
         return
     image = as_rgb(records[0].path)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-    with torch.no_grad():
-        seconds = [
-            estimate_seconds(black_box(p.detector, PROPOSALS), pixels.to(p.device), drise_masks)
-            for p in predictors.values()
-        ]
+    seconds = [
+        estimate_seconds(black_box(p.detector, PROPOSALS), pixels.to(p.device), drise_masks)
+        for p in predictors.values()
+    ]
     print(f"D-RISE alone takes about {sum(seconds) * len(records) / 60:.0f} minutes")

@@ -1,25 +1,21 @@
 """The run: checkpoints x images x objects x maps x measures -> one table of rows, resumable."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from als.data.record import Record
 from als.errors import InputError
-from als.explain.parts import Animal
 from als.explain.registry import DRISE_MASKS, EXPLAINERS, make_maps
-from als.files import read_json, write_json
-from als.images import as_rgb
+from als.files import atomic_write, read_json, write_json
 from als.inference import Predictor
-from als.study.cases import Case, cases_of, keypoints_of
-from als.study.faithfulness import CURVES, Curves
-from als.study.files import own_seed, read_parts, write_parquet, write_part
-from als.study.measures import MEASURES
-from als.study.sanity import CASCADE, REPEATS, Compare, randomized, under_randomization
+from als.study.cases import Case, StudiedPhoto, keypoints_of
+from als.study.measures import MEASURES, SANITY
+from als.study.sanity import CASCADE, randomized
 
 IMAGES_A_PART = 10  # lost at most, if the run is interrupted
 KEYS = ["checkpoint", "image_id", "map", "measure"]
@@ -65,111 +61,81 @@ def run_study(
     done, empty = _there(out)
     animals = keypoints_of(records)
     for name, predictor in predictors.items():
-        own = [m for m in maps if predictor.detector.config.attention or not _attends(m)]
-        stages = _stages(predictor, measures, seed)
+        attention = predictor.detector.config.attention
+        own = [m for m in maps if attention or not EXPLAINERS[m].needs_attention]
+        cascade = set(CASCADE) & set(measures)
+        stages = randomized(predictor.detector, seed) if cascade else None
         measured = []
         for record in tqdm(records, desc=f"study of {name}", unit="image", disable=not progress):
             todo = _todo(done, name, record.image_id, own, measures)
             if not todo or (name, record.image_id) in empty:
                 continue
-            study = ImageStudy(predictor, record, animals, stages, seed, drise_masks)
-            new = study.rows(todo)
+            photo = StudiedPhoto(predictor, record, animals, stages, seed, drise_masks)
+            new = _rows(photo, todo)
             if (name, record.image_id, *FOUND) not in done:
-                new += study.found()
+                new += [_row(photo, c, *FOUND, c.detection is not None) for c in photo.cases]
             if new:
                 measured.append(pd.DataFrame(new).assign(checkpoint=name))
             if len(measured) == IMAGES_A_PART:
-                write_part(out / "parts", measured)
+                _write_part(out / "parts", measured)
                 measured = []
-        write_part(out / "parts", measured)
+        _write_part(out / "parts", measured)
     rows = read_rows(out)
-    write_parquet(rows, out / "rows.parquet")
+    _write_parquet(rows, out / "rows.parquet")
     return rows
 
 
-class ImageStudy:
-    """One photograph: its objects, the scene of those that were found, and their rows."""
+def _rows(photo: StudiedPhoto, todo: dict[str, list[str]]) -> list[dict]:
+    """Values of the measures of each map of `todo`, for each object that was found.
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        record: Record,
-        animals: dict[str, list[Animal]],
-        stages: dict,
-        seed: int,
-        drise_masks: int,
-    ):
-        self.predictor, self.stages, self.record = predictor, stages, record
-        self.image = as_rgb(record.path)
-        analysis = predictor.analyse(self.image)
-        self.scores = analysis.prediction.scores
-        self.cases = cases_of(
-            record, predictor.classes, analysis.prediction, animals.get(record.image_id, [])
-        )
-        self.seen = [case for case in self.cases if case.detection is not None]
-        detections = [case.detection for case in self.seen]
-        own = own_seed(record, seed)
-        self.scene = predictor.scene(analysis, detections, own, drise_masks)
-        self.curves = Curves(self.scene)
-        self.repeats: dict[str, Compare] = {}
+    A measure that cannot be taken of an object gives a row without a value.
+    """
+    rows, taken = [], {}
+    for name, measures in todo.items() if photo.seen else ():
+        maps = make_maps(name, photo.scene)
+        for measure in measures:
+            if measure not in taken:
+                taken[measure] = MEASURES[measure].on(photo)
+            values = taken[measure](name, maps)
+            pairs = zip(photo.seen, values, strict=True)
+            rows += [_row(photo, case, name, measure, value) for case, value in pairs]
+    return rows
 
-    def found(self) -> list[dict]:
-        """Whether each object was found."""
-        map, measure = FOUND
-        return [self._row(c, map, measure, c.detection is not None) for c in self.cases]
 
-    def rows(self, todo: dict[str, list[str]]) -> list[dict]:
-        """Values of the measures of each map of `todo`, for each object that was found.
-
-        A measure that cannot be taken of an object gives a row without a value.
-        """
-        rows = []
-        for name, measures in todo.items() if self.seen else ():
-            maps = make_maps(name, self.scene)
-            for measure in measures:
-                values = self._values(name, maps, measure)
-                rows += [
-                    self._row(case, name, measure, value)
-                    for case, value in zip(self.seen, values, strict=True)
-                ]
-        return rows
-
-    def _values(self, name: str, maps: np.ndarray, measure: str) -> list[float]:
-        if MEASURES[measure].value is not None:
-            value = MEASURES[measure].value
-            return [value(map, case) for map, case in zip(maps, self.seen, strict=True)]
-        if measure in CURVES:
-            return self.curves.areas(maps, measure)
-        if measure not in self.repeats:  # the network sees the change once for all maps
-            self.repeats[measure] = self._repeat(measure)
-        return self.repeats[measure](name, maps)
-
-    def _repeat(self, measure: str) -> Compare:
-        if measure in CASCADE:
-            return under_randomization(self.scene, self.stages[measure])
-        return REPEATS[measure](self.predictor, self.image, self.scene)
-
-    def _row(self, case: Case, map: str, measure: str, value: float) -> dict:
-        score = float("nan") if case.detection is None else float(self.scores[case.detection])
-        return {
-            "image_id": self.record.image_id,
-            "object": case.index,
-            "class": case.name,
-            "size": case.size,
-            "score": score,
-            "map": map,
-            "measure": measure,
-            "value": float(value),
-        }
+def _row(photo: StudiedPhoto, case: Case, name: str, measure: str, value: float) -> dict:
+    score = float("nan") if case.detection is None else float(photo.scores[case.detection])
+    return {
+        "image_id": photo.record.image_id,
+        "object": case.index,
+        "class": case.name,
+        "size": case.size,
+        "score": score,
+        "map": name,
+        "measure": measure,
+        "value": float(value),
+    }
 
 
 def read_rows(out: Path) -> pd.DataFrame:
     """All rows of a study's folder, also of one that still runs; none where there is no folder."""
-    rows = read_parts(Path(out) / "parts")
-    if rows is None:
+    parts = sorted((Path(out) / "parts").glob("*.parquet"))
+    if not parts:
         columns = ["checkpoint", "image_id", "object", "class", "size", "score"]
         return pd.DataFrame(columns=[*columns, "map", "measure", "value"])
-    return rows
+    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+
+
+def _write_part(folder: Path, tables: list[pd.DataFrame]) -> None:
+    """One more part, named by its number and this process; several may fill one folder at once."""
+    if tables:
+        number = len(list(folder.glob("*.parquet")))
+        path = folder / f"{number:05d}-{os.getpid()}.parquet"
+        _write_parquet(pd.concat(tables, ignore_index=True), path)
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    with atomic_write(path) as aside:
+        table.to_parquet(aside, index=False)
 
 
 def _there(out: Path) -> tuple[set[tuple], set[tuple]]:
@@ -180,29 +146,21 @@ def _there(out: Path) -> tuple[set[tuple], set[tuple]]:
     return set(measured), set(found.index[found == 0])
 
 
-def _attends(map: str) -> bool:
-    return EXPLAINERS[map].needs_attention
-
-
 def _todo(
     done: set, checkpoint: str, image_id: str, maps: Sequence[str], measures: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Map -> measures that this image still lacks."""
+    """Map -> measures that this image still lacks.
+
+    Sanity is asked of what depends on the network, and not of maps that take minutes.
+    """
     todo = {}
-    for map in maps:
-        lacking = [m for m in measures if (checkpoint, image_id, map, m) not in done]
-        todo[map] = [measure for measure in lacking if _applies(map, measure)]
-    return {map: lacking for map, lacking in todo.items() if lacking}
-
-
-def _applies(map: str, measure: str) -> bool:
-    """Sanity is asked of what depends on the network, and not of maps that take minutes."""
-    kind = EXPLAINERS[map]
-    return MEASURES[measure].group != "sanity" or (kind.learnt and not kind.slow)
-
-
-def _stages(predictor: Predictor, measures: Sequence[str], seed: int) -> dict:
-    return randomized(predictor.detector, seed) if set(CASCADE) & set(measures) else {}
+    for name in maps:
+        sane = EXPLAINERS[name].learnt and not EXPLAINERS[name].slow
+        asked = [m for m in measures if sane or MEASURES[m].group != SANITY]
+        lacking = [m for m in asked if (checkpoint, image_id, name, m) not in done]
+        if lacking:
+            todo[name] = lacking
+    return todo
 
 
 def _check_names(maps: Sequence[str], measures: Sequence[str]) -> None:

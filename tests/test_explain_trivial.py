@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import torch
+from explain_toys import encoded, tiny_detector
+
+from als.explain import trivial
+
+
+def test_gaussians_by_hand():
+    heat = trivial.box_gaussian((9, 12), (2, 1, 7, 8))  # centre 4.5, 4.5: pixel 4, 4
+    assert heat.shape == (9, 12) and heat.dtype == np.float32
+    assert np.unravel_index(heat.argmax(), heat.shape) == (4, 4) and heat.max() == 1
+    # sigma is a quarter of the side: 5 / 4 = 1.25 pixels in x, 7 / 4 = 1.75 in y
+    assert heat[4, 6] == pytest.approx(np.exp(-0.5 * (2 / 1.25) ** 2))
+    assert heat[7, 4] == pytest.approx(np.exp(-0.5 * (3 / 1.75) ** 2))
+    whole = trivial.image_gaussian((9, 13))
+    assert np.unravel_index(whole.argmax(), whole.shape) == (4, 6)
+    np.testing.assert_allclose(whole, whole[::-1, ::-1])
+
+
+def test_uniform_and_random():
+    assert (trivial.uniform((3, 5)) == np.ones((3, 5))).all()
+    heat = trivial.random((70, 90), seed=3)
+    assert heat.shape == (70, 90) and heat.min() >= 0 and heat.max() <= 1 and heat.std() > 0.1
+    np.testing.assert_array_equal(heat, trivial.random((70, 90), seed=3))
+    assert np.abs(heat - trivial.random((70, 90), seed=4)).max() > 0.1
+    # As coarse as the model's maps: neighbours differ by less than a cell's difference.
+    assert np.abs(np.diff(heat, axis=1)).max() < 0.1
+
+
+def test_objectness_is_the_best_anchors_score():
+    detector = tiny_detector()
+    encoding, _, _ = encoded(detector)
+    heat = trivial.objectness(detector, encoding)
+    assert heat.shape == (70, 90) and 0 <= heat.min() < heat.max() <= 1
+    with torch.no_grad():
+        (logits,), _ = detector.rpn.head([encoding.f_loc])
+    scores = logits.sigmoid().amax(1)[0].numpy()
+    assert heat.max() <= scores.max() + 1e-6 and heat.min() >= scores.min() - 1e-6
+    # The resized image is 96 x 123 in a 96 x 128 batch: the centre of cell (2, 3) is at pixel
+    # (40, 56) of it and (29.2, 40.8) of the original.
+    assert heat[29, 40] == pytest.approx(scores[2, 3], abs=0.25 * float(np.ptp(scores)))
