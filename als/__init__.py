@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Analysis": "als.predictor",
+    "Analysis": "als.inference",
     "Detector": "als.model",
     "InputError": "als.errors",
     "ModelConfig": "als.config",
-    "Prediction": "als.predictor",
-    "Predictor": "als.predictor",
+    "Prediction": "als.inference",
+    "Predictor": "als.inference",
     "TrainConfig": "als.config",
-    "load": "als.predictor",
+    "load": "als.inference",
 }
 
 

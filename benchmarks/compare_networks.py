@@ -13,7 +13,7 @@ from als.model.frozen_norm import apply_in_convolutions
 from als.model.grid import map_to_image
 from als.model.roi_heads import SeparatedRoIHeads
 from benchmarks.goals import name_of
-from benchmarks.networks import Batch, Subject, as_tensor, loss_of, photographs, step
+from benchmarks.networks import Batch, Subject, as_tensor, batch_of, loss_of, photographs, step
 from benchmarks.recording import Setting
 from benchmarks.timing import Measured, counted, in_turns
 from benchmarks.torchvision_baseline import norm_as_layers
@@ -136,13 +136,7 @@ def training_batch(subject: Subject, setting: Setting) -> Batch:
     count, height, width = QUICK_SHAPE if setting.quick else SHAPES[subject.name]
     photos = photographs((height, width), 4)
     images = [as_tensor(photos[i % 4]).to(setting.device) for i in range(count)]
-    boxes = torch.tensor(OBJECTS) * torch.tensor([width, height, width, height])
-    object_map = torch.zeros(height, width, dtype=torch.uint8)
-    for x1, y1, x2, y2 in boxes.int().tolist():
-        object_map[y1:y2, x1:x2] = 1
-    labels = torch.arange(len(OBJECTS)) % len(subject.als.config.classes) + 1
-    target = {"boxes": boxes, "labels": labels, "object_map": object_map}
-    return images, [{name: value.to(setting.device) for name, value in target.items()}] * count
+    return batch_of(images, torch.tensor(OBJECTS), len(subject.als.config.classes))
 
 
 @torch.no_grad()

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmarks.recording import described
-
 
 @dataclass(frozen=True)
 class Goal:
@@ -110,5 +108,6 @@ def draw(record: dict, path: Path) -> None:
     axes.set_yticks(range(len(shown)), labels, fontsize=6)
     axes.invert_yaxis()
     axes.set_xlabel("share of the goal that is used up (the goal is 1; the line spans the rounds)")
-    axes.set_title(described(record["machine"], record["device"]), fontsize=8)
+    where = "{cpu}, {threads} threads; {gpu}; torch {torch}".format(**record["machine"])
+    axes.set_title(f"{where}; on {record['device']}", fontsize=8)
     figure.savefig(path, dpi=150, format="png")

@@ -18,19 +18,21 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from als.config import UNREAD, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from als.data.toy import TOY_CLASSES, write_toy
+from als.config import UNREAD, ModelConfig
+from als.data.toy import write_toy
 from als.records import write_json
 from als.training.run import compile_convolutions, train
 from benchmarks.gpu_peaks import peak_tflops
 from benchmarks.networks import (
     CLASSES,
     PLAIN,
+    QUIET,
     SMALL,
     let_through,
     loss_of,
     random_batch,
     random_detector,
+    small_training,
     step,
 )
 from benchmarks.recording import made_with, options
@@ -112,22 +114,13 @@ def check_training(precision: str, device: torch.device, epochs: int) -> dict:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of lightning, about how small this is
         write_toy(Path(folder) / "toy", images=16, size=(64, 96))
-        data = {"root": f"{folder}/toy", "train": "VOC2012:train", "batch_size": 2, "workers": 0}
-        config = TrainConfig(
-            out=f"{folder}/run",
-            epochs=epochs,
-            model=ModelConfig(classes=TOY_CLASSES, rois_per_image=32, **CHECKED),
-            data=DataConfig(**data, min_sizes=(64,), max_size=96),
-            optimizer=OptimizerConfig(lr=0.01, warmup_steps=2),
-        )
+        data = {"min_sizes": (64,), "max_size": 96, "workers": 0}
+        network = CHECKED | {"rois_per_image": 32}
+        accelerator = "gpu" if device.type == "cuda" else "cpu"
         train(
-            config,
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
+            small_training(Path(folder) / "toy", Path(folder) / "run", epochs, network, data),
             precision={"fp32": "32-true", "bf16": "bf16-mixed"}[precision],
-            log_every_n_steps=1,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+            **QUIET | {"accelerator": accelerator, "devices": 1, "log_every_n_steps": 1},
         )
         with open(Path(folder) / "run" / "metrics.csv", newline="") as file:
             losses = torch.tensor([float(row["loss"]) for row in csv.DictReader(file)])
@@ -198,24 +191,21 @@ def measure_speed(case: dict, device: torch.device, repeats: int) -> dict:
 
 def table(record: dict) -> str:
     """The record as Markdown."""
-    machine = record["machine"]
-    rows = [("variant", "equal to the CPU", "largest error"), ("---",) * 3]
+    machine, verdict = record["machine"], {True: "yes", False: "NO"}
+    lines = ["| variant | equal to the CPU | largest error |", "| --- | --- | --- |"]
     for row in record["equal"]:
-        worst = f"{max(row['errors'].values()):.1e}"
-        rows.append((row["variant"], "yes" if row["equal"] else "NO", worst))
-    rows += [(), ("training", "first loss", "last loss", "falls"), ("---",) * 4]
+        worst = max(row["errors"].values())
+        lines.append(f"| {row['variant']} | {verdict[row['equal']]} | {worst:.1e} |")
+    lines += ["", "| training | first loss | last loss | falls |", "| --- | --- | --- | --- |"]
     for row in record["train"]:
-        ends = [f"{row['losses'][end]:.3f}" for end in (0, -1)]
-        rows.append((row["precision"], *ends, "yes" if row["falls"] else "NO"))
-    kinds = ("trunk", "px", "network", "mode", "precision")
-    figures = ("compiled", "images/s", "peak_MB", "TFLOP/s", "share_of_peak")
-    rows += [(), kinds + figures, ("---",) * 10]
+        first, last = row["losses"][0], row["losses"][-1]
+        lines.append(f"| {row['precision']} | {first:.3f} | {last:.3f} | {verdict[row['falls']]} |")
+    keys = "trunk px network mode precision compiled images_per_second peak_megabytes tflops"
+    keys = [*keys.split(), "share_of_peak"]
+    lines += ["", f"| {' | '.join(keys)} |", "|" + " --- |" * len(keys)]
     for row in record["speed"]:
-        memory, share = row["peak_megabytes"], row["share_of_peak"]
-        told = ["yes" if row["compiled"] else "no", f"{row['images_per_second']:.1f}"]
-        told += ["" if memory is None else f"{memory:.0f}", f"{row['tflops']:.2f}"]
-        rows.append([row[k] for k in kinds] + told + ["" if share is None else f"{share:.1%}"])
-    lines = [f"| {' | '.join(map(str, row))} |" if row else "" for row in rows]
+        cells = [f"{row[k]:.3g}" if isinstance(row[k], float) else str(row[k]) for k in keys]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"# GPU check on {machine['gpu'] or machine['cpu']}", "", *lines, ""])
 
 

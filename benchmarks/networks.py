@@ -7,6 +7,7 @@ makes alive, at a threshold that a stated share of the proposals passes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.ops import FrozenBatchNorm2d
 
 from als.checkpoint import build_detector, read_checkpoint
-from als.config import ModelConfig
+from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from als.data.toy import TOY_CLASSES
 from als.images import as_rgb
 from als.model import AnyDetector, Detector
 from als.photographs import package_photographs
@@ -34,6 +36,8 @@ QUICK = {"min_size": 64, "max_size": 96, "rpn_post_nms_test": 20, "rpn_post_nms_
 QUICK_RESNET = QUICK | {"backbone": "resnet18", "attention_width": 16, "pool_size": 4}
 SMALL = {"backbone": "mobilenet_v2", "weights": None, "attention_width": 16}
 SMALL |= {"anchor_sizes": (16, 32, 64), "rpn_post_nms_train": 50, "rpn_post_nms_test": 50}
+# Of lightning's Trainer, where a training is only a part of a check.
+QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 SETTLED = 50  # RoIs an image that give a random network its statistics
 OBJECTS = 40  # boxes an image: they fill the positive quarter of 128 RoIs, as late in a training
 
@@ -101,22 +105,29 @@ def as_tensor(photo: np.ndarray) -> Tensor:
     return torch.from_numpy(photo).permute(2, 0, 1).float() / 255
 
 
-def random_batch(images: int, short_side: int, classes: int, device) -> Batch:
-    """Images of noise [3, s, 4/3 s] in 0..1 with random boxes; half of each is object."""
-    generator = torch.Generator().manual_seed(0)
-    height, width = short_side, short_side * 4 // 3
-    batch: Batch = ([], [])
-    for _ in range(images):
-        batch[0].append(torch.rand(3, height, width, generator=generator).to(device))
-        corners = torch.rand(OBJECTS, 2, 2, generator=generator).sort(1).values
-        boxes = corners.flatten(1) * torch.tensor([width, height] * 2)
-        boxes[:, 2:] += 8  # pixels; no box without area
-        object_map = torch.zeros(height, width, dtype=torch.uint8)
+def batch_of(images: list[Tensor], shares: Tensor, classes: int) -> Batch:
+    """Images [3, H, W] with targets on their device; the left half of each image is object.
+
+    shares: the same boxes [M, 4] xyxy on every image, as shares of its width and height.
+    """
+    targets = []
+    for image in images:
+        height, width = image.shape[-2:]
+        boxes = shares.to(image) * image.new_tensor([width, height, width, height])
+        labels = torch.arange(len(boxes), device=image.device) % classes + 1
+        object_map = torch.zeros(height, width, dtype=torch.uint8, device=image.device)
         object_map[:, : width // 2] = 1
-        labels = torch.randint(1, classes + 1, (OBJECTS,), generator=generator)
-        target = {"boxes": boxes, "labels": labels, "object_map": object_map}
-        batch[1].append({name: value.to(device) for name, value in target.items()})
-    return batch
+        targets.append({"boxes": boxes, "labels": labels, "object_map": object_map})
+    return images, targets
+
+
+def random_batch(images: int, short_side: int, classes: int, device) -> Batch:
+    """Images of noise [3, s, 4/3 s] in 0..1 with random boxes."""
+    generator = torch.Generator().manual_seed(0)
+    size = (3, short_side, short_side * 4 // 3)
+    noise = [torch.rand(size, generator=generator).to(device) for _ in range(images)]
+    corners = torch.rand(OBJECTS, 2, 2, generator=generator).sort(1).values.flatten(1)
+    return batch_of(noise, corners + torch.tensor([0, 0, 0.05, 0.05]), classes)  # none is thin
 
 
 @torch.no_grad()
@@ -150,6 +161,18 @@ def let_through(detector: Detector, images: list[Tensor], share: float) -> None:
     best = torch.cat([one.logits for one in found]).float().softmax(-1)[:, 1:].amax(1)
     threshold = best.quantile(1 - share).item()
     detector.config = replace(detector.config, score_threshold=threshold)
+
+
+def small_training(root: Path, out: Path, epochs: int, network: dict, data: dict) -> TrainConfig:
+    """A training in seconds on the drawn images of `root`, two a step."""
+    toy = {"root": str(root), "train": "VOC2012:train", "batch_size": 2, "workers": 1}
+    return TrainConfig(
+        out=str(out),
+        epochs=epochs,
+        model=ModelConfig(classes=TOY_CLASSES, **network),
+        data=DataConfig(**toy | data),
+        optimizer=OptimizerConfig(lr=0.005, warmup_steps=10, schedule="cosine"),
+    )
 
 
 def loss_of(detector: AnyDetector, batch: Batch, precision: str = "fp32") -> Tensor:

@@ -58,12 +58,6 @@ def write(
             draw(record, aside)
 
 
-def described(where: dict, device: str) -> str:
-    """One line on a machine of `als.records.machine`."""
-    gpu = f", {where['gpu']}" if device != "cpu" else ""
-    return f"{where['cpu']}, {where['threads']} threads{gpu}; torch {where['torch']}"
-
-
 def machine_name(device: str) -> str:
     """The machine as a file name: processor and threads, or GPU."""
     where = machine()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -17,36 +16,25 @@ from matplotlib.figure import Figure
 
 from als.allocator import keep_freed_memory
 from als.checkpoint import load_checkpoint
-from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from als.data.toy import TOY_CLASSES, write_toy
+from als.data.toy import write_toy
 from als.errors import InputError
 from als.records import write_json
 from als.training import run as training
 from als.training.saving import LAST
-from benchmarks.networks import SMALL
+from benchmarks.networks import QUIET, SMALL, small_training
 from benchmarks.recording import made_with, options
 from benchmarks.timing import resident_megabytes
 
 IMAGES = 48  # half of them train, two a step: 12 steps an epoch
 SAVE_EVERY = 5  # steps, so that most saves lie within an epoch
+SEED = 0  # of the steps at which it is killed
 WHILE_SAVING = 4  # every so many kills waits for a checkpoint being written
 LONGEST = 300  # seconds that one step may take to come
 SIZES = tuple(range(64, 225, 16))  # shorter sides in pixels, of the run that shows its memory
 GROWTH = 0.05  # share of the memory by which it may rise over as many epochs
-QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-
-
-def config_of(root: Path, out: Path, epochs: int) -> TrainConfig:
-    """MobileNetV2 with attention at 96 pixels, random weights, a validation every epoch."""
-    network = SMALL | {"pool_size": 3, "min_size": 96, "max_size": 128, "rois_per_image": 16}
-    data = {"root": str(root), "train": "VOC2012:train", "val": "VOC2012:val", "batch_size": 2}
-    return TrainConfig(
-        out=str(out),
-        epochs=epochs,
-        model=ModelConfig(classes=TOY_CLASSES, rpn_pre_nms_train=200, **network),
-        data=DataConfig(**data, min_sizes=(64, 80, 96), max_size=128, jitter=True, workers=1),
-        optimizer=OptimizerConfig(lr=0.005, warmup_steps=10, schedule="cosine"),
-    )
+# At 96 pixels, with a validation every epoch.
+NETWORK = SMALL | {"pool_size": 3, "min_size": 96, "max_size": 128, "rois_per_image": 16}
+DATA = {"val": "VOC2012:val", "min_sizes": (64, 80, 96), "max_size": 128, "jitter": True}
 
 
 def train_here(root: Path, out: Path, epochs: int) -> None:
@@ -54,7 +42,7 @@ def train_here(root: Path, out: Path, epochs: int) -> None:
     from als.evaluation.run import judge_by_id
 
     training.SAVE_EVERY_STEPS = SAVE_EVERY
-    config = config_of(root, out, epochs)
+    config = small_training(root, out, epochs, NETWORK, DATA)
     training.train(config, True, judge_by_id, log_every_n_steps=1, **QUIET)
 
 
@@ -136,7 +124,7 @@ def _equal(one, two) -> bool:
     return one == two
 
 
-def compare_killed(folder: Path, kills: int, epochs: int, seed: int) -> dict:
+def compare_killed(folder: Path, kills: int, epochs: int) -> dict:
     """Run once undisturbed, once with kills, and compare."""
     root, whole, killed = folder / "toy", folder / "whole", folder / "killed"
     write_toy(root, IMAGES)
@@ -144,7 +132,7 @@ def compare_killed(folder: Path, kills: int, epochs: int, seed: int) -> dict:
     finish(start(root, whole, epochs), whole)
     total, _ = progress(whole)
     print(f"undisturbed run: {total} steps, {time.monotonic() - started:.0f} s", flush=True)
-    rng = random.Random(seed)
+    rng = random.Random(SEED)
     # The last steps are left out, so that a run waiting for a save does not end before it.
     steps = sorted(rng.sample(range(1, total - 2 * SAVE_EVERY), kills))
     moments = []
@@ -162,7 +150,7 @@ def compare_killed(folder: Path, kills: int, epochs: int, seed: int) -> dict:
         "steps": total,
         "save_every_steps": SAVE_EVERY,
         "moments": moments,
-        "seed": seed,
+        "seed": SEED,
         "seconds": time.monotonic() - started,
     } | made_with()
 
@@ -177,7 +165,6 @@ def kill_resume(arguments: list[str]) -> None:
     parser = options(kill_resume)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=34)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--run", type=Path, nargs=2, help="the training alone: its data, its folder"
     )
@@ -186,7 +173,7 @@ def kill_resume(arguments: list[str]) -> None:
         return train_here(*given.run, given.epochs)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the runs: more is slower at this size
     with tempfile.TemporaryDirectory() as folder:
-        record = compare_killed(Path(folder), given.kills, given.epochs, given.seed)
+        record = compare_killed(Path(folder), given.kills, given.epochs)
     print(f"{record['kills']} kills, bit_equal {record['bit_equal']} {record['unequal']}")
     if given.out is not None:
         write_json(given.out, record)
@@ -229,9 +216,9 @@ def memory_flat(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "toy"
         write_toy(root, IMAGES, size=(180, 240))
-        config = config_of(root, Path(folder) / "run", given.epochs)
-        data = replace(config.data, min_sizes=SIZES, max_size=320, val=None)
-        training.train(replace(config, data=data), callbacks=[memory], **QUIET)
+        varied = DATA | {"min_sizes": SIZES, "max_size": 320, "val": None}
+        config = small_training(root, Path(folder) / "run", given.epochs, NETWORK, varied)
+        training.train(config, callbacks=[memory], **QUIET)
     judged = judge([sum(epoch.values()) for epoch in memory.epochs])
     record = {"epochs": given.epochs, **judged, "megabytes": memory.epochs, "sizes": SIZES}
     print(f"flat {judged['flat']}: {judged['megabytes_an_epoch']:+.2f} MB an epoch at the end")
