@@ -18,7 +18,7 @@ from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.errors import InputError
 from als.model.attention import attention_loss, object_map_targets
-from benchmarks.twin import torchvision_twin
+from benchmarks.torchvision_baseline import faster_rcnn_of
 
 SWITCHES = list(product([False, True], repeat=2))  # attention, separation
 
@@ -35,7 +35,7 @@ def test_detections_equal_torchvisions(seed, network):
     changes = {"detections_per_image": 15, "score_threshold": 0.3, "nms_threshold": 0.4}
     changes |= network
     detector = lively_detector(seed, attention=False, separation=False, **changes)
-    twin = torchvision_twin(detector).eval()
+    twin = faster_rcnn_of(detector).eval()
     images = random_images(seed, [(100, 150), (90, 70)])  # resized on the way
     with torch.no_grad():
         found = detector(images)
@@ -53,7 +53,7 @@ def test_detections_equal_torchvisions(seed, network):
 def test_losses_and_gradients_equal_torchvisions(seed, network):
     changes = {"attention": False, "separation": False} | network
     detector = lively_detector(seed, **changes).float().train()
-    twin = torchvision_twin(detector).train()
+    twin = faster_rcnn_of(detector).train()
     images, targets = random_images(seed, dtype=torch.float32), some_targets(masks=False)
 
     def gradients(loss):

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from als.study.study_rows import read_rows, run_study
 from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
@@ -21,6 +20,7 @@ from als.study.cases import cases_of, keypoints_of, match_detections, size_name
 from als.study.interventions import rows_of_the_table
 from als.study.study_command import chosen, measure_names, shard_slice, study
 from als.study.study_figures import chosen_cases
+from als.study.study_rows import read_rows, run_study
 from als.study.summary import differences, interval, summarise
 
 MAPS = ["localization", "classification", "gradcam", "box_gaussian", "random"]

@@ -5,7 +5,6 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from als.study.study_rows import run_study
 from PIL import Image
 from test_study import detector, predictor, records, root  # noqa: F401  (fixtures)
 from torch.nn.functional import interpolate
@@ -41,6 +40,7 @@ from als.study.sanity import (
     under_shift,
 )
 from als.study.study_figures import map_row
+from als.study.study_rows import run_study
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,14 @@
 
 A machine that slows down half-way through would favour the side that was measured first, so every
 round runs each side once, every other round in reverse order, and a ratio is taken within a round.
-(torch.utils.benchmark measures one side after another; it also warms up anew in every call, which
-a step of seconds cannot afford.)
+(torch.utils.benchmark measures one side after another.)
 """
 
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,8 +25,8 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: list[float]) -> "Spread":
-        return cls(statistics.median(values), min(values), max(values))
+    def of(cls, values: list[float], scale: float = 1.0) -> "Spread":
+        return cls(*(scale * x for x in (statistics.median(values), min(values), max(values))))
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,17 @@ class Turns:
 
     rounds: dict[str, list[float]]
 
-    def ratio(self, one: str, other: str) -> Spread:
-        """Seconds of `one` over those of `other`, within each round."""
+    def ratio(self, one: str, other: str, scale: float = 1.0) -> Spread:
+        """Seconds of `one` over those of `other`, within each round, times `scale`."""
         pairs = zip(self.rounds[one], self.rounds[other], strict=True)
-        return Spread.of([a / b for a, b in pairs])
+        return Spread.of([a / b for a, b in pairs], scale)
 
     def seconds(self, side: str) -> Spread:
         return Spread.of(self.rounds[side])
+
+    def named(self, topic: str) -> dict[str, Spread]:
+        """Seconds of all sides, by topic and side."""
+        return {f"{topic} {side}": self.seconds(side) for side in self.rounds}
 
 
 @dataclass
@@ -65,34 +69,48 @@ class Measured:
 def in_turns(sides: dict[str, Callable[[], Any]], rounds: int, warm: bool = False) -> Turns:
     """Run every side once to warm up, unless they are, and then `rounds` times, in turns."""
     for run in () if warm else sides.values():
-        seconds_of(run)
+        run()
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds):
-        order = list(sides) if turn % 2 == 0 else list(reversed(sides))
-        for name in order:
+        for name in list(sides) if turn % 2 == 0 else reversed(sides):
             times[name].append(seconds_of(sides[name]))
     return Turns(times)
 
 
-def counted(run: Callable[[], Any]) -> tuple[Any, float]:
-    """What one call gives, and its 1e9 floating point operations in convolutions and products.
+def seconds_of(run: Callable[[], Any]) -> float:
+    """Wall-clock seconds of one call, with what it left to do on a GPU."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
+    started = time.perf_counter()
+    run()
+    wait()
+    return time.perf_counter() - started
+
+
+def counted(run: Callable[[], Any]) -> tuple[Any, int]:
+    """What one call gives, and its operations in convolutions and products (2 a multiplication).
 
     They say what a ratio would be on a machine that is held up by nothing else.
     """
     with FlopCounterMode(display=False) as counter:
         result = run()
-    return result, counter.get_total_flops() / 1e9
+    return result, counter.get_total_flops()
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
-    """Wall-clock seconds of one call, with what it left to do on a GPU."""
-    _wait_for_gpu()
-    started = time.perf_counter()
-    run()
-    _wait_for_gpu()
-    return time.perf_counter() - started
+def gpu_megabytes(run: Callable[[], Any], device: torch.device) -> float | None:
+    """The most (MiB) that tensors took on the device during a call; None on the CPU."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    seconds_of(run)
+    return torch.cuda.max_memory_allocated(device) / 2**20
 
 
-def _wait_for_gpu() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def resident_megabytes(process: int | str = "self", peak: bool = False) -> float:
+    """Resident memory of a process (MiB, Linux), or the most that it was; 0 if it ended."""
+    name = "VmHWM:" if peak else "VmRSS:"
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(name)), 0.0)

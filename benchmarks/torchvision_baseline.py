@@ -31,7 +31,7 @@ class BoxPredictor(nn.Module):
         return self.cls_score(vectors), self.bbox_pred(vectors)
 
 
-def torchvision_twin(detector: Detector) -> FasterRCNN:
+def faster_rcnn_of(detector: Detector) -> FasterRCNN:
     """torchvision's Faster R-CNN that shares the modules of a detector with both parts off.
 
     These become torchvision's own, here and there: frozen BN is a layer after its convolution.
@@ -40,7 +40,7 @@ def torchvision_twin(detector: Detector) -> FasterRCNN:
     config, heads = detector.config, detector.roi_heads
     trunk = nn.Sequential(detector.trunk)
     trunk.out_channels = detector.rpn.head.cls_logits.in_channels
-    twin = FasterRCNN(
+    baseline = FasterRCNN(
         trunk,
         min_size=config.min_size,
         max_size=config.max_size,
@@ -62,8 +62,8 @@ def torchvision_twin(detector: Detector) -> FasterRCNN:
         box_positive_fraction=config.roi_positive_fraction,
         _skip_resize=True,
     )
-    twin.roi_heads.box_roi_pool = SingleScalePool(heads.pool)
-    return twin
+    baseline.roi_heads.box_roi_pool = SingleScalePool(heads.pool)
+    return baseline
 
 
 def norm_as_layers(module: nn.Module) -> None:
