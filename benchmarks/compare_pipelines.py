@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools.cocoeval import COCOeval
 from torch.utils.data import DataLoader
 
-from als.cli.evaluate import save_all
+from als.cli import save_all
 from als.data.dataset import DetectionDataset, collate
 from als.data.sampler import AspectBatchSampler
 from als.data.toy import TOY_CLASSES, write_toy

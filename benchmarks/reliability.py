@@ -19,7 +19,7 @@ from als.data.toy import write_toy
 from als.errors import InputError
 from als.files import write_json
 from als.machine import keep_freed_memory
-from als.training import run as training
+from als.training import train as training
 from als.training.saving import LAST
 from benchmarks.networks import QUIET, SMALL, small_training
 from benchmarks.recording import made_with, options
