@@ -83,6 +83,7 @@ JUDGED = Data("VOC2012:train", "VOC2012:val")
 
 
 def one_stage(name: str, config: str, data: Data) -> Run:
+    """One training, of the config as it stands."""
     return Run(name, (Stage(config, data),), data)
 
 
