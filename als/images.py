@@ -54,7 +54,7 @@ def photo_of(image: Image.Image | Tensor, max_size: int) -> Photo:
     if not isinstance(image, Tensor):
         size = image.height, image.width
         image = pil_to_tensor(reduced(image, longest))
-    elif max(size := tuple(image.shape[-2:])) > longest:
+    elif max(size := (image.shape[-2], image.shape[-1])) > longest:
         eight_bit = (255 * image).round().byte() if image.is_floating_point() else image
         small = reduced(to_pil_image(eight_bit.cpu()), longest)
         image = pil_to_tensor(small).to(image.device)
@@ -135,8 +135,8 @@ def reduced(image: Image.Image, longest: int) -> Image.Image:
     scale = longest / max(image.size)
     if scale >= 1:
         return image
-    size = tuple(max(1, round(side * scale)) for side in image.size)
-    return image.resize(size, Image.Resampling.BOX)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BOX)
 
 
 def stretch_thin(pixels: Tensor, max_size: int) -> Tensor:

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from als.errors import InputError
 from als.explain import DRISE_MASKS, Scene, best_proposal, boxes_of_class, is_empty, make_maps
 from als.images import Photo, as_rgb, image_size, photo_of, reduced
 from als.machine import device_named
-from als.model import AnyDetector, Encoding, Found
+from als.model import AnyDetector, Detector, Encoding, Found
 from als.model.grid import image_to_map, map_to_image
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -119,7 +119,8 @@ class Predictor:
         self, detector: AnyDetector, info: dict, device: str = "cpu", source: str = "in memory"
     ):
         self.device = device_named(device)
-        self.detector = detector.eval().to(self.device, memory_format=torch.channels_last)
+        detector = detector.eval().to(self.device)
+        self.detector = detector.to(memory_format=torch.channels_last)
         self.info = info
         self.source = source
         self.classes = detector.config.classes
@@ -220,6 +221,12 @@ class Predictor:
             )
         return self
 
+    def _branches(self) -> Detector:
+        """The network, of a family that can be explained."""
+        detector = self.require_branches().detector
+        assert isinstance(detector, Detector)
+        return detector
+
     def explain(
         self,
         analysis: Analysis,
@@ -290,24 +297,24 @@ class Predictor:
         """The same of a class (1 to C), detected or not: at the proposal that scores highest."""
         if not 1 <= label <= len(self.classes):
             raise InputError(f"label {label}: choose 1 to {len(self.classes)}.")
-        self.require_branches()
+        detector = self._branches()
         best = best_proposal(analysis.found.logits, label)
         roi = analysis.found.proposals[best : best + 1]
-        boxes = boxes_of_class(self.detector, analysis.encoding, roi, label).cpu().numpy()
+        boxes = boxes_of_class(detector, analysis.encoding, roi, label).cpu().numpy()
         return self._scene(analysis, boxes, np.array([label]), roi, seed, drise_masks)
 
     def _scene(self, analysis: Analysis, boxes, labels, rois, seed, drise_masks) -> Scene:
-        self.require_branches()
         pixels = torch.from_numpy(np.array(analysis.image)).to(self.device)
         image = pixels.permute(2, 0, 1).float() / 255
-        given = (self.detector, analysis.encoding, image, boxes, labels, rois)
+        given = (self._branches(), analysis.encoding, image, boxes, labels, rois)
         return Scene(*given, seed, drise_masks)
 
     def _override(self, name: str, value: MapInput | None, size: tuple[int, int]):
         """The override as `Detector.encode` takes it; `size` is PIL's (width, height)."""
         if value is None:
             return None
-        if not self.detector.config.attention:
+        detector = self.detector
+        if not (isinstance(detector, Detector) and detector.config.attention):
             raise InputError(f"{name}: this model has no attention maps to replace.")
         if isinstance(value, str):
             if value not in MAP_NAMES:
@@ -316,11 +323,11 @@ class Predictor:
                     f"{', '.join(MAP_NAMES)}."
                 )
             if value == "neutral":
-                value = self.detector.form.neutral
-            else:
-                return lambda loc, cls: loc if value == "localization" else cls
+                return lambda loc, cls: torch.full_like(loc, detector.form.neutral)
+            return lambda loc, cls: loc if value == "localization" else cls
         if np.ndim(value) == 0:
-            return lambda loc, cls: torch.full_like(loc, float(value))
+            constant = float(value)
+            return lambda loc, cls: torch.full_like(loc, constant)
         array = np.asarray(value, dtype=np.float32)
         if array.shape != (size[1], size[0]):
             raise InputError(
@@ -332,7 +339,7 @@ class Predictor:
                 f"{name}: values from {array.min():g} to {array.max():g}; give values from 0 to 1."
             )
         pixels = torch.from_numpy(array)[None].to(self.device)
-        return lambda loc, cls: image_to_map(pixels, self.detector, loc, beyond="edge")
+        return lambda loc, cls: image_to_map(pixels, detector, loc, beyond="edge")
 
 
 def load(path: str | Path | None = None, device: str = "cpu") -> Predictor:
@@ -361,7 +368,7 @@ def _checked_threshold(value: float | None) -> float | None:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], name: str) -> Generator[None]:
     """Write the block's duration to `seconds[name]`."""
     started = time.perf_counter()
     yield

@@ -13,7 +13,13 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from als.config import ModelConfig
 from als.images import Photo
-from als.model.attention import FORMS, AttentionNetwork, attention_loss, object_map_targets
+from als.model.attention import (
+    FORMS,
+    AttentionForm,
+    AttentionNetwork,
+    attention_loss,
+    object_map_targets,
+)
 from als.model.backbone import Backbone
 from als.model.boxes import rescaled
 from als.model.interface import (
@@ -60,7 +66,9 @@ class Detector(AnyDetector):
     Read `encode`, `attend`, `propose`, `detect`: that is the way from photos to boxes.
     """
 
-    heads: type[RoIHeads] = SeparatedRoIHeads
+    heads: Callable[[ModelConfig, Backbone], RoIHeads] = SeparatedRoIHeads
+    form: AttentionForm  # of a network with attention
+    roi_heads: RoIHeads
 
     def __init__(self, config: ModelConfig, backbone: Backbone):
         super().__init__()
