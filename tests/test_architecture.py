@@ -66,7 +66,7 @@ FORBIDDEN = [
     ("als.evaluation", ("als.training", "als.explain")),
 ]
 LOWER = ("errors", "config", "images", "data", "model", "training", "evaluation", "explain")
-ABOVE_LOWER = ("als.predictor", "als.report")
+ABOVE_LOWER = ("als.inference", "als.report")
 
 
 @pytest.mark.parametrize(("part", "forbidden"), FORBIDDEN)
@@ -145,7 +145,7 @@ def test_nothing_is_unpickled():
 
 
 def test_the_graph_is_read_at_all():
-    assert "als.model" in GRAPH["als.predictor"] and "als.data.masks" in GRAPH["als.data.voc"]
+    assert "als.model" in GRAPH["als.inference"] and "als.data.masks" in GRAPH["als.data.voc"]
     assert "als.model.rpn" in GRAPH["als.model.detector"]
 
 
