@@ -115,6 +115,7 @@ class Predictor:
     threads: one photo at a time runs. Can be copied and pickled.
     """
 
+    @torch.inference_mode(False)  # else the moved weights could never take a gradient
     def __init__(
         self, detector: AnyDetector, info: dict, device: str = "cpu", source: str = "in memory"
     ):

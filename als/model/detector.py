@@ -67,7 +67,6 @@ class Detector(AnyDetector):
     """
 
     heads: Callable[[ModelConfig, Backbone], RoIHeads] = SeparatedRoIHeads
-    form: AttentionForm  # of a network with attention
     roi_heads: RoIHeads
 
     def __init__(self, config: ModelConfig, backbone: Backbone):
@@ -80,7 +79,6 @@ class Detector(AnyDetector):
         self.trunk = backbone.trunk
         channels, width = backbone.trunk_channels, config.attention_width
         if config.attention:
-            self.form = FORMS[config.attention_form]
             start = self.form.start * config.attention_bias
             self.attention_loc = AttentionNetwork(channels, width, start)
             self.attention_cls = AttentionNetwork(
@@ -88,6 +86,11 @@ class Detector(AnyDetector):
             )
         self.rpn = RPN(config, channels)
         self.roi_heads = self.heads(config, backbone)
+
+    @property
+    def form(self) -> AttentionForm:
+        """How a map acts on a feature; looked up, since a detector can be pickled and it cannot."""
+        return FORMS[self.config.attention_form]
 
     def encode(
         self,
