@@ -33,8 +33,7 @@ def evaluate(arguments: list[str]) -> None:
     from als.files import write_json
     from als.inference import load
 
-    shipped = str(given.checkpoint) == "shipped"
-    predictor = load(None if shipped else given.checkpoint, given.device)
+    predictor = load(given.checkpoint, given.device)
     records = load_records(given.data, given.root, predictor.classes)
     record = run(predictor.detector, records, given.workers)
     record["data"]["split"] = given.data
@@ -64,8 +63,7 @@ def predict(arguments: list[str]) -> None:
 
     from als.inference import image_files, load, predict_many
 
-    shipped = str(given.checkpoint) == "shipped"
-    predictor = load(None if shipped else given.checkpoint, given.device)
+    predictor = load(given.checkpoint, given.device)
     files = image_files(given.images)
     _refuse_overwriting(files, given.out)
     broken = []

@@ -25,8 +25,7 @@ def export(arguments: list[str]) -> None:
     from als.export import photographs
     from als.inference import load
 
-    shipped = str(given.checkpoint) == "shipped"
-    predictor = load(None if shipped else given.checkpoint)
+    predictor = load(given.checkpoint)
     config = predictor.detector.config
     size = tuple(given.size or (config.min_size, config.max_size))
     if min(size) < 32:
