@@ -14,7 +14,7 @@ from als.data.toy import TOY_CLASSES, write_toy
 from als.records import write_json
 from als.report.tables import render
 from als.study import interventions
-from als.study.command import study
+from als.study.study_command import study
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
