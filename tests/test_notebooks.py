@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from als.study.command import study
+from als.report.tables import render
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from tiny import lively_detector
@@ -14,7 +14,7 @@ from als.checkpoint import save_checkpoint
 from als.data.toy import TOY_CLASSES, write_toy
 from als.files import write_json
 from als.study import interventions
-from als.tables.render import render
+from als.study.study_command import study
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
