@@ -97,7 +97,7 @@ def evaluate(arguments: list[str]) -> None:
     if given.out.is_dir():  # else this would be found out after the evaluation
         raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
 
-    from als.data.voc_layout import load_records
+    from als.data.layouts import load_records
     from als.evaluation.evaluate import evaluate as run
     from als.evaluation.evaluate import table
     from als.files import write_json

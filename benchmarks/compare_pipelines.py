@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 
 from als.cli import save_all
 from als.data.dataset import DetectionDataset, collate
+from als.data.layouts import load_records
 from als.data.sampler import AspectBatchSampler
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.transforms import training_transforms
-from als.data.voc_layout import load_records
 from als.drawing import save_prediction
 from als.evaluation.average_precision import voc_ap
 from als.evaluation.coco_measures import as_coco, coco_metrics

@@ -12,9 +12,9 @@ import yaml
 
 from als.config import ModelConfig
 from als.data.dataset import DetectionDataset
+from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.transforms import training_transforms
-from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.files import write_json
 from als.training.train import compile_convolutions

@@ -9,8 +9,8 @@ from PIL import Image
 
 from als.data.check import check_folder
 from als.data.dataset import DetectionDataset
+from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES
-from als.data.voc_layout import load_records
 from als.errors import InputError
 
 

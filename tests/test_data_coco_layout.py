@@ -14,10 +14,10 @@ from als.classes import COCO_CLASSES
 from als.data.check import check_folder
 from als.data.coco_layout import notes, read_file
 from als.data.dataset import DetectionDataset
+from als.data.layouts import load_records
 from als.data.masks import read_class_map, read_object_map
 from als.data.record import with_objects
 from als.data.toy import TOY_CLASSES
-from als.data.voc_layout import load_records
 from als.errors import InputError
 
 COCO_MINI = Path(__file__).parents[2] / "shared" / "data" / "coco-mini"

@@ -11,10 +11,10 @@ from pycocotools.coco import COCO
 
 from als.data.check import check_folder
 from als.data.convert import to_coco
+from als.data.layouts import load_records
 from als.data.masks import VOID, read_class_map, read_object_map
 from als.data.record import fingerprint
 from als.data.toy import TOY_CLASSES
-from als.data.voc_layout import load_records
 from als.errors import InputError
 
 

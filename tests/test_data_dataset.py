@@ -15,6 +15,7 @@ from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 
 from als.data.dataset import DetectionDataset, collate
+from als.data.layouts import load_records
 from als.data.masks import read_object_map
 from als.data.record import Record
 from als.data.sampler import AspectBatchSampler
@@ -25,7 +26,6 @@ from als.data.transforms import (
     ssd_transforms,
     training_transforms,
 )
-from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.images import as_rgb, photo_of
 

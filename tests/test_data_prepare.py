@@ -17,10 +17,10 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from als.cli import main
 from als.data.convert import to_coco
+from als.data.layouts import load_records
 from als.data.masks import find_masks
 from als.data.prepare import SETS, Archive, Part, prepare
 from als.data.toy import TOY_CLASSES
-from als.data.voc_layout import load_records
 from als.errors import InputError
 
 

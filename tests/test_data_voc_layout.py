@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from als.classes import VOC_CLASSES
+from als.data.layouts import load_records
 from als.data.record import Problem, fingerprint, with_objects
 from als.data.toy import TOY_CLASSES
-from als.data.voc_layout import class_names, load_records, read_annotation
+from als.data.voc_layout import class_names, read_annotation
 from als.errors import InputError
 
 

@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from als.data.convert import to_coco
+from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES
-from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.evaluation.coco_measures import coco_metrics, read_ground_truth
 from als.evaluation.detections import Detections

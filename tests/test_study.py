@@ -10,8 +10,8 @@ from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
 from als.cli import main
+from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES, write_toy
-from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.explain import EXPLAINERS, default_explainers, make_maps
 from als.inference import Predictor

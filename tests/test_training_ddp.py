@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from als.checkpoint import load_checkpoint
+from als.data.layouts import load_records
 from als.data.sampler import AspectBatchSampler
-from als.data.voc_layout import load_records
 from als.training import train as training
 
 ROOT = Path(__file__).parents[1]

@@ -13,8 +13,8 @@ from training_toys import QUIET, break_image
 
 from als.checkpoint import build_detector, load_checkpoint
 from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES, write_toy
-from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.evaluation.evaluate import evaluate
 from als.inference import Predictor

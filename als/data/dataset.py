@@ -32,7 +32,7 @@ class DetectionDataset(Dataset):
     Difficult objects are not in it.
 
     Args:
-        records: see `als.data.voc_layout.load_records`.
+        records: see `als.data.layouts.load_records`.
         classes: the classes that the records were loaded with; the object map shows these.
         transform: one of `als.data.transforms`.
         skip_broken: give None for a sample that cannot be read, which `collate` leaves out,

@@ -1,11 +1,7 @@
-"""Reads data sets into plain records: the PASCAL VOC layout (Everingham et al. 2010) here.
-
-`load_records` is the one door for every layout; COCO's it hands to `als.data.coco_layout`.
-"""
+"""The PASCAL VOC layout (Everingham et al. 2010), read into plain records."""
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from als.classes import VOC_CLASSES
-from als.data import coco_layout
 from als.data.masks import find_masks
 from als.data.record import Problem, Record, box_problem
 from als.errors import InputError
@@ -32,60 +27,6 @@ class Annotation:
     names: tuple[str, ...]
     boxes: np.ndarray
     difficult: np.ndarray
-
-
-def load_records(
-    spec: str,
-    root: Path,
-    classes: Sequence[str],
-    on_error: Callable[[Problem], None] | None = None,
-) -> list[Record]:
-    """Read the images and annotations of one or several splits, in the order of the files.
-
-    spec: splits joined by "+", each FOLDER:SPLIT, as "VOC2007:trainval + VOC2012:trainval" or
-        "coco2017:val2017".
-    root: the folder that holds those folders. One that holds annotations/instances_SPLIT.json is
-        read in COCO's layout, see `als.data.coco_layout`. Any other needs VOC's: Annotations/,
-        JPEGImages/ and ImageSets/Main/SPLIT.txt; SegmentationClass/, SegmentationObject/ and SBD/
-        are used for masks where they are. A file classes.txt (a name a line) says what the values
-        in the class masks mean; without it they are VOC's.
-    classes: what to detect; objects of the data set's other classes are left out. Images without
-        any object of `classes` are kept, since an evaluation counts false detections on them too.
-    on_error: called with every broken file (no such image, XML that does not parse, a class that
-        neither the data set nor `classes` has, box outside the image or of no area, ...), and the
-        image is left out. Without it all files are read and then one InputError tells how many
-        are broken and what is wrong with the first.
-
-    Raises InputError also for a malformed spec, a missing folder or split, and when no image has
-    an object of `classes`.
-    """
-    classes = _checked_classes(classes)
-    problems: list[Problem] = []
-    report = on_error or problems.append
-    records: dict[str, Record] = {}
-    seen: set[str] = set()
-    for folder, split in _parse_spec(spec, Path(root)):
-        is_coco = coco_layout.is_layout(folder, split)
-        listing = coco_layout.annotation_file(folder, split) if is_coco else _listing(folder, split)
-        read = coco_layout.read_records if is_coco else read_records
-        for record, names in read(folder, split, classes, report):
-            if record.image_id in records:
-                told = f"lists {record.image_id}, which '{spec}' already holds"
-                report(Problem(listing, told))
-                continue
-            records[record.image_id] = record
-            seen.update(names)
-    if problems:
-        raise InputError(
-            f"{problems[0]} It is one of {len(problems)} broken files in '{spec}'; "
-            "`als data check` lists them all."
-        )
-    if not any(len(record.labels) for record in records.values()):
-        raise InputError(
-            f"'{spec}' below {root} holds no object of {', '.join(classes)}; "
-            f"its classes are {', '.join(sorted(seen)) or 'none'}."
-        )
-    return list(records.values())
 
 
 def read_records(
@@ -116,7 +57,7 @@ def read_split(folder: Path, split: str) -> list[str]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; is the data root right?")
-    path = _listing(folder, split)
+    path = listing_file(folder, split)
     if not path.is_file():
         splits = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
         raise InputError(f"{path}: there is no such split file; the splits here are: {splits}.")
@@ -203,24 +144,6 @@ def _read_record(
     return record, annotation.names
 
 
-def _listing(folder: Path, split: str) -> Path:
+def listing_file(folder: Path, split: str) -> Path:
+    """The file that lists a split."""
     return folder / "ImageSets" / "Main" / f"{split}.txt"
-
-
-def _parse_spec(spec: str, root: Path) -> list[tuple[Path, str]]:
-    pairs = [re.fullmatch(r"([\w.-]+):([\w.-]+)", part.strip()) for part in spec.split("+")]
-    if not all(pairs):
-        raise InputError(
-            f"'{spec}' names no data; write FOLDER:SPLIT, joined by + where there are several, "
-            "as in 'VOC2007:trainval + VOC2012:trainval'."
-        )
-    return [(root / pair[1], pair[2]) for pair in pairs]
-
-
-def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(classes)
-    if isinstance(classes, str) or not names or len(set(names)) < len(names) or len(names) > 254:
-        raise InputError(
-            f"classes {classes!r}: give 1 to 254 different class names as a list; 255 is void."
-        )
-    return names

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from als.data.layouts import load_records
 from als.data.record import Record, fingerprint
-from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.explain.blackbox import PROPOSALS, black_box, estimate_seconds
 from als.explain.faithfulness import STEPS
@@ -49,7 +49,7 @@ def study(
 
     Args:
         checkpoints: files, or "shipped". With several, each gets a folder of its own in `out`.
-        spec, root: the data, as `als.data.voc_layout.load_records` takes them.
+        spec, root: the data, as `als.data.layouts.load_records` takes them.
         maps: names of `EXPLAINERS`; None for `als.explain.default_explainers`.
         measures: names of `MEASURES` or of their groups; None for those that need no pass.
         interventions: also replace the maps inside the network.

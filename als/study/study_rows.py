@@ -41,7 +41,7 @@ def run_study(
 
     Args:
         predictors: checkpoints by name. Maps that need attention are left out for those without.
-        records: photographs, as `als.data.voc_layout.load_records` gives them.
+        records: photographs, as `als.data.layouts.load_records` gives them.
         maps, measures: names of `EXPLAINERS` and `MEASURES`.
         seed: of maps and measures that draw at random. drise_masks: passes of D-RISE an image.
         resume: go on in a folder that holds rows; what is there is not computed again.

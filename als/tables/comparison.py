@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from als.data.voc_layout import load_records
+from als.data.layouts import load_records
 from als.errors import InputError
 from als.evaluation.average_precision import match
 from als.evaluation.bootstrap import Resampled, draw_weights, resampled_ap

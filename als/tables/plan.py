@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from als.data.voc_layout import load_records
+from als.data.layouts import load_records
 from als.errors import InputError
 from als.tables.comparison import Compare
 from als.tables.costs import DERIVED, bytes_of, disks, evaluation_records, hours_of

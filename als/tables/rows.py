@@ -19,7 +19,7 @@ SCALES: tuple[Scale, ...] = ("full", "compact")
 
 @dataclass(frozen=True)
 class Data:
-    """Splits that are trained and tested on, as `als.data.voc_layout.load_records` takes them.
+    """Splits that are trained and tested on, as `als.data.layouts.load_records` takes them.
 
     prepare: data sets of `als data prepare` that hold them. converted_from: folder of the data
     root that `als data to-coco` makes the splits' folder from.

@@ -11,8 +11,8 @@ from als.checkpoint import load_checkpoint, read_checkpoint
 from als.config import TrainConfig
 from als.data.check import refuse_problems
 from als.data.convert import to_coco
+from als.data.layouts import load_records
 from als.data.prepare import SETS, prepare
-from als.data.voc_layout import load_records
 from als.evaluation.evaluate import evaluate, judge_by_id
 from als.files import read_json, write_json
 from als.tables.rows import Data, Run, Stage

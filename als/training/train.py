@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader
 from als.checkpoint import build_detector, load_weights, save_checkpoint
 from als.config import TrainConfig
 from als.data.dataset import DetectionDataset, collate
+from als.data.layouts import load_records
 from als.data.record import Problem, Record, fingerprint, with_objects
 from als.data.sampler import AspectBatchSampler
 from als.data.transforms import evaluation_transforms, ssd_transforms, training_transforms
-from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.evaluation.evaluate import judge_by_id
 from als.files import write_json
