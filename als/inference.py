@@ -281,6 +281,7 @@ class Predictor:
 
         Raises InputError as `explain` does.
         """
+        self.require_branches()
         found, rows = analysis.prediction, list(detections)
         for row in rows:
             if not 0 <= row < len(found.boxes):
