@@ -145,15 +145,13 @@ def _inputs(predictor: Predictor) -> tuple[dict, dict]:
                 info="A class can be explained even if nothing of it is detected.",
                 elem_id="class-choice",
             )
-            with gr.Row():
-                explainer = gr.Dropdown(
-                    [(title, name) for name, title in offered(predictor).items()],
-                    value=DEFAULT_EXPLAINER,
-                    label="Last view",
-                    elem_id="explainer",
-                    min_width=140,
-                )
-                kind = gr.Dropdown(kinds, value=kinds[0], label="explains its", min_width=140)
+            explainer = gr.Dropdown(
+                [(title, name) for name, title in offered(predictor).items()],
+                value=DEFAULT_EXPLAINER,
+                label="Last view",
+                elem_id="explainer",
+            )
+            kind = gr.Dropdown(kinds, value=kinds[0], label="Last view explains the box's")
             with gr.Accordion("How maps are drawn", open=False, elem_id="drawing"):
                 opacity = gr.Slider(
                     0, 1, Look.opacity, step=0.05, label="Opacity", elem_id="opacity"

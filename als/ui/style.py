@@ -27,7 +27,7 @@ CSS = """
 .als-model summary { cursor: pointer; font-size: .875rem; color: var(--body-text-color-subdued); }
 .als-model summary strong { color: var(--body-text-color); }
 .als-model p { margin: .2rem 0; font-size: .875rem; color: var(--body-text-color-subdued); }
-.als-model table { max-width: 900px; margin-top: .5rem; }
+.als-model pre { max-height: 340px; overflow: auto; font-size: .8rem; }
 
 .als-grid { display: grid; gap: 1rem; align-items: start; margin-bottom: .5rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 260px), 1fr)); }
