@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install app test lint format lab notebooks bench
+.PHONY: help venv install app test quick lint format lab notebooks bench
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,9 +34,13 @@ app: install ## the app in the browser, with the checkpoint that ships
 test: $(VENV)/.installed-test ## the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.installed-test ## style and format, changing nothing
+quick: $(VENV)/.installed-test ## the tests that take no seconds each, in under two minutes
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: $(VENV)/.installed-test ## style, format and types, changing nothing
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ty check
 
 format: $(VENV)/.installed-test ## mend what ruff can mend
 	$(BIN)/python -m ruff check --fix .

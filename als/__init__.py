@@ -11,40 +11,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from als.config import ModelConfig, TrainConfig
+    from als import explain
+    from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
     from als.errors import InputError
-    from als.inference import Analysis, Prediction, Predictor, load
+    from als.evaluation.evaluate import evaluate
+    from als.explain import Target
+    from als.inference import Analysis, Explanation, Prediction, Predictor, load
     from als.model import Detector
+    from als.training.train import train
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Analysis",
+    "DataConfig",
     "Detector",
+    "Explanation",
     "InputError",
     "ModelConfig",
+    "OptimizerConfig",
     "Prediction",
     "Predictor",
+    "Target",
     "TrainConfig",
+    "evaluate",
+    "explain",
     "load",
+    "train",
 ]
 
+
 _HOMES = {
-    "Analysis": "als.predictor",
-    "Detector": "als.model",
-    "InputError": "als.errors",
-    "ModelConfig": "als.config",
-    "Prediction": "als.predictor",
-    "Predictor": "als.predictor",
-    "TrainConfig": "als.config",
-    "load": "als.predictor",
+    "als.config": ("DataConfig", "ModelConfig", "OptimizerConfig", "TrainConfig"),
+    "als.errors": ("InputError",),
+    "als.evaluation.evaluate": ("evaluate",),
+    "als.explain": ("Target",),
+    "als.inference": ("Analysis", "Explanation", "Prediction", "Predictor", "load"),
+    "als.model": ("Detector",),
+    "als.training.train": ("train",),
 }
 
 
 def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'als' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    if name == "explain":  # a subpackage; `import als` alone does not import it
+        return import_module("als.explain")
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'als' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

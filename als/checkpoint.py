@@ -11,10 +11,10 @@ from als.baselines.rfcn import RFCNDetector
 from als.baselines.ssd import SSDDetector
 from als.config import Family, ModelConfig
 from als.errors import InputError
+from als.files import atomic_write
 from als.model.backbone import build_backbone
 from als.model.detector import Detector
 from als.model.interface import AnyDetector
-from als.whole import whole_file
 
 FORMAT = "als-detector-1"
 ATTENTION_PREFIXES = ("attention_loc.", "attention_cls.")
@@ -52,7 +52,7 @@ def save_checkpoint(
         "config": json.dumps(detector.config.to_dict()),
         "info": json.dumps(info or {}),
     }
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         save_file(tensors, aside, metadata)
 
 

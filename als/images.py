@@ -1,28 +1,73 @@
-"""Reading a photo, whatever it is, into upright 8-bit RGB; every refusal is one sentence."""
+"""The one reader of photos: whatever a file holds becomes upright 8-bit RGB, or one sentence.
+
+Training, evaluation, prediction and the app all read by `as_rgb` and shrink by `photo_of`.
+"""
 
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+import torch.nn.functional as F
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.Image import Transpose
 from torch import Tensor
-from torch.nn.functional import interpolate
-from torchvision.transforms.v2 import functional
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from als.errors import InputError
 
 MAX_PIXELS = 40_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG also opens the MPO of phones
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255
-CELL = 16  # pixels of the network's image a cell of its grid
+CELL = 16  # pixels a side, of the grid on which the networks look
+TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}  # what undoes each EXIF orientation; 5 to 8 swap height and width
+TURNED_BY = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # where it may stand
+
+
+class Photo(NamedTuple):
+    """A photo as the networks take it.
+
+    pixels: float32 [3, h, w] in 0..1, upright RGB, averaged down where the photo is large.
+    size: (height, width) of the photo itself, in whose pixels boxes and maps are given.
+    """
+
+    pixels: Tensor
+    size: tuple[int, int]
+
+
+def photo_of(image: Image.Image | Tensor, max_size: int) -> Photo:
+    """An upright RGB photo, made no larger than a network needs that resizes it to `max_size`.
+
+    image: PIL, or Tensor [3, H, W], uint8 or float in 0..1. One that is longer than twice
+        `max_size` is `reduced` to that, in 8 bit; a thin one is stretched (`stretch_thin`).
+    """
+    longest = 2 * max_size
+    if not isinstance(image, Tensor):
+        size = image.height, image.width
+        image = pil_to_tensor(reduced(image, longest))
+    elif max(size := (image.shape[-2], image.shape[-1])) > longest:
+        eight_bit = (255 * image).round().byte() if image.is_floating_point() else image
+        small = reduced(to_pil_image(eight_bit.cpu()), longest)
+        image = pil_to_tensor(small).to(image.device)
+    pixels = image if image.is_floating_point() else image.float() / 255
+    return Photo(stretch_thin(pixels, max_size), size)
 
 
 def as_rgb(
-    image: str | Path | Image.Image | np.ndarray, max_pixels: int = MAX_PIXELS
+    image: str | Path | Image.Image | np.ndarray,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
 ) -> Image.Image:
-    """A photo -> PIL image of mode RGB, upright, of the size it is meant to be seen at.
+    """A photo -> PIL image of mode RGB, as every viewer shows it.
 
     EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled from
     0..65535 to 0..255, CMYK is converted, and an animation gives its first frame.
@@ -30,33 +75,55 @@ def as_rgb(
     Args:
         image: path, PIL image, or uint8 array [H, W], [H, W, 3] or [H, W, 4].
         max_pixels: larger images are refused from their header, before they are decoded.
+        name: what a refusal calls the image; by default the file's name without its folder.
 
     Raises:
-        InputError: missing, empty, truncated, too large, or not an image that Pillow reads.
+        InputError: missing, empty, truncated, too large, or of none of `FORMATS`.
     """
     if isinstance(image, np.ndarray):
         return _from_array(image, max_pixels)
     if isinstance(image, Image.Image):
-        return _decode(image, "image", max_pixels)
+        return _decode(image, name or "image", max_pixels)
     path = Path(image)
-    if not path.is_file():
-        raise InputError(f"{path.name}: no such file; give a photo.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path.name}: the file is empty (0 bytes); copy or upload it again.")
-    with _open(path, max_pixels) as opened:
-        return _decode(opened, path.name, max_pixels)
+    with _open(path, name or path.name, max_pixels) as opened:
+        return _decode(opened, name or path.name, max_pixels)
 
 
-def _open(path: Path, max_pixels: int) -> Image.Image:
-    """Read the header; no pixel is decoded yet."""
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) that `as_rgb` gives, from the file's header alone.
+
+    Raises InputError, which names the whole path, when the header cannot be read.
+    """
+    with _open(path, str(path), MAX_PIXELS) as opened:
+        _refuse_large(opened, str(path), MAX_PIXELS)
+        # Of a TIFF Pillow turns the size by itself.
+        is_swapped = opened.format != "TIFF" and _orientation(opened) >= 5
+        return opened.size if is_swapped else opened.size[::-1]
+
+
+def exif_orientation(path: Path) -> int:
+    """EXIF's orientation of a photo: 1, as stored, to 8; also 1 for a file that cannot be read."""
     try:
-        return Image.open(path)
+        with _open(path, str(path), MAX_PIXELS) as opened:
+            return _orientation(opened)
+    except InputError:
+        return 1
+
+
+def _open(path: Path, name: str, max_pixels: int) -> Image.Image:
+    """Read the header; no pixel is decoded yet."""
+    if not path.is_file():
+        raise InputError(f"{name}: no such file; give a photo.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{name}: the file is empty (0 bytes); copy or upload it again.")
+    try:
+        return Image.open(path, formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise InputError(f"{path.name}: {_why_unknown(path)}") from error
+        raise InputError(f"{name}: {_why_unknown(path)}") from error
     except Image.DecompressionBombError as error:  # Pillow's own limit, also from the header
-        raise InputError(_too_large(path.name, "the", max_pixels)) from error
+        raise InputError(_too_large(name, "the", max_pixels)) from error
     except Exception as error:
-        raise InputError(_damaged(path.name, error)) from error
+        raise InputError(_damaged(name, error)) from error
 
 
 def reduced(image: Image.Image, longest: int) -> Image.Image:
@@ -68,8 +135,20 @@ def reduced(image: Image.Image, longest: int) -> Image.Image:
     scale = longest / max(image.size)
     if scale >= 1:
         return image
-    size = tuple(max(1, round(side * scale)) for side in image.size)
-    return image.resize(size, Image.Resampling.BOX)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BOX)
+
+
+def stretch_thin(pixels: Tensor, max_size: int) -> Tensor:
+    """[C, H, W], stretched where the shorter side would shrink below one cell of the grid.
+
+    A photo of 1 x 5000 pixels, resized to `max_size`, would have no height at all.
+    """
+    height, width = pixels.shape[-2:]
+    least = math.ceil(max(height, width) * CELL / max_size)
+    if min(height, width) >= least:
+        return pixels
+    return F.interpolate(pixels[None], (max(height, least), max(width, least)))[0]
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
@@ -83,28 +162,37 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
 
 
 def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    """An opened, perhaps not yet decoded image -> upright RGB."""
-    if image.width * image.height > max_pixels:
-        raise InputError(_too_large(name, f"{image.width} x {image.height}", max_pixels))
+    """An opened, perhaps not yet decoded image -> upright RGB, never the caller's own."""
+    _refuse_large(image, name, max_pixels)
     try:
         image.seek(0)
         image.load()
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, ...
         raise InputError(_damaged(name, error)) from error
-    return _to_rgb(_upright(image), name)
+    turn = TURNS.get(_orientation(image))
+    rgb = _to_rgb(image.copy() if turn is None else image.transpose(turn), name)
+    for key in TURNED_BY:  # or the result would be turned again when it is given back
+        rgb.info.pop(key, None)
+    return rgb
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """A copy, so that the caller's image is never shared and the file can be closed."""
+def _refuse_large(image: Image.Image, name: str, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise InputError(_too_large(name, f"{image.width} x {image.height}", max_pixels))
+
+
+def _orientation(image: Image.Image) -> int:
     try:
-        return ImageOps.exif_transpose(image)
+        # Not image.getexif(): that of a PNG decodes the pixels first.
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
     except Exception:  # broken EXIF says nothing of the pixels, which are sound
-        return image.copy()
+        return 1
+    return orientation if orientation in TURNS else 1
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "F":
-        raise InputError(f"{name}: floating-point pixels have no fixed range; save it as 8 bit.")
+    if image.mode in ("F", "LAB"):  # floats have no fixed range, LAB's colours Pillow cannot turn
+        raise InputError(f"{name}: pixels of mode {image.mode} are not read; save it as 8 bit RGB.")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         grey = np.asarray(image).astype(np.float64) / SIXTEEN_TO_EIGHT_BIT
         return Image.fromarray(np.clip(grey.round(), 0, 255).astype(np.uint8)).convert("RGB")
@@ -132,51 +220,3 @@ def _why_unknown(path: Path) -> str:
     if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
         return "HEIC photos are not supported; save it as JPEG or PNG."
     return "not an image that can be read; give a JPEG, PNG, WebP, GIF, BMP or TIFF file."
-
-
-class Photo(NamedTuple):
-    """A photo as the network takes it.
-
-    pixels: float32 [3, h, w] in 0..1, upright RGB, averaged down where it was large.
-    size: (H, W) of the photo itself, in whose pixels boxes and maps are given.
-    """
-
-    pixels: Tensor
-    size: tuple[int, int]
-
-
-def photo_of(image: Image.Image | Tensor, max_size: int) -> Photo:
-    """Upright RGB, PIL or [3, H, W] (uint8, or float in 0..1) -> what every network here takes.
-
-    max_size: the network's longest side in pixels. A photo of more than twice that is averaged
-    down first, since the network's own resizing reads four pixels for each new one.
-    """
-    longest = 2 * max_size
-    if isinstance(image, Tensor):
-        size = (image.shape[-2], image.shape[-1])
-        if max(size) > longest:
-            small = reduced(functional.to_pil_image(image.cpu()), longest)
-            image = functional.pil_to_tensor(small).to(image.device)
-    else:
-        size = (image.height, image.width)
-        image = torch.from_numpy(np.array(reduced(image, longest))).permute(2, 0, 1)
-    pixels = image if image.is_floating_point() else image.float() / 255
-    return Photo(_stretch_thin(pixels, max_size), size)
-
-
-def _stretch_thin(pixels: Tensor, max_size: int) -> Tensor:
-    """[C, H, W], stretched where the shorter side would shrink below one cell of the grid.
-
-    A photo of 1 x 5000 pixels, resized to `max_size`, would have no height at all.
-    """
-    height, width = pixels.shape[-2:]
-    least = math.ceil(max(height, width) * CELL / max_size)
-    if min(height, width) >= least:
-        return pixels
-    return interpolate(pixels[None], (max(height, least), max(width, least)))[0]
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """PLACEHOLDER"""
-    with Image.open(path) as image:
-        return image.height, image.width

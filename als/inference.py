@@ -4,10 +4,11 @@ photo -> `photo_of` -> `Detector.encode` -> `Detector.detect` -> `Prediction`; a
 map of one detection, from features that are kept.
 """
 
+import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,11 +21,11 @@ from PIL import Image
 from torch import Tensor
 
 from als.checkpoint import load_checkpoint
-from als.devices import device_named
 from als.errors import InputError
 from als.explain import DRISE_MASKS, Scene, best_proposal, boxes_of_class, is_empty, make_maps
 from als.images import Photo, as_rgb, image_size, photo_of, reduced
-from als.model import AnyDetector, Encoding, Found
+from als.machine import device_named
+from als.model import AnyDetector, Detector, Encoding, Found
 from als.model.grid import image_to_map, map_to_image
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -41,6 +42,7 @@ IMAGE_SUFFIXES = (
 BATCH_SIZE_CPU = 2  # more gain nothing there, and would all wait for the last one
 BATCH_SIZE_GPU = 8
 NETWORKS = 4  # batches at once on a CPU, at most
+PADDING = 32  # torchvision pads the sides of a batch to a multiple of this
 OnError = Callable[[Path, InputError], None]
 
 
@@ -113,11 +115,13 @@ class Predictor:
     threads: one photo at a time runs. Can be copied and pickled.
     """
 
+    @torch.inference_mode(False)  # else the moved weights could never take a gradient
     def __init__(
         self, detector: AnyDetector, info: dict, device: str = "cpu", source: str = "in memory"
     ):
         self.device = device_named(device)
-        self.detector = detector.eval().to(self.device, memory_format=torch.channels_last)
+        detector = detector.eval().to(self.device)
+        self.detector = detector.to(memory_format=torch.channels_last)
         self.info = info
         self.source = source
         self.classes = detector.config.classes
@@ -218,6 +222,12 @@ class Predictor:
             )
         return self
 
+    def _branches(self) -> Detector:
+        """The network, of a family that can be explained."""
+        detector = self.require_branches().detector
+        assert isinstance(detector, Detector)
+        return detector
+
     def explain(
         self,
         analysis: Analysis,
@@ -288,24 +298,24 @@ class Predictor:
         """The same of a class (1 to C), detected or not: at the proposal that scores highest."""
         if not 1 <= label <= len(self.classes):
             raise InputError(f"label {label}: choose 1 to {len(self.classes)}.")
-        self.require_branches()
+        detector = self._branches()
         best = best_proposal(analysis.found.logits, label)
         roi = analysis.found.proposals[best : best + 1]
-        boxes = boxes_of_class(self.detector, analysis.encoding, roi, label).cpu().numpy()
+        boxes = boxes_of_class(detector, analysis.encoding, roi, label).cpu().numpy()
         return self._scene(analysis, boxes, np.array([label]), roi, seed, drise_masks)
 
     def _scene(self, analysis: Analysis, boxes, labels, rois, seed, drise_masks) -> Scene:
-        self.require_branches()
         pixels = torch.from_numpy(np.array(analysis.image)).to(self.device)
         image = pixels.permute(2, 0, 1).float() / 255
-        given = (self.detector, analysis.encoding, image, boxes, labels, rois)
+        given = (self._branches(), analysis.encoding, image, boxes, labels, rois)
         return Scene(*given, seed, drise_masks)
 
     def _override(self, name: str, value: MapInput | None, size: tuple[int, int]):
         """The override as `Detector.encode` takes it; `size` is PIL's (width, height)."""
         if value is None:
             return None
-        if not self.detector.config.attention:
+        detector = self.detector
+        if not (isinstance(detector, Detector) and detector.config.attention):
             raise InputError(f"{name}: this model has no attention maps to replace.")
         if isinstance(value, str):
             if value not in MAP_NAMES:
@@ -314,11 +324,11 @@ class Predictor:
                     f"{', '.join(MAP_NAMES)}."
                 )
             if value == "neutral":
-                value = self.detector.form.neutral
-            else:
-                return lambda loc, cls: loc if value == "localization" else cls
+                return lambda loc, cls: torch.full_like(loc, detector.form.neutral)
+            return lambda loc, cls: loc if value == "localization" else cls
         if np.ndim(value) == 0:
-            return lambda loc, cls: torch.full_like(loc, float(value))
+            constant = float(value)
+            return lambda loc, cls: torch.full_like(loc, constant)
         array = np.asarray(value, dtype=np.float32)
         if array.shape != (size[1], size[0]):
             raise InputError(
@@ -330,7 +340,7 @@ class Predictor:
                 f"{name}: values from {array.min():g} to {array.max():g}; give values from 0 to 1."
             )
         pixels = torch.from_numpy(array)[None].to(self.device)
-        return lambda loc, cls: image_to_map(pixels, self.detector, loc, beyond="edge")
+        return lambda loc, cls: image_to_map(pixels, detector, loc, beyond="edge")
 
 
 def load(path: str | Path | None = None, device: str = "cpu") -> Predictor:
@@ -359,7 +369,7 @@ def _checked_threshold(value: float | None) -> float | None:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], name: str) -> Generator[None]:
     """Write the block's duration to `seconds[name]`."""
     started = time.perf_counter()
     yield
@@ -393,9 +403,9 @@ def predict_many(
 ) -> Iterator[Predicted]:
     """`Predictor.predict` of many files, faster; yields them as they are done.
 
-    A batch holds only photos that the network resizes to one size, so that each gets the result
-    that it gets alone, up to rounding. The order is that of the batches. On a CPU several batches
-    run at once, each on one core: the layers are too small to be divided well among cores.
+    A batch holds only photos that the network would pad to one same canvas, so that each gets the
+    result that it gets alone, up to rounding. The order is that of the batches. On a CPU several
+    batches run at once, each on one core: the layers are too small to be divided among cores.
 
     Args:
         batch_size: photos that go through the network together, at most; by default 2 on a CPU
@@ -429,7 +439,7 @@ def predict_many(
 
 
 def _alike(predictor: Predictor, paths: Sequence[Path], most: int) -> Iterator[list[Path]]:
-    """Files in batches of one size, as their heads tell it; a broken one is for the decoder."""
+    """Files in batches of one canvas, as their heads tell it; a broken one is for the decoder."""
     config = predictor.detector.config
     waiting: dict[tuple[int, ...], list[Path]] = defaultdict(list)
     for path in map(Path, paths):
@@ -438,7 +448,7 @@ def _alike(predictor: Predictor, paths: Sequence[Path], most: int) -> Iterator[l
         except InputError:
             size = (1, 1)
         scale = min(config.min_size / min(size), config.max_size / max(size))
-        group = waiting[tuple(int(side * scale) for side in size)]
+        group = waiting[tuple(math.ceil(int(side * scale) / PADDING) for side in size)]
         group.append(path)
         if len(group) == most or sum(map(len, waiting.values())) == 4 * most:
             largest = max(waiting, key=lambda alike: len(waiting[alike]))

@@ -1,27 +1,20 @@
-"""Both attention maps of several trainings on the same photographs, side by side.
+"""Both attention maps of several trainings on the same photographs, side by side."""
 
-    python -m benchmarks.ablation_maps runs/table2-compact/proposed-seed* --out maps.png
-
-Each folder is one that `als train` or `als reproduce` wrote. Photographs come with scikit-image.
-"""
-
-import argparse
+from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 import als
+from als.drawing import Look, overlay, to_display
 from als.errors import InputError
 from als.images import as_rgb
-from als.inference import Prediction
 from als.photographs import package_photographs
-from als.report.views import Look, overlay, to_display
 
-PHOTOGRAPHS = 2
+PHOTOGRAPHS = 2  # of scikit-image
 LOOK = Look(opacity=0.75, rule="raw 0 to 1")
 
 
@@ -38,8 +31,15 @@ def maps_of(runs: list[Path]) -> Figure:
         if not predictor.detector.config.attention:
             raise InputError(f"{run}: its model has no attention maps; leave it out.")
         column[0].set_title(run.name, fontsize=10)
-        for row, photo in enumerate(photos):
-            _draw(column[2 * row : 2 * row + 2], photo, predictor.predict(photo))
+        found = [predictor.predict(photo) for photo in photos]
+        maps = [m for one in found for m in (one.localization_map, one.classification_map)]
+        for axis, values, photo in zip(column, maps, np.repeat(photos, 2), strict=True):
+            low, high = np.percentile(values, [5, 95])
+            axis.imshow(overlay(to_display(as_rgb(photo)), values, LOOK))
+            told = f"mean {values.mean():.2f}, 5 to 95%: {low:.2f} to {high:.2f}"
+            axis.set_xlabel(told, fontsize=8)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
     scale = ScalarMappable(Normalize(0, 1), LOOK.colour_map)
     figure.colorbar(scale, ax=axes, orientation="horizontal", shrink=0.5, aspect=40, pad=0.01)
     for row, axis in enumerate(axes[:, 0]):
@@ -47,30 +47,11 @@ def maps_of(runs: list[Path]) -> Figure:
     return figure
 
 
-def _draw(column: list[Axes], photo: Path, found: Prediction) -> None:
-    shown = to_display(as_rgb(photo))
-    for axis, map in zip(column, (found.localization_map, found.classification_map), strict=True):
-        low, high = np.percentile(map, [5, 95])
-        axis.imshow(overlay(shown, map, LOOK))
-        axis.set_xlabel(f"mean {map.mean():.2f}, 5 to 95%: {low:.2f} to {high:.2f}", fontsize=8)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.spines[:].set_visible(False)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Draw the runs that are named."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def ablation_maps(arguments: list[str]) -> None:
+    """Draw the maps of trainings (folders of `als train` or `als reproduce`) side by side."""
+    parser = ArgumentParser("python -m benchmarks ablation_maps", description=ablation_maps.__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of trainings with attention")
     parser.add_argument("--out", type=Path, required=True, help="a .png file")
     given = parser.parse_args(arguments)
-    try:
-        figure = maps_of(given.runs)
-    except InputError as error:
-        parser.exit(1, f"{error}\n")
-    figure.savefig(given.out, dpi=100)
+    maps_of(given.runs).savefig(given.out, dpi=100)
     print(given.out)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,21 +1,14 @@
-"""Exported files beside eager PyTorch: seconds a detection, and how far their results differ.
-
-    python -m benchmarks.export_speed [--formats onnx torchscript pt2] [--out results/bench]
-
-Of the checkpoint that ships, at its own size. Needs the packages of the extra `export`.
-"""
+"""Exported files beside eager PyTorch: seconds a detection, and how far their results differ."""
 
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 
 from als.export import FORMATS, export, photographs, runner
-from benchmarks.command import circumstances, options, write
-from benchmarks.goals import described
-from benchmarks.pairs import in_turns
-from benchmarks.subjects import Setting, build_side
+from benchmarks.networks import build_side
+from benchmarks.recording import Setting, quick_options, write
+from benchmarks.timing import in_turns, seconds_of
 
 ROUNDS = 7
 
@@ -26,45 +19,39 @@ def measure(formats: list[str], setting: Setting) -> dict:
     detector = build_side("compact", "als", setting)
     size = (detector.config.min_size, detector.config.max_size)
     images = photographs(size)
-    files = {}
+    sides = {"eager": lambda: [detector([image]) for image in images]}
+    files = {name: {} for name in formats}
     with tempfile.TemporaryDirectory() as folder:
-        sides = {"eager": lambda: [detector([image]) for image in images]}
-        for format in formats:
-            path, started = Path(folder) / format, time.perf_counter()
-            difference = export(detector, path, format, size)
-            files[format] = {
-                "largest_difference": difference,
-                "megabytes": path.stat().st_size / 1e6,
-                "export_seconds": time.perf_counter() - started,
-            }
-            run = runner(path, format)
-            sides[format] = lambda run=run: [run(image) for image in images]
+        for name, facts in files.items():
+            path = Path(folder) / name
+
+            def write_file(name=name, facts=facts, path=path) -> None:
+                facts["largest_difference"] = export(detector, path, name, size)
+
+            facts["export_seconds"] = seconds_of(write_file)
+            facts["megabytes"] = path.stat().st_size / 1e6
+            run = runner(path, name)
+            sides[name] = lambda run=run: [run(image) for image in images]
         turns = in_turns(sides, setting.few(ROUNDS))
-    for format, facts in files.items():
-        ratio = turns.ratio(format, "eager")
-        facts["vs_eager"] = ratio.median
-        facts["vs_eager_spread"] = [ratio.low, ratio.high]
+    for name, facts in files.items():
+        ratio = turns.ratio(name, "eager")
+        facts |= {"vs_eager": ratio.median, "vs_eager_spread": [ratio.low, ratio.high]}
     seconds = {side: turns.seconds(side).median / len(images) for side in sides}
     return {"files": files, "seconds_a_detection": seconds, "size": size, "images": len(images)}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Export, measure, print and write the record."""
-    parser = options(__doc__.splitlines()[0])
+def export_speed(arguments: list[str]) -> None:
+    """The shipped checkpoint's exported files beside PyTorch; needs the extra `export`."""
+    parser = quick_options(export_speed)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     given = parser.parse_args(arguments)
-    setting = Setting(quick=given.quick)
-    record = measure(given.formats, setting) | circumstances(setting)
-    print(described(record["machine"], "cpu"))
-    for format, facts in record["files"].items():
+    setting = Setting(quick=given.quick)  # exported files run on the CPU
+    record = measure(given.formats, setting)
+    for name, facts in record["files"].items():
+        low, high = facts["vs_eager_spread"]
         print(
-            f"{format:12} {facts['vs_eager']:.2f} x eager's time "
-            f"({facts['vs_eager_spread'][0]:.2f} to {facts['vs_eager_spread'][1]:.2f}), differs by "
-            f"{facts['largest_difference']:.1g}, {facts['megabytes']:.1f} MB, exported in "
+            f"{name:12} {facts['vs_eager']:.2f} x eager's time ({low:.2f} to {high:.2f}), differs "
+            f"by {facts['largest_difference']:.1g}, {facts['megabytes']:.1f} MB, exported in "
             f"{facts['export_seconds']:.0f} s"
         )
-    write(record, given.out, "export-")
-
-
-if __name__ == "__main__":
-    main()
+    write(record, setting, given.out, "export-")

@@ -5,12 +5,11 @@ A name without a model is of the compact model (the checkpoint that ships), one 
 what the goal is about; the compact model's is `maps_vs_detection_compact`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
-
-from als.records import machine
 
 
 @dataclass(frozen=True)
@@ -26,15 +25,21 @@ class Goal:
             return None
         return value <= self.bound if self.at_most else value >= self.bound
 
+    def used(self, value: float) -> float:
+        """The share of the goal that a value uses up: 1 is the goal, less is better."""
+        return value / self.bound if self.at_most else self.bound / value
 
+
+BOTH = "detection / both branches on every proposal"
+PEER = "grad-cam on torchvision's detector / ours"
 RATIOS = {
     "detection_vs_frcnn": Goal(1.25, "detection / Faster R-CNN's"),
     "detection_vs_frcnn_resnet50": Goal(1.3, "detection / Faster R-CNN's"),
     "detection_vs_joined_frcnn_resnet50": Goal(
         None, "detection / Faster R-CNN's with BN in convolutions too"
     ),
-    "detection_vs_naive": Goal(0.75, "detection / both branches on every proposal"),
-    "detection_vs_naive_resnet50": Goal(0.75, "detection / both branches on every proposal"),
+    "detection_vs_naive": Goal(0.75, BOTH),
+    "detection_vs_naive_resnet50": Goal(0.75, BOTH),
     "training_vs_frcnn": Goal(1.35, "training step / Faster R-CNN's"),
     "training_vs_frcnn_resnet50": Goal(1.35, "training step / Faster R-CNN's"),
     "maps_vs_detection": Goal(0.5, "both maps alone / a detection (ResNet-50)"),
@@ -43,28 +48,21 @@ RATIOS = {
     "gradcam1_vs_detection_resnet50": Goal(0.3, "Grad-CAM after a detection / the detection"),
     "gradcam10_vs_gradcam1": Goal(2.5, "Grad-CAM of ten / of one"),
     "gradcam10_vs_gradcam1_resnet50": Goal(2.5, "Grad-CAM of ten / of one"),
-    "gradcam_speedup_vs_peer": Goal(5, "grad-cam on torchvision's detector / ours", False),
-    "gradcam_speedup_vs_peer_resnet50": Goal(5, "grad-cam on torchvision's detector / ours", False),
+    "gradcam_speedup_vs_peer": Goal(5, PEER, at_most=False),
+    "gradcam_speedup_vs_peer_resnet50": Goal(5, PEER, at_most=False),
     "coco_vs_pycocotools": Goal(1.05, "COCO evaluation / pycocotools alone"),
-    "loader_vs_training": Goal(2, "images/s of the loader / of the training step", False),
-    "predict_folder_speedup": Goal(1.5, "images/s of a folder / of one by one", False),
+    "loader_vs_training": Goal(2, "images/s of the loader / of the training step", at_most=False),
+    "predict_folder_speedup": Goal(1.5, "images/s of a folder / of one by one", at_most=False),
     "memory_vs_frcnn": Goal(1.2, "peak memory of detection / Faster R-CNN's"),
     "memory_vs_frcnn_resnet50": Goal(1.2, "peak memory of detection / Faster R-CNN's"),
 }
 # These stand in the record's `ratios`; all others in its `more_ratios`.
 MAIN = (
-    "detection_vs_frcnn",
-    "detection_vs_naive",
-    "training_vs_frcnn",
-    "maps_vs_detection",
-    "gradcam1_vs_detection",
-    "gradcam10_vs_gradcam1",
-    "gradcam_speedup_vs_peer",
-    "loader_vs_training",
-    "memory_vs_frcnn",
+    *("detection_vs_frcnn", "detection_vs_naive", "training_vs_frcnn", "maps_vs_detection"),
+    *("gradcam1_vs_detection", "gradcam10_vs_gradcam1", "gradcam_speedup_vs_peer"),
+    *("loader_vs_training", "memory_vs_frcnn"),
 )
 VOC_SECONDS = Goal(3, "seconds of VOC's evaluation")
-MET, MISSED, NONE = "#2f7d4f", "#b3402e", "#7a8088"
 
 
 def name_of(ratio: str, subject: str) -> str:
@@ -75,65 +73,41 @@ def name_of(ratio: str, subject: str) -> str:
 
 def table(record: dict) -> str:
     """The record's figures beside their goals, as text."""
-    rows = [("", "median", "least to most", "goal", "")]
-    for name, goal, value, spread in _lines(record):
+    lines = [f"{'':36}median  least to most  goal"]
+    for name, goal, value, (low, high) in _figures(record):
         if value is None:
-            rows.append((name, "-", "", "", "not run"))
+            lines.append(f"{name:36}     -  not run")
             continue
         sign = "<=" if goal.at_most else ">="
         wanted = "" if goal.bound is None else f"{sign} {goal.bound:g}"
         verdict = {True: "met", False: "missed", None: ""}[goal.met(value)]
-        low, high = spread
-        rows.append((name, f"{value:.2f}", f"{low:.2f} to {high:.2f}", wanted, verdict))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True)).rstrip()
-        for r in rows
-    ]
+        spread = f"{low:.2f} to {high:.2f}"
+        lines.append(f"{name:36}{value:6.2f}  {spread:16} {wanted:8} {verdict}".rstrip())
     return "\n".join(lines)
 
 
-def _lines(record: dict):
+def _figures(record: dict) -> Iterator[tuple[str, Goal, float | None, tuple[float, float]]]:
     """(name, goal, median or None, (least, most)) of every figure."""
     medians = record["ratios"] | record["more_ratios"]
-    for name, goal in RATIOS.items():
-        yield name, goal, medians.get(name), record["spread"].get(name)
-    seconds = record["voc_eval_seconds"]
-    yield "voc_eval_seconds", VOC_SECONDS, seconds, record["spread"]["voc_eval_seconds"]
+    medians["voc_eval_seconds"] = record["voc_eval_seconds"]
+    for name, goal in (RATIOS | {"voc_eval_seconds": VOC_SECONDS}).items():
+        yield name, goal, medians.get(name), record["spread"].get(name, (0.0, 0.0))
 
 
 def draw(record: dict, path: Path) -> None:
-    """A bar a figure: how much of its goal it uses up; 1 is the goal, less is better."""
-    lines = [line for line in _lines(record) if line[2] is not None and line[1].bound is not None]
-    figure = Figure(figsize=(9, 0.36 * len(lines) + 1.4), layout="constrained")
+    """A bar a figure: how much of its goal it uses up."""
+    shown = [one for one in _figures(record) if one[2] is not None and one[1].bound is not None]
+    figure = Figure(figsize=(9, 0.36 * len(shown) + 1.4), layout="constrained")
     axes = figure.subplots()
-    for row, (_, goal, value, (low, high)) in enumerate(lines):
-        used, one, other = (_used(goal, x) for x in (value, low, high))
-        axes.barh(row, used, color=MET if goal.met(value) else MISSED, height=0.6)
-        axes.plot([one, other], [row, row], color="black", linewidth=1)
+    for row, (_, goal, value, ends) in enumerate(shown):
+        colour = "#2f7d4f" if goal.met(value) else "#b3402e"
+        axes.barh(row, goal.used(value), color=colour, height=0.6)
+        axes.plot([goal.used(end) for end in ends], [row, row], color="black", linewidth=1)
     axes.axvline(1, color="black", linewidth=0.8, linestyle="--")
-    says = [f"{name}\n{goal.says}" for name, goal, _, _ in lines]
-    axes.set_yticks(range(len(lines)), says, fontsize=6)
+    labels = [f"{name}\n{goal.says}" for name, goal, *_ in shown]
+    axes.set_yticks(range(len(shown)), labels, fontsize=6)
     axes.invert_yaxis()
     axes.set_xlabel("share of the goal that is used up (the goal is 1; the line spans the rounds)")
-    axes.set_title(described(record["machine"], record["device"]), fontsize=8)
+    where = "{cpu}, {threads} threads; {gpu}; torch {torch}".format(**record["machine"])
+    axes.set_title(f"{where}; on {record['device']}", fontsize=8)
     figure.savefig(path, dpi=150, format="png")
-
-
-def _used(goal: Goal, value: float) -> float:
-    return value / goal.bound if goal.at_most else goal.bound / value
-
-
-def described(where: dict, device: str) -> str:
-    """One line on a machine of `als.records.machine`."""
-    gpu = f", {where['gpu']}" if device != "cpu" else ""
-    return f"{where['cpu']}, {where['threads']} threads{gpu}; torch {where['torch']}"
-
-
-def machine_name(device: str) -> str:
-    """The machine as a file name: processor and threads, or GPU."""
-    where = machine()
-    words = where["cpu"] if device == "cpu" else where["gpu"]
-    plain = "".join(letter if letter.isalnum() else " " for letter in words.lower())
-    parts = [word for word in plain.split() if word not in ("r", "tm", "cpu", "processor", "with")]
-    return "-".join([*parts, f"{where['threads']}threads"] if device == "cpu" else parts)

@@ -1,7 +1,5 @@
 """What a training config costs on a GPU, derived without one.
 
-    python -m benchmarks.training_cost CONFIG [CONFIG ...]
-
 Counted on shapes alone (torch's meta device): the floating point operations of a step's forward
 and backward pass, and the memory of parameters, their gradients and momenta, and of what the
 forward pass keeps for the backward pass. Images have an aspect of 4:3 and the mean of the config's
@@ -14,9 +12,7 @@ of one small image leaves a GPU waiting (R-FCN's README says 19 h of a Titan X w
 of a V100).
 """
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser
@@ -25,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from als.checkpoint import build_detector
 from als.config import ModelConfig, TrainConfig
-from als.model import AnyDetector
+from als.model import AnyDetector, Encoding
 
 IMAGES = {"VOC2007:trainval": 5011, "VOC2012:trainval": 11540, "coco2017:train2017": 117266}
 REFERENCE = ModelConfig(classes="coco", attention=False, separation=False, rois_per_image=512)
@@ -39,13 +35,12 @@ def outputs_of_a_step(detector: AnyDetector, height: int, width: int, batch: int
     if config.family == "ssd":
         outputs = detector.ssd.head(list(detector.ssd.backbone(images).values()))
         return list(outputs.values())
-    f = f_loc = detector.trunk(images)
+    f = detector.trunk(images)
     outputs = [f.sum()]  # RoI pooling hands its gradient on to all of F
+    encoding = detector.attend(Encoding(images, [], f, f, f))
     if config.attention:
-        logits = detector.attention_loc(f)
-        f_loc = f * logits.sigmoid()
-        outputs += [logits, f * detector.attention_cls(f_loc).sigmoid()]
-    objectness, deltas = detector.rpn.head([f_loc])
+        outputs += [encoding.loc_logits, encoding.f_cls]
+    objectness, deltas = detector.rpn.head([encoding.f_loc])
     heads, count = detector.roi_heads, batch * config.rois_per_image
     if config.family == "rfcn":
         feature = heads.conv5(f)
@@ -95,13 +90,6 @@ def cost(config: ModelConfig, height: int, width: int, batch: int, state: int = 
     }
 
 
-def reference_rate() -> float:
-    """Operations a second of a V100 in detectron2's published training."""
-    side = REFERENCE_SIDE
-    reference = cost(REFERENCE, side, side * 4 // 3, REFERENCE_IMAGES)
-    return reference["flop"] / REFERENCE_SECONDS
-
-
 def image_size(config: TrainConfig) -> tuple[int, int]:
     """(height, width) of a training image: a square for SSD, else 4:3 within max_size."""
     data = config.data
@@ -113,34 +101,27 @@ def image_size(config: TrainConfig) -> tuple[int, int]:
 
 
 def describe(config: TrainConfig, rate: float) -> str:
-    """One line for a config."""
-    batch = config.data.batch_size
-    step = cost(
-        config.model, *image_size(config), batch, state=2 if config.optimizer.name == "adamw" else 1
-    )
-    images = sum(IMAGES[part.strip()] for part in config.data.train.split("+"))
-    seconds = config.epochs * images / batch * step["flop"] / rate
+    """One line for a config, on a GPU that makes `rate` operations a second."""
+    batch, state = config.data.batch_size, 2 if config.optimizer.name == "adamw" else 1
+    step = cost(replace(config.model, weights=None), *image_size(config), batch, state)
+    images = config.epochs * sum(IMAGES[part.strip()] for part in config.data.train.split("+"))
     return (
         f"{step['parameters'] / 1e6:6.1f} M parameters, {step['flop'] / batch / 1e9:6.0f} GFLOP an "
-        f"image, {step['bytes'] / 2**30:5.1f} GiB for {batch} images, "
-        f"{config.epochs * images // batch} steps, {seconds / 3600:6.1f} h of a V100"
+        f"image, {step['bytes'] / 2**30:5.1f} GiB for {batch} images, {images // batch} steps, "
+        f"{images / batch * step['flop'] / rate / 3600:6.1f} h of a V100"
     )
 
 
-def read_config(path: Path) -> TrainConfig:
-    parser = ArgumentParser()
-    parser.add_class_arguments(TrainConfig)
-    return TrainConfig(**parser.instantiate(parser.parse_path(path)).as_dict())
-
-
-def main() -> None:
-    rate = reference_rate()
+def training_cost(arguments: list[str]) -> None:
+    """What training configs cost on a GPU: parameters, operations, memory, hours of a V100."""
+    parser = ArgumentParser(prog="python -m benchmarks training_cost", description=__doc__)
+    parser.add_argument("configs", nargs="+", type=str)
+    reader = ArgumentParser()
+    reader.add_class_arguments(TrainConfig)
+    side = REFERENCE_SIDE
+    reference = cost(REFERENCE, side, side * 4 // 3, REFERENCE_IMAGES)
+    rate = reference["flop"] / REFERENCE_SECONDS
     print(f"a V100 at {rate / 1e12:.1f} TFLOP/s")
-    for name in sys.argv[1:]:
-        config = read_config(Path(name))
-        model = replace(config.model, weights=None)
-        print(f"{name}: {describe(replace(config, model=model), rate)}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    for name in parser.parse_args(arguments).configs:
+        config = TrainConfig(**reader.instantiate(reader.parse_path(name)).as_dict())
+        print(f"{name}: {describe(config, rate)}", flush=True)

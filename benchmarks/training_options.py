@@ -1,14 +1,8 @@
 """What each option of a training costs or saves on this machine, taken in turns with the plain run.
 
-    python -m benchmarks.training_options [--config configs/compact-stage2.yaml] [--rounds 7]
-        [--out results/training_options.json] [--docs docs/scale.md]
-
-Times whole steps (forward, backward, update) of a config's network on one batch. `--docs` writes
-the table into the page, between its two marks for this config. A processor without bf16 units
-takes minutes for a step in bf16: `--skip bf16` leaves it out.
+Times whole steps (forward, backward, update) of a config's network on one batch.
 """
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,71 +14,39 @@ from als.config import ModelConfig
 from als.data.dataset import DetectionDataset
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.transforms import training_transforms
-from als.data.voc import load_records
-from als.records import machine, revision, write_json
-from als.training.run import compile_convolutions
-from benchmarks import speed
-from benchmarks.pairs import Spread, in_turns
+from als.data.voc_layout import load_records
+from als.errors import InputError
+from als.files import write_json
+from als.training.train import compile_convolutions
+from benchmarks.networks import Batch, loss_of, random_batch, random_detector, step
+from benchmarks.recording import made_with, options
+from benchmarks.timing import Spread, gpu_megabytes, in_turns
 
 PHOTO = (375, 500)  # height, width in pixels: VOC's most common size
 PAYS = 0.95  # an option pays if steps take less than this share of the plain ones'
 
 
-def network_of(config: Path, side: int | None) -> tuple[ModelConfig, int, int]:
-    """(network with random weights, images a batch, shorter side in pixels) of a config."""
-    values = yaml.safe_load(config.read_text())
-    data = values.get("data", {})
-    sizes = data.get("min_sizes", [600])
-    model = ModelConfig(**(values["model"] | {"weights": None}))
-    return model, data.get("batch_size", 1), side or sizes[len(sizes) // 2]
-
-
 def step_of(
     model: ModelConfig,
-    batch: speed.Batch,
+    batch: Batch,
     precision: str = "fp32",
     channels_last: bool = False,
     compiled: bool = False,
     parts: int = 1,
-) -> Callable:
+) -> Callable[[], None]:
     """A step on `batch`; in `parts` its gradients accumulate."""
     torch.manual_seed(0)
-    detector = speed.settled_detector(model, batch[0][:1]).train()
+    detector = random_detector(model, batch[0][:1])
     if channels_last:
         detector = detector.to(memory_format=torch.channels_last)
     if compiled:
         compile_convolutions(detector)
-    optimizer = torch.optim.SGD(detector.parameters(), 1e-6, momentum=0.9)
-    device, size = batch[0][0].device, len(batch[0]) // parts
-    chunks = [[kind[i * size : (i + 1) * size] for kind in batch] for i in range(parts)]
-
-    def step() -> None:
-        optimizer.zero_grad()
-        for images, targets in chunks:
-            with speed.autocast(device, precision):
-                losses = detector.losses(detector.encode(images), targets)
-                total = detector.total_loss(losses) / parts
-            total.backward()
-        optimizer.step()
-
-    return step
+    size = len(batch[0]) // parts
+    chunks = [tuple(kind[i * size : (i + 1) * size] for kind in batch) for i in range(parts)]
+    return step(detector, [lambda c=c: loss_of(detector, c, precision) / parts for c in chunks])
 
 
-def steps(model: ModelConfig, batch: speed.Batch) -> dict[str, Callable[[], Callable]]:
-    """Option -> what makes its step, so that one option's network is held at a time."""
-    options = {
-        "channels_last": lambda: step_of(model, batch, channels_last=True),
-        "bf16 autocast": lambda: step_of(model, batch, "bf16"),
-        "bf16 autocast, channels_last": lambda: step_of(model, batch, "bf16", True),
-        "compile": lambda: step_of(model, batch, compiled=True),
-        "lying and standing images mixed": lambda: step_of(model, mixed(batch)),
-    }
-    if len(batch[0]) > 1:
-        options["2 half batches accumulated"] = lambda: step_of(model, batch, parts=2)
-    return options
-
-
-def mixed(batch: speed.Batch) -> speed.Batch:
+def mixed(batch: Batch) -> Batch:
     """The batch with every other image and its target turned by a quarter."""
     images, targets = list(batch[0]), list(batch[1])
     for i in range(0, len(images), 2):
@@ -96,33 +58,28 @@ def mixed(batch: speed.Batch) -> speed.Batch:
     return images, targets
 
 
-def measure_steps(
-    model: ModelConfig, batch: speed.Batch, rounds: int, skip: list[str]
-) -> list[dict]:
+def measure_steps(model: ModelConfig, batch: Batch, rounds: int, skip: list[str]) -> list[dict]:
     """A row an option: seconds without and with it, their ratio, peak memory."""
     device = batch[0][0].device
-    options = {
-        name: make
-        for name, make in steps(model, batch).items()
-        if not any(word in name for word in skip)
+    makers = {  # what makes a step, so that one option's network is held at a time
+        "channels_last": lambda: step_of(model, batch, channels_last=True),
+        "bf16 autocast": lambda: step_of(model, batch, "bf16"),
+        "bf16 autocast, channels_last": lambda: step_of(model, batch, "bf16", True),
+        "compile": lambda: step_of(model, batch, compiled=True),
+        "lying and standing images mixed": lambda: step_of(model, mixed(batch)),
+        "2 half batches accumulated": lambda: step_of(model, batch, parts=2),
     }
+    if len(batch[0]) == 1:
+        del makers["2 half batches accumulated"]
+    names = [name for name in makers if not any(word in name for word in skip)]
     plain_memory = peak_alone(lambda: step_of(model, batch), device)
-    memory = {name: peak_alone(make, device) for name, make in options.items()}
-    plain = step_of(model, batch)
-    rows = []
-    for name, make in options.items():
-        step = make()
-        turns = in_turns({"plain": plain, name: step}, rounds)
-        rows.append(
-            {
-                "option": name,
-                "plain_seconds": turns.seconds("plain"),
-                "seconds": turns.seconds(name),
-                "ratio": turns.ratio(name, "plain"),
-                "plain_megabytes": plain_memory,
-                "megabytes": memory[name],
-            }
-        )
+    memory = {name: peak_alone(makers[name], device) for name in names}
+    plain, rows = step_of(model, batch), []
+    for name in names:
+        turns = in_turns({"plain": plain, name: makers[name]()}, rounds)
+        row = {"option": name, "plain_seconds": turns.seconds("plain")}
+        row |= {"seconds": turns.seconds(name), "ratio": turns.ratio(name, "plain")}
+        rows.append(row | {"plain_megabytes": plain_memory, "megabytes": memory[name]})
         print(row_text(rows[-1]), flush=True)
     return rows
 
@@ -131,9 +88,9 @@ def peak_alone(make: Callable[[], Callable], device: torch.device) -> float | No
     """Peak memory of a step with momenta, while no other network is held; None on the CPU."""
     if device.type != "cuda":
         return None
-    step = make()
-    step()  # SGD makes its momenta
-    return speed.peak_megabytes(step, device)
+    run = make()
+    run()  # SGD makes its momenta
+    return gpu_megabytes(run, device)
 
 
 def measure_loading(min_size: int, max_size: int, rounds: int) -> dict[str, Spread]:
@@ -142,19 +99,14 @@ def measure_loading(min_size: int, max_size: int, rounds: int) -> dict[str, Spre
         write_toy(Path(folder) / "toy", 8, size=PHOTO)
         records = load_records("VOC2012:trainval", Path(folder) / "toy", TOY_CLASSES)
         transform = training_transforms((min_size,), max_size, jitter=False)
-        sets = {
-            "the whole sample": DetectionDataset(records, TOY_CLASSES, transform),
-            "decoded images kept": DetectionDataset(
-                records, TOY_CLASSES, transform, keep_decoded=True
-            ),
-        }
+        whole = DetectionDataset(records, TOY_CLASSES, transform)
+        kept = DetectionDataset(records, TOY_CLASSES, transform, keep_decoded=True)
         sides = {
-            name: lambda some=some: [some[i] for i in range(len(records))]
-            for name, some in sets.items()
+            "the whole sample": lambda: [whole[i] for i in range(len(records))],
+            "decoded images kept": lambda: [kept[i] for i in range(len(records))],
         }
         turns = in_turns(sides, rounds)
-    images = len(records)
-    return {name: Spread.of([seconds / images for seconds in turns.rounds[name]]) for name in sides}
+    return {name: Spread.of(turns.rounds[name], scale=1 / len(records)) for name in sides}
 
 
 def row_text(row: dict) -> str:
@@ -171,23 +123,19 @@ def row_text(row: dict) -> str:
 
 def table(record: dict) -> str:
     """The record as Markdown."""
-    loading = record["loading"]
-    sample, kept = (loading[n].median for n in ("the whole sample", "decoded images kept"))
+    sample, kept = (spread.median for spread in record["loading"].values())
     image = record["rows"][0]["plain_seconds"].median / record["batch"]
     place = record["machine"]["gpu"] or f"{record['machine']['cpu']}, {record['threads']} threads"
-    return "\n".join(
-        [
-            f"{record['config']}, {record['batch']} images of {record['side']} px, on {place}:",
-            "",
-            "| option | step without | step with | ratio (lowest to highest) | memory | faster |",
-            "| --- | --- | --- | --- | --- | --- |",
-            *map(row_text, record["rows"]),
-            "",
-            f"Loading takes, with flips alone, {1000 * sample:.1f} ms an image of "
-            f"{PHOTO[1]}x{PHOTO[0]} pixels on one core, {1000 * kept:.1f} ms with "
-            f"`--data.keep_decoded true`, the step {1000 * image:.1f} ms an image.",
-        ]
-    )
+    rows = "\n".join(map(row_text, record["rows"]))
+    return f"""{record["config"]}, {record["batch"]} images of {record["side"]} px, on {place}:
+
+| option | step without | step with | ratio (lowest to highest) | memory | faster |
+| --- | --- | --- | --- | --- | --- |
+{rows}
+
+Loading takes, with flips alone, {1000 * sample:.1f} ms an image of {PHOTO[1]}x{PHOTO[0]} pixels \
+on one core, {1000 * kept:.1f} ms with `--data.keep_decoded true`, the step {1000 * image:.1f} ms \
+an image."""
 
 
 def write_docs(path: Path, name: str, text: str) -> None:
@@ -196,25 +144,26 @@ def write_docs(path: Path, name: str, text: str) -> None:
     before, found, rest = path.read_text().partition(start)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        raise SystemExit(f"{path}: has no marks for '{name}'; add {start.strip()} and {end}.")
+        raise InputError(f"{path}: has no marks for '{name}'; add {start.strip()} and {end}.")
     path.write_text(f"{before}{start}{text}\n{end}{after}")
 
 
-def main() -> None:
-    """Measure, print the table, write the record and the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def training_options(arguments: list[str]) -> None:
+    """What each option of a training costs or saves on this machine."""
+    parser = options(training_options)
     parser.add_argument("--config", type=Path, default=Path("configs/compact-stage2.yaml"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--side", type=int, help="shorter side in pixels; default: the config's")
     parser.add_argument("--batch", type=int, help="images a step; default: the config's")
     parser.add_argument("--skip", nargs="*", default=[], help="words of options to leave out")
-    parser.add_argument("--out", type=Path, help="where the JSON record goes")
     parser.add_argument("--docs", type=Path, help="the page whose table is written")
-    given = parser.parse_args()
-    model, count, side = network_of(given.config, given.side)
-    count, device = given.batch or count, torch.device(given.device)
-    batch = speed.random_batch(count, side, len(model.classes), device)
+    given = parser.parse_args(arguments)
+    values = yaml.safe_load(given.config.read_text())
+    model = ModelConfig(**(values["model"] | {"weights": None}))
+    sizes = values["data"].get("min_sizes", [600])
+    count, side = given.batch or values["data"]["batch_size"], given.side or sizes[len(sizes) // 2]
+    batch = random_batch(count, side, len(model.classes), torch.device(given.device))
     record = {
         "config": given.config.stem,
         "batch": count,
@@ -222,17 +171,11 @@ def main() -> None:
         "rows": measure_steps(model, batch, given.rounds, given.skip),
         "loading": measure_loading(side, side * 4 // 3, given.rounds),
         "threads": torch.get_num_threads(),
-        "revision": revision(),
-        "machine": machine(),
-    }
+    } | made_with()
     print(table(record))
     if given.docs is not None:
-        write_docs(given.docs, f"{given.config.stem} {device.type}", table(record))
+        write_docs(given.docs, f"{given.config.stem} {batch[0][0].device.type}", table(record))
     if given.out is not None:
         plain = [{k: getattr(v, "__dict__", v) for k, v in row.items()} for row in record["rows"]]
         loading = {name: vars(spread) for name, spread in record["loading"].items()}
         write_json(given.out, record | {"rows": plain, "loading": loading})
-
-
-if __name__ == "__main__":
-    main()

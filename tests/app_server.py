@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from tiny import lively_detector
 
+from als.drawing import RULES
 from als.inference import Predictor
-from als.report.views import RULES
 
-VALUES = (0.3, "class score", 0.6, "viridis", RULES[1])  # of the page's controls
+VALUES = (0.3, "class score", 0.6, "viridis", RULES[1], "gradact")  # of the page's controls
 
 
 @cache

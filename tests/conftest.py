@@ -53,14 +53,14 @@ def scene_file(tmp_path) -> str:
 
 @pytest.fixture
 def tab(scene_file):
-    """The app's first tab with a photo on it, and the requests of its session."""
+    """The app's handlers with a photo on the page, and the requests of its session."""
     import gradio as gr
     from app_server import VALUES, tiny_predictor
 
-    from als.ui.explain_tab import ExplainTab
+    from als.ui.handlers import Handlers
     from als.ui.session import SessionStore
 
-    tab = ExplainTab(tiny_predictor(), SessionStore())
+    handlers = Handlers(tiny_predictor(), tiny_predictor(attention=False), SessionStore())
     request = gr.Request(session_hash="a")
-    tab.open_photo(request, {"path": scene_file, "orig_name": "scene.png"}, *VALUES)
-    return tab, request
+    handlers.open_photo(request, {"path": scene_file, "orig_name": "scene.png"}, *VALUES)
+    return handlers, request

@@ -17,7 +17,7 @@ from PIL import Image
 
 from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES, write_toy
-from als.training.run import train
+from als.training.train import train
 
 GLOBAL_BATCH = 4
 IMAGES = {"train": 10, "val": 5}  # neither is a multiple of the global batch

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from als.allocator import keep_freed_memory
+from als.machine import keep_freed_memory
 
 BLOCKS, MEGABYTES = 5, 20
 GIVEN_BACK = f"""
 import re, sys
 from pathlib import Path
-from als.allocator import keep_freed_memory
+from als.machine import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 

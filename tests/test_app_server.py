@@ -74,7 +74,7 @@ def test_only_the_documented_endpoint_is_open(client):
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/analyse"}
     endpoint = client.view_api(return_format="dict")["named_endpoints"]["/analyse"]
     labels = [p["parameter_name"] for p in endpoint["parameters"]]
-    assert labels == ["image", "score_threshold", "explain_class", "per_box_target"]
+    assert labels == ["image", "score_threshold", "explain_class", "per_box_target", "explainer"]
 
 
 def test_the_example_of_the_readme_runs(url, photo, monkeypatch):
@@ -130,6 +130,9 @@ def test_bad_files_get_one_sentence_and_the_app_goes_on(client, photo, tmp_path,
         (("high", "", "class score"), "score_threshold"),
         ((0.5, "unicorn", "class score"), "cat, dog, person"),
         ((0.5, "", "taste"), "per_box_target"),
+        ((0.5, "", "class score", "tarot"), "'tarot' is not offered; choose one of .*gradact"),
+        ((0.5, "", "class score", "localization"), "'localization' is not offered"),
+        ((0.5, "", "class score", "drise"), "'drise' is not offered"),
     ],
 )
 def test_bad_arguments_get_one_sentence(client, photo, arguments, says):
@@ -192,7 +195,7 @@ def test_eight_clients_at_once_get_their_own_results(url, tmp_path):
         "..%2f..%2f..%2fetc%2fpasswd",
         "/proc/self/environ",
         str(ROOT / "pyproject.toml"),
-        str(ROOT / "als" / "predictor.py"),
+        str(ROOT / "als" / "inference.py"),
         "pyproject.toml",
         "C:\\Windows\\win.ini",
         "file:///etc/passwd",

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from als.report import views
-from als.report.sheet import comparison
-from als.report.views import RULES, Look, Panel
-from als.ui import numbers
+from als import drawing as views
+from als.drawing import RULES, Look, Panel, comparison
+from als.explain.map_measures import box_region, energy, mask_iou
+from als.ui.panels import rank_correlation
+from als.ui.session import iou
 
 RAW, MIN_MAX, PERCENTILE = RULES
 GREY = Image.new("RGB", (4, 2), (100, 100, 100))
@@ -89,34 +90,38 @@ def test_photos_are_shown_in_a_size_that_can_be_seen(size, display):
     assert whole[0].tolist() == [0, 0, *display]
 
 
+def share_inside(values, box):
+    return energy(values, box_region(box, values.shape))
+
+
 def test_share_inside_a_box():
-    map = np.zeros((4, 4), np.float32)
-    map[0, 0], map[2, 2], map[3, 3] = 1, 2, 5
-    assert numbers.share_inside(map, np.array([2, 2, 3, 3])) == 2 / 8
-    assert numbers.share_inside(map, np.array([2, 2, 4, 4])) == 7 / 8
-    assert numbers.share_of_area((4, 4), np.array([0, 0, 2, 4])) == 0.5
-    assert math.isnan(numbers.share_inside(np.zeros((4, 4), np.float32), np.array([0, 0, 2, 2])))
+    values = np.zeros((4, 4), np.float32)
+    values[0, 0], values[2, 2], values[3, 3] = 1, 2, 5
+    assert share_inside(values, [2, 2, 3, 3]) == 2 / 8
+    assert share_inside(values, [2, 2, 4, 4]) == 7 / 8
+    assert share_inside(np.ones((4, 4)), [0, 0, 2, 4]) == 0.5
 
 
 def test_iou_of_a_map_at_half_of_its_maximum():
-    map = np.array([[0.0, 0.4, 0.5, 1.0]] * 2, np.float32)
-    assert numbers.iou_at_half(map, np.array([2, 0, 4, 2])) == 1
-    assert numbers.iou_at_half(map, np.array([0, 0, 4, 2])) == 0.5
-    assert numbers.iou_at_half(10 * map, np.array([1, 0, 3, 2])) == pytest.approx(1 / 3)
-    assert math.isnan(numbers.iou_at_half(np.zeros((2, 2), np.float32), np.array([0, 0, 1, 1])))
+    values = np.array([[0.0, 0.4, 0.5, 1.0]] * 2, np.float32)
+    for factor, box, expected in (
+        (1, [2, 0, 4, 2], 1),
+        (1, [0, 0, 4, 2], 1 / 2),
+        (10, [1, 0, 3, 2], 1 / 3),
+    ):
+        assert mask_iou(factor * values, box_region(box, (2, 4))) == pytest.approx(expected)
 
 
 def test_rank_correlation_sees_only_the_order():
-    map = np.random.default_rng(0).random((96, 96)).astype(np.float32)
-    maps = {"a": map, "b": map**3, "c": 1 - map, "d": np.ones_like(map)}
-    result = numbers.rank_correlations(maps)
-    assert result["a", "b"] == pytest.approx(1) and result["a", "c"] == pytest.approx(-1)
-    assert math.isnan(result["a", "d"]) and len(result) == 6
+    values = np.random.default_rng(0).random((96, 96)).astype(np.float32)
+    assert rank_correlation(values, values**3) == pytest.approx(1)
+    assert rank_correlation(values, 1 - values) == pytest.approx(-1)
+    assert math.isnan(rank_correlation(values, np.ones_like(values)))
 
 
 def test_iou_of_boxes():
     boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 6, 6]], np.float32)
-    assert numbers.iou(boxes[0], boxes) == pytest.approx([1, 1 / 7, 0])
+    assert iou(boxes[0], boxes) == pytest.approx([1, 1 / 7, 0])
 
 
 def test_the_sheet_holds_every_panel():

@@ -50,7 +50,6 @@ def test_results_are_those_of_one_photo_alone(predictor, folder, batch_size):
         objects += len(prediction.scores)
     assert objects > len(files), "too little was found for the test to say anything"
     assert predictor.detector.config.score_threshold != 0.2
-    assert predictor.detector.roi_heads.score_thresh == predictor.detector.config.score_threshold
 
 
 def test_a_batch_holds_photos_of_one_canvas(predictor, folder, monkeypatch):

@@ -8,11 +8,12 @@ import torch
 from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
-from benchmarks import ablation_maps, export_speed, goals, growth
+from benchmarks import ablation_maps, goals, growth
 from benchmarks.__main__ import main
 from benchmarks.goals import MAIN, RATIOS, Goal, name_of
-from benchmarks.pairs import Turns, in_turns
-from benchmarks.subjects import SHARE, Setting, build, build_side
+from benchmarks.networks import SHARE, build, build_side
+from benchmarks.recording import Setting, machine_name
+from benchmarks.timing import Turns, in_turns
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def bench(tmp_path_factory):
         printed = []
         patch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(words)))
         main(["--quick", "--out", str(folder)])
-    path = folder / f"{goals.machine_name('cpu')}.json"
+    path = folder / f"{machine_name('cpu')}.json"
     return json.loads(path.read_text()), sorted(f.suffix for f in folder.iterdir()), printed
 
 
@@ -112,11 +113,11 @@ def test_both_sides_share_the_weights_that_both_have():
     subject = build("compact", Setting(quick=True))
     base, als = subject.base.state_dict(), subject.als.state_dict()
     assert base.keys() < als.keys() and all(torch.equal(base[key], als[key]) for key in base)
-    assert subject.twin.backbone[0] is subject.base.trunk
-    assert subject.twin.roi_heads.box_head is subject.base.roi_heads.conv5_cls
+    assert subject.baseline.backbone[0] is subject.base.trunk
+    assert subject.baseline.roi_heads.box_head is subject.base.roi_heads.conv5_cls
     with torch.no_grad():
         image = subject.tensors[0]
-        ours, theirs = subject.base([image])[0], subject.twin([image])[0]
+        ours, theirs = subject.base([image])[0], subject.baseline([image])[0]
     torch.testing.assert_close(ours["scores"], theirs["scores"], rtol=0, atol=1e-4)
 
 
@@ -130,10 +131,10 @@ def test_exponents_of_power_laws():
 
 
 def test_growth_writes_every_curve(tmp_path, capsys):
-    growth.main(["--quick", "--out", str(tmp_path)])
+    main(["growth", "--quick", "--out", str(tmp_path)])
     (path,) = tmp_path.glob("growth-*.json")
     curves = json.loads(path.read_text())["curves"]
-    assert len(curves) == 4 and path.with_suffix(".png").stat().st_size > 0
+    assert len(curves) == 4
     told = capsys.readouterr().out
     for name, grown in curves.items():
         assert len(grown["seconds"]) == len(grown["sizes"]) == 3 and name in told
@@ -141,7 +142,7 @@ def test_growth_writes_every_curve(tmp_path, capsys):
 
 @pytest.mark.parametrize("format", ["torchscript"])  # tests/test_export.py has the others
 def test_an_exported_file_is_checked_and_timed(format, tmp_path, capsys):
-    export_speed.main(["--quick", "--formats", format, "--out", str(tmp_path)])
+    main(["export_speed", "--quick", "--formats", format, "--out", str(tmp_path)])
     (path,) = tmp_path.glob("export-*.json")
     record = json.loads(path.read_text())
     assert set(record["seconds_a_detection"]) == {"eager", format}
@@ -152,7 +153,7 @@ def test_an_exported_file_is_checked_and_timed(format, tmp_path, capsys):
 
 def test_growth_changes_what_it_says():
     detector = build_side("compact", "als", Setting(quick=True))
-    by_name = {curve.name: curve for curve in growth.curves(detector, Setting(quick=True))}
+    by_name = growth.curves(detector, Setting(quick=True))
     shapes = []
     with torch.no_grad():
         for side in (64, 128):
@@ -180,6 +181,6 @@ def test_maps_of_trainings_stand_side_by_side(tmp_path, capsys):
     plain.mkdir()
     save_checkpoint(lively_detector(0, attention=False).float(), plain / "model.safetensors")
     with pytest.raises(SystemExit) as stopped:
-        ablation_maps.main([str(plain), "--out", str(tmp_path / "maps.png")])
+        main(["ablation_maps", str(plain), "--out", str(tmp_path / "maps.png")])
     assert stopped.value.code == 1 and "no attention maps" in capsys.readouterr().err
     assert not (tmp_path / "maps.png").exists()

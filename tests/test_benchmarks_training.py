@@ -11,8 +11,10 @@ import torch
 from tiny import lively_detector
 
 from als.checkpoint import load_checkpoint, save_checkpoint
-from benchmarks import kill_resume, memory_flat, speed, training_options
-from benchmarks.pairs import Spread
+from als.errors import InputError
+from benchmarks import reliability, training_options
+from benchmarks.networks import random_batch
+from benchmarks.timing import Spread, resident_megabytes
 
 SCALE = Path(__file__).parents[1] / "docs" / "scale.md"
 
@@ -35,7 +37,7 @@ def runs(tmp_path):
 
 def test_a_difference_of_one_bit_is_named(runs):
     one, two = runs
-    assert kill_resume.differences(one, two) == []
+    assert reliability.differences(one, two) == []
     (two / "metrics.csv").write_text("step,loss\n0,1.5000000000000002\n")
     last = two / "checkpoints" / "last.ckpt"
     state = torch.load(last, weights_only=True)
@@ -48,7 +50,7 @@ def test_a_difference_of_one_bit_is_named(runs):
         bias = detector.roi_heads.cls_score.bias
         bias[0] = torch.nextafter(bias[0], torch.tensor(9.0))
     save_checkpoint(detector, two / "best.safetensors")
-    assert kill_resume.differences(one, two) == [
+    assert reliability.differences(one, two) == [
         "best.safetensors",
         "last.ckpt: optimizer_states",
         "last.ckpt: lr_schedulers",
@@ -58,25 +60,25 @@ def test_a_difference_of_one_bit_is_named(runs):
 
 def test_memory_is_flat_or_not_by_hand():
     # The first epochs, in which caches fill, do not count: 100 MB stay 100 MB.
-    filled = memory_flat.judge([10.0, 50.0, 100.0, 100.0, 100.0, 100.0])
+    filled = reliability.judge([10.0, 50.0, 100.0, 100.0, 100.0, 100.0])
     assert filled["flat"] and filled["growth"] == pytest.approx(0)
     # A megabyte an epoch on a hundred, over ten epochs: a tenth.
-    leak = memory_flat.judge([95.0 + epoch for epoch in range(10)])
+    leak = reliability.judge([95.0 + epoch for epoch in range(10)])
     assert not leak["flat"] and leak["megabytes_an_epoch"] == pytest.approx(1)
     assert leak["growth"] == pytest.approx(10 / 102)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux' /proc")
 def test_resident_memory_is_read():
-    before = memory_flat.resident("self")
+    before = resident_megabytes()
     held = mmap.mmap(-1, 50 * 2**20)  # of the system, not of what torch has freed before
     np.frombuffer(held, np.uint8)[:] = 1
-    assert memory_flat.resident("self") - before == pytest.approx(50, abs=10)
-    assert memory_flat.resident(2**22 + 1) == 0.0  # beyond the largest number of a process
+    assert resident_megabytes() - before == pytest.approx(50, abs=10)
+    assert resident_megabytes(2**22 + 1) == 0.0  # beyond the largest number of a process
 
 
 def test_a_turned_image_keeps_its_boxes_and_map():
-    images, targets = speed.random_batch(2, 48, 3, "cpu")
+    images, targets = random_batch(2, 48, 3, "cpu")
     (turned, plain), (target, other) = training_options.mixed((images, targets))
     assert turned.shape == (3, 64, 48) and plain.shape == (3, 48, 64)
     assert other is targets[1] and target["object_map"].shape == (64, 48)
@@ -105,5 +107,5 @@ def test_a_table_goes_between_its_own_marks(tmp_path):
     for name in names:  # a second time it replaces the first
         training_options.write_docs(page, name, f"again: {name}")
     assert page.read_text() == text.replace("measured: ", "again: ")
-    with pytest.raises(SystemExit, match="no marks for 'other cpu'"):
+    with pytest.raises(InputError, match="no marks for 'other cpu'"):
         training_options.write_docs(page, "other cpu", "")

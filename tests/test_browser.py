@@ -210,15 +210,32 @@ def test_another_photo_leaves_nothing_of_the_last_one(visit, files):
     first = compared.nth(3).get_attribute("src")
     visit.page.locator("#detections tr[data-row='1'] button").click()
     expect(compared.nth(3)).not_to_have_attribute("src", first)  # the comparison follows
+    chosen = compared.nth(3).get_attribute("src")
     visit.upload(files / "other.png")
-    expect(visit.page.locator("#compare-views")).to_contain_text("Compare on this photo")
-    expect(visit.page.locator("#detections")).not_to_have_text("")
+    expect(compared.nth(3)).not_to_have_attribute("src", chosen)  # it follows to the new photo
+    expect(visit.page.locator("#compare-numbers table").first).to_be_visible()
     visit.page.get_by_role("tab", name="What if").click()
     expect(visit.page.locator("#whatif-views")).to_contain_text("Choose what becomes of a map")
     visit.page.get_by_role("tab", name="Explain").click()
     visit.says("other.png")
     expect(visit.page.locator("#files")).to_be_hidden()
     assert visit.errors == []
+
+
+def test_another_explainer_for_the_last_view(visit, files):
+    visit = visit()
+    visit.open_photo(files / "scene.png")
+    before = visit.pictures()
+    for name, says in (
+        ("Grad-CAM, box width", "What raises the width (dw) of the chosen box."),
+        ("RPN objectness", "that choice does not apply"),
+    ):
+        visit.page.locator("#explainer input").click()
+        visit.page.get_by_role("option", name=name).click()
+        expect(visit.page.locator("#views h3").nth(4)).to_have_text(name)
+        expect(visit.page.locator("#views figcaption").nth(4)).to_contain_text(says)
+    after = visit.pictures()
+    assert after[:4] == before[:4] and after[4] != before[4] and visit.errors == []
 
 
 def test_painting_a_map_changes_the_boxes(visit, files):

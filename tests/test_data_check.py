@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 
 from als.data.check import check_folder
+from als.data.dataset import DetectionDataset
+from als.data.toy import TOY_CLASSES
+from als.data.voc_layout import load_records
 from als.errors import InputError
 
 
@@ -54,8 +57,8 @@ def test_each_kind_of_broken_file_is_found(toy):
         split.write_text(split.read_text().replace("toy_000012\n", ""))
     found = problems(toy)
     for name, words in {
-        "toy_000000.jpg": "cannot be decoded",
-        "toy_000001.jpg": "cannot be decoded",
+        "toy_000000.jpg": "damaged or cut short",
+        "toy_000001.jpg": "not an image that can be read",
         "toy_000002.xml": "XML cannot be read",
         "toy_000003.xml": "class 'hexagon' is not known",
         "toy_000005.xml": "outside the image",
@@ -82,3 +85,27 @@ def test_an_empty_split_is_told_and_a_folder_of_another_kind_refused(toy, tmp_pa
     assert problems(toy) == {"extra.txt": "the split lists no image"}
     with pytest.raises(InputError, match="JPEGImages"):
         check_folder(tmp_path)
+
+
+def turn(image: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(image) as stored:
+        stored.save(image, exif=exif, quality=95)
+
+
+def test_photographs_turned_by_exif_are_counted_and_the_stored_size_explained(toy):
+    """A 180 degree turn keeps the size: it can be told, but whether the boxes fit cannot be."""
+    told = []
+    check_folder(toy, tell=told.append)
+    assert told == []
+    turn(toy / "JPEGImages" / "toy_000000.jpg", 3)
+    assert len(check_folder(toy, tell=told.append)) == 0
+    assert len(told) == 1 and "photographs that EXIF turns: 1; " in told[0]
+    turn(toy / "JPEGImages" / "toy_000001.jpg", 6)
+    (problem,) = problems(toy).values()
+    assert "EXIF turns it to 120x160 pixels but its annotation says 160x120, as it is" in problem
+    assert "annotate it as viewers show it, or remove the orientation" in problem
+    records = load_records("VOC2012:trainval", toy.parent, TOY_CLASSES)
+    with pytest.raises(InputError, match=r"toy_000001\.jpg: EXIF turns it to 120x160"):
+        DetectionDataset(records, TOY_CLASSES)[1]

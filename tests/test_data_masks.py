@@ -8,8 +8,10 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from als.data.masks import MaskSource, find_mask, find_masks, read_class_map, read_object_map
-from als.data.voc import VOC_CLASSES, Record, load_records
+from als.classes import VOC_CLASSES
+from als.data.masks import MaskSource, find_masks, read_class_map, read_object_map
+from als.data.record import Record
+from als.data.voc_layout import load_records
 from als.errors import InputError
 
 CLASSES = ("dog", "cat")
@@ -35,7 +37,7 @@ def save_mat(path: Path, **arrays) -> None:
 
 
 def maps(folder: Path, object_names=()) -> tuple[list, list]:
-    record = a_record(find_mask(folder, "a", VOC_CLASSES, object_names))
+    record = a_record(find_masks(folder, "a", VOC_CLASSES, object_names)[0])
     return (
         read_class_map(record, CLASSES).tolist(),
         read_object_map(record, CLASSES).tolist(),
@@ -79,12 +81,21 @@ def test_the_first_of_several_masks_is_used(tmp_path):
     assert [path.parent.name for path in order] == [
         *("SegmentationClass", "SegmentationObject", "cls", "inst")
     ]
-    assert find_mask(tmp_path, "a", VOC_CLASSES, ()).path == order[0]
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (tmp_path / name).mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "JPEGImages" / "a.jpg")
+    (tmp_path / "ImageSets" / "Main" / "val.txt").write_text("a\n")
+    corners = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+    (tmp_path / "Annotations" / "a.xml").write_text(
+        f"<annotation><object><name>dog</name><bndbox>{corners}</bndbox></object></annotation>"
+    )
+    (record,) = load_records(f"{tmp_path.name}:val", tmp_path.parent, CLASSES)
+    assert record.mask.path == order[0]
 
 
 def test_no_mask_gives_none_and_never_an_empty_target(tmp_path):
-    record = a_record(find_mask(tmp_path, "a", VOC_CLASSES, ()))
-    assert record.mask is None
+    assert find_masks(tmp_path, "a", VOC_CLASSES, ()) == []
+    record = a_record(None)
     assert read_class_map(record, CLASSES) is None
     assert read_object_map(record, CLASSES) is None
 

@@ -1,10 +1,10 @@
-"""Downloads from a server on this machine that breaks, lies, refuses and knows ranges."""
+"""Downloads from a server on this machine that breaks, lies and refuses."""
 
 import functools
 import hashlib
 import io
-import re
 import resource
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -17,28 +17,26 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from als.cli import main
 from als.data.convert import to_coco
-from als.data.download import Archive, fetch
 from als.data.masks import find_masks
-from als.data.prepare import SETS, Part, prepare
+from als.data.prepare import SETS, Archive, Part, prepare
 from als.data.toy import TOY_CLASSES
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from als.errors import InputError
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files` (name -> bytes) and keeps `requests` (name, first byte asked for, or 0).
+    """Serves `files` (name -> bytes) and keeps `requests` (names).
 
     breaks: names whose next answer ends in the middle. lies: names whose next answer is other
-    bytes of the same length. knows_ranges: False answers every request with the whole file.
+    bytes of the same length.
     """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
-        self.requests: list[tuple[str, int]] = []
+        self.requests: list[str] = []
         self.breaks: set[str] = set()
         self.lies: set[str] = set()
-        self.knows_ranges = True
 
     def archive(self, name: str, content: bytes, **more) -> Archive:
         self.files[name] = content
@@ -53,17 +51,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         name = self.path[1:]
         content = self.server.files.get(name)
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(asked[1]) if asked else 0
-        self.server.requests.append((name, start))
+        self.server.requests.append(name)
         if content is None:
             return self.send_error(404)
-        if start >= len(content) and asked:
-            return self.send_error(416)
-        body = content[start:] if self.server.knows_ranges else content
-        self.send_response(206 if asked and self.server.knows_ranges else 200)
-        if asked and self.server.knows_ranges:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        body = content
+        self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if name in self.server.lies:
@@ -106,48 +98,47 @@ def silent(sentence: str) -> None:
     """Passed as `tell`."""
 
 
-CONTENT = bytes(range(256)) * 40
+def one_zip(archive: Archive) -> dict:
+    return {"voc": (Part("VOC", "VOC", (archive,)),)}
 
 
-def test_a_download_goes_on_where_it_broke_off(server, tmp_path):
-    archive = server.archive("a.bin", CONTENT)
-    server.breaks.add("a.bin")
-    assert fetch(archive, tmp_path).read_bytes() == CONTENT
-    assert server.requests == [("a.bin", 0), ("a.bin", len(CONTENT) // 2)]
-    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
-    fetch(archive, tmp_path)
-    assert len(server.requests) == 2  # it is there
+def test_a_download_that_breaks_begins_anew(server, toy_root, tmp_path):
+    archive = server.archive("voc.zip", zip_of(toy_root / "VOC2012", "VOC"))
+    server.breaks.add("voc.zip")
+    assert len(prepare("voc", tmp_path, one_zip(archive), silent)) == 0
+    assert server.requests == ["voc.zip"] * 2
+    shutil.rmtree(tmp_path / "VOC")
+    assert len(prepare("voc", tmp_path, one_zip(archive), silent)) == 0
+    assert len(server.requests) == 2, "the archive is there"
+    assert [path.name for path in (tmp_path / "archives").iterdir()] == ["voc.zip"]
 
 
-def test_a_later_call_goes_on_too_also_when_all_had_come(server, tmp_path):
-    archive = server.archive("a.bin", CONTENT)
-    (tmp_path / "a.bin.part").write_bytes(CONTENT[:100])
-    assert fetch(archive, tmp_path).read_bytes() == CONTENT
-    assert server.requests == [("a.bin", 100)]
-    (tmp_path / "a.bin").rename(tmp_path / "a.bin.part")
-    assert fetch(archive, tmp_path).read_bytes() == CONTENT
+def test_what_a_killed_download_left_is_not_taken_for_the_file(server, toy_root, tmp_path):
+    content = zip_of(toy_root / "VOC2012", "VOC")
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives" / "voc.zip.part").write_bytes(content[:100])
+    sets = one_zip(server.archive("voc.zip", content))
+    assert len(prepare("voc", tmp_path, sets, silent)) == 0
+    assert (tmp_path / "archives" / "voc.zip").read_bytes() == content
+    assert not (tmp_path / "archives" / "voc.zip.part").exists()
 
 
-def test_a_server_without_ranges_sends_the_whole_file_again(server, tmp_path):
-    archive = server.archive("a.bin", CONTENT)
-    server.knows_ranges = False
-    server.breaks.add("a.bin")
-    assert fetch(archive, tmp_path).read_bytes() == CONTENT
-
-
-def test_a_wrong_checksum_is_tried_once_more_and_then_told(server, tmp_path):
-    archive = server.archive("a.bin", CONTENT)
-    server.lies.add("a.bin")
-    assert fetch(archive, tmp_path).read_bytes() == CONTENT
-    assert server.requests == [("a.bin", 0)] * 2
-    (tmp_path / "a.bin").write_bytes(b"put there by hand")
-    with pytest.raises(InputError, match=r"a\.bin: its sha256 is not .* remove it"):
-        fetch(archive, tmp_path)
-    (tmp_path / "a.bin").unlink()
-    server.files["a.bin"] = CONTENT[::-1]
+def test_a_wrong_checksum_is_tried_once_more_and_then_told(server, toy_root, tmp_path):
+    content = zip_of(toy_root / "VOC2012", "VOC")
+    sets = one_zip(server.archive("voc.zip", content))
+    server.lies.add("voc.zip")
+    assert len(prepare("voc", tmp_path, sets, silent)) == 0
+    assert server.requests == ["voc.zip"] * 2
+    shutil.rmtree(tmp_path / "VOC")
+    path = tmp_path / "archives" / "voc.zip"
+    path.write_bytes(b"put there by hand")
+    with pytest.raises(InputError, match=r"voc\.zip: its sha256 is not .* remove it"):
+        prepare("voc", tmp_path, sets, silent)
+    path.unlink()
+    server.files["voc.zip"] = content[::-1]
     with pytest.raises(InputError, match="twice"):
-        fetch(archive, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        prepare("voc", tmp_path, sets, silent)
+    assert list(path.parent.iterdir()) == [] and not (tmp_path / "VOC").exists()
 
 
 def test_voc_comes_in_two_archives_and_is_checked(server, toy_root, tmp_path):
@@ -251,7 +242,7 @@ def test_a_file_that_the_server_lacks_and_a_small_disk_are_told(server, tmp_path
     assert len(server.requests) == asked == 1
 
 
-def test_a_disk_that_fills_up_is_told_and_the_download_goes_on_later(server, toy_root, tmp_path):
+def test_a_disk_that_fills_up_is_told_and_leaves_no_half_file(server, toy_root, tmp_path):
     content = zip_of(toy_root / "VOC2012", "VOC")
     sets = {"voc": (Part("VOC", "VOC", (server.archive("voc.zip", content),)),)}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -262,8 +253,8 @@ def test_a_disk_that_fills_up_is_told_and_the_download_goes_on_later(server, toy
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(server.requests) == 1, "it does not ask again and again"
+    assert list((tmp_path / "archives").iterdir()) == []
     assert len(prepare("voc", tmp_path, sets, silent)) == 0
-    assert server.requests[1][1] > 0, "what had come is not downloaded again"
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file: cannot be written"):
         prepare("voc", tmp_path / "file", sets, silent)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from als.data.record import Record
 from als.data.sampler import AspectBatchSampler
-from als.data.voc import Record
 from als.errors import InputError
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from als.data.masks import find_masks, read_class_map
 from als.data.toy import TOY_CLASSES, write_toy
-from als.data.voc import load_records, read_annotation
+from als.data.voc_layout import load_records, read_annotation
 from als.errors import InputError
 
 

@@ -13,11 +13,11 @@ from pycocotools.cocoeval import COCOeval
 
 from als.data.convert import to_coco
 from als.data.toy import TOY_CLASSES
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from als.errors import InputError
-from als.evaluation import Detections
-from als.evaluation.coco import coco_metrics, read_ground_truth
-from als.evaluation.run import evaluate, judge
+from als.evaluation.coco_measures import coco_metrics, read_ground_truth
+from als.evaluation.detections import Detections
+from als.evaluation.evaluate import evaluate, judge
 from tests.tiny import lively_detector
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")

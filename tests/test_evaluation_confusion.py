@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from als.errors import InputError
-from als.evaluation import Detections, GroundTruth
 from als.evaluation.confusion import confusion
+from als.evaluation.detections import Detections, GroundTruth
 
 CLASSES = ("cat", "dog")
 BOX, FAR, FARTHER = [0, 0, 10, 10], [50, 50, 60, 60], [80, 80, 90, 95]

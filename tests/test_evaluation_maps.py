@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from als.evaluation.maps import correlation, object_iou, spread
-from als.evaluation.run import _mean_maps
+from als.evaluation.evaluate import _mean_maps, correlation, object_iou, spread
 
 
 def test_iou_of_a_map_with_a_mask():

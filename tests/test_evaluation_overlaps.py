@@ -5,8 +5,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from als.evaluation.overlaps import best_overlaps, first_of_each
-from als.evaluation.voc import _by_class_and_score
+from als.evaluation.average_precision import _by_class_and_score, best_overlaps, first_of_each
 
 CLASSES = 3
 

@@ -1,20 +1,19 @@
-"""als.evaluation.voc against hand-computed cases, a literal port of the kit, and resampling."""
+"""The VOC measures against hand-computed cases, a literal port of the kit, and resampling."""
 
 import numpy as np
 import pytest
 
 from als.errors import InputError
-from als.evaluation.coco import as_coco, coco_metrics
-from als.evaluation.voc import (
+from als.evaluation.average_precision import (
     IOU_THRESHOLDS,
     Detections,
     GroundTruth,
     average_precisions,
     class_mean,
     match,
-    precision_recall,
     voc_ap,
 )
+from als.evaluation.coco_measures import as_coco, coco_metrics
 
 # Boxes far apart: detections of one never overlap another.
 A, B, C = [0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]
@@ -49,8 +48,7 @@ def test_perfect_detections_score_one_in_every_measure():
         ["cat", "dog"],
     )
     assert result.mean == {"AP50_11point": 1.0, "AP50_area": 1.0, "AP75": 1.0, "AP": 1.0}
-    assert result.objects.tolist() == [2, 1]
-    assert result.difficult.tolist() == [0, 0]
+    assert result.matches.objects.sum(0).tolist() == [2, 1]
 
 
 def test_a_duplicate_is_false_and_eleven_points_differ_from_the_area():
@@ -64,12 +62,11 @@ def test_a_duplicate_is_false_and_eleven_points_differ_from_the_area():
     assert area == pytest.approx(5 / 6, abs=1e-12)
 
 
-def test_curve_of_the_duplicate_case():
+def test_a_duplicate_is_the_false_positive_of_the_curve():
     matches = match([found([B, A, A], [0.7, 0.9, 0.8])], [truth([A, B])], ["thing"])
-    curve = precision_recall(matches, label=1)
-    np.testing.assert_allclose(curve.recall, [0.5, 0.5, 1])
-    np.testing.assert_allclose(curve.precision, [1, 0.5, 2 / 3])
-    np.testing.assert_allclose(curve.scores, [0.9, 0.8, 0.7])
+    assert matches.true_positive[0].tolist() == [True, False, True]  # by falling score
+    assert matches.false_positive[0].tolist() == [False, True, False]
+    assert matches.objects.tolist() == [[2]]
 
 
 def test_the_best_overlap_decides_even_when_that_object_is_taken():
@@ -88,9 +85,9 @@ def test_detections_of_a_difficult_object_count_neither_way():
     detections = found([B, B, A], [0.9, 0.8, 0.7])
     result = voc_ap([detections], [objects], ["thing"])
     assert result.mean["AP50_area"] == 1.0
-    assert (result.objects[0], result.difficult[0]) == (1, 1)
-    assert result.matches.ignored[0].tolist() == [True, True, False]
-    assert precision_recall(result.matches, 1).scores.tolist() == [0.7]
+    assert result.matches.objects.tolist() == [[1]]
+    assert result.matches.true_positive[0].tolist() == [False, False, True]
+    assert result.matches.false_positive[0].tolist() == [False, False, False]
 
 
 def test_a_difficult_object_below_the_threshold_forgives_nothing():
@@ -109,7 +106,6 @@ def test_a_class_without_objects_is_nan_and_left_out_of_the_mean():
     for name, values in result.per_class.items():
         np.testing.assert_array_equal(values, [1.0, np.nan, np.nan], err_msg=name)
         assert result.mean[name] == 1.0
-    assert np.isnan(precision_recall(result.matches, 2).recall).all()
 
 
 def test_labels_and_images_are_kept_apart():
@@ -117,7 +113,7 @@ def test_labels_and_images_are_kept_apart():
     detections = [found([A], [0.9], [2]), found([A], [0.8], [1])]
     result = voc_ap(detections, [truth([A], [1]), truth([B], [2])], ["cat", "dog"])
     assert result.per_class["AP50_area"].tolist() == [0.0, 0.0]
-    assert result.matches.labels.tolist() == [1, 2]
+    assert result.matches.class_starts.tolist() == [0, 1, 2]
     assert result.matches.image.tolist() == [1, 0]
 
 
@@ -244,7 +240,9 @@ def test_equals_the_development_kit(seed):
         expected = [devkit_ap(detections, ground_truths, k, threshold) for k in range(1, 5)]
         got = np.stack([ap.eleven_point[t], ap.area[t]], axis=1)
         np.testing.assert_allclose(got, expected, atol=1e-9, rtol=0)
-    assert matches.ignored[0].any() and matches.true_positive[0].sum() >= 8  # a case worth testing
+    assert (~(matches.true_positive | matches.false_positive))[0].any() and matches.true_positive[
+        0
+    ].sum() >= 8  # a case worth testing
     assert 0.1 < class_mean(ap.area)[0] < 0.9
 
 
@@ -288,8 +286,6 @@ def test_a_class_that_no_drawn_image_holds_is_nan():
         (lambda: found([[0, 0, 10]], [0.9]), "shapes"),
         (lambda: truth([[10, 0, 0, 10]]), "ends before it starts"),
         (lambda: truth([[0, 0, np.inf, 10]]), "not finite"),
-        (lambda: precision_recall(match([], [], ["thing"]), 2), "label 2"),
-        (lambda: precision_recall(match([], [], ["thing"]), 1, 0.51), "0.51"),
         (lambda: average_precisions(match([], [], ["thing"]), np.ones(1, int)), "image_weights"),
         (lambda: average_precisions(match([], [], ["thing"]), np.ones(0)), "image_weights"),
     ],

@@ -33,7 +33,7 @@ def needs(format):
 
 def eager(detector, image):
     encoding = detector.encode([image])
-    found = detector.detect(encoding)[0]
+    found = detector.detect(encoding)[0].as_dict()
     maps = [map_to_image(grid, encoding) for grid in (encoding.a_loc, encoding.a_cls)]
     return [found[name] for name in OUTPUTS[:3]] + [torch.from_numpy(m) for m in maps]
 

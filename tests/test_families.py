@@ -6,8 +6,8 @@ from tiny import tiny_config
 from torchvision import models
 from torchvision.models._meta import _COCO_CATEGORIES
 
+from als.classes import VOC_CLASSES
 from als.config import ModelConfig
-from als.data.voc import VOC_CLASSES
 from als.errors import InputError
 from als.inference import SHIPPED, load
 from als.model.backbone import build_backbone

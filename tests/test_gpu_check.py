@@ -14,8 +14,10 @@ from torchvision import models
 
 from als.checkpoint import build_detector
 from als.config import Family
-from benchmarks import gpu_check, speed
+from benchmarks import gpu_check
+from benchmarks.__main__ import main
 from benchmarks.gpu_peaks import peak_tflops
+from benchmarks.timing import counted
 
 ROOT = Path(__file__).parents[1]
 ABSENT = ("captum", "gradio", "jsonargparse", "pycocotools", "skimage")
@@ -24,7 +26,7 @@ ABSENT = ("captum", "gradio", "jsonargparse", "pycocotools", "skimage")
 def test_it_checks_measures_and_writes(tmp_path, capsys):
     out = tmp_path / "gpu_check.json"
     with pytest.raises(SystemExit) as ended:
-        gpu_check.main(["--device", "cpu", "--tiny", "--out", str(out)])
+        main(["gpu_check", "--device", "cpu", "--tiny", "--out", str(out)])
     assert ended.value.code == 0, capsys.readouterr().out
     record = json.loads(out.read_text())
     assert [row["equal"] for row in record["equal"]] == [True, True]
@@ -59,7 +61,7 @@ def test_training_and_the_check_need_little():
     script = (
         "import sys\n"
         f"for name in {ABSENT}: sys.modules[name] = None\n"
-        "import als.model, als.training.run, benchmarks.gpu_check\n"
+        "import als.model, als.training.train, benchmarks.gpu_check\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
@@ -91,7 +93,7 @@ def test_the_rows_beside_are_checked_too(name, monkeypatch):
 def test_flops_are_counted_by_hand():
     """A 1x1 convolution of 3 to 5 channels on 4 x 6 cells: 2 operations a multiplication."""
     layer, image = torch.nn.Conv2d(3, 5, 1), torch.rand(1, 3, 4, 6)
-    assert speed.count_flops(lambda: layer(image)) == 2 * 3 * 5 * 4 * 6
+    assert counted(lambda: layer(image))[1] == 2 * 3 * 5 * 4 * 6
 
 
 @pytest.mark.parametrize(

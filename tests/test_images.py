@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from als.errors import InputError
-from als.images import as_rgb, reduced
+from als.images import Photo, as_rgb, image_size, photo_of, reduced, stretch_thin
 
 QUADRANTS = np.array(
     [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[255, 255, 0], [0, 255, 255], [255, 0, 255]]],
@@ -27,23 +28,51 @@ def refused(tmp_path, name: str, content: bytes) -> str:
     return message
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path, orientation):
-    # How a camera stores the upright photo for each value of the EXIF tag (JEITA CP-3451).
-    stored = {
-        1: QUADRANTS,
-        2: QUADRANTS[:, ::-1],
-        3: QUADRANTS[::-1, ::-1],
-        4: QUADRANTS[::-1],
-        5: QUADRANTS.transpose(1, 0, 2),
-        6: np.rot90(QUADRANTS, 1),
-        7: QUADRANTS[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(QUADRANTS, -1),
-    }[orientation]
-    exif = Image.Exif()
+# How a camera stores the upright photo for each value of the EXIF tag (JEITA CP-3451).
+STORED = {
+    1: QUADRANTS,
+    2: QUADRANTS[:, ::-1],
+    3: QUADRANTS[::-1, ::-1],
+    4: QUADRANTS[::-1],
+    5: QUADRANTS.transpose(1, 0, 2),
+    6: np.rot90(QUADRANTS, 1),
+    7: QUADRANTS[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90(QUADRANTS, -1),
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_is_applied_once(tmp_path, orientation, suffix):
+    exif, path = Image.Exif(), tmp_path / f"a.{suffix}"
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(np.asarray(as_rgb(tmp_path / "a.png")), QUADRANTS)
+    Image.fromarray(np.ascontiguousarray(STORED[orientation])).save(path, exif=exif)
+    upright = as_rgb(path)
+    assert np.array_equal(np.asarray(upright), QUADRANTS)
+    assert np.array_equal(np.asarray(as_rgb(upright)), QUADRANTS)
+    assert image_size(path) == (2, 3)
+
+
+def test_the_size_is_read_from_the_header_and_broken_exif_says_nothing(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo(80).save(tmp_path / "turned.jpg", exif=exif)
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "turned.jpg").read_bytes()[:-200])
+    assert image_size(tmp_path / "cut.jpg") == (240, 160)
+    photo(80).save(tmp_path / "turned.png", exif=exif)
+    content = (tmp_path / "turned.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[: content.index(b"IDAT") + 4])
+    assert image_size(tmp_path / "cut.png") == (240, 160)
+    pixels, end = content.index(b"eXIf") - 4, content.index(b"IEND") - 4
+    exif_length = int.from_bytes(content[pixels : pixels + 4], "big") + 12
+    chunk, rest = content[pixels : pixels + exif_length], content[pixels + exif_length : end]
+    (tmp_path / "late.png").write_bytes(content[:pixels] + rest + chunk + content[end:])
+    assert as_rgb(tmp_path / "late.png").size == (160, 240)
+    photo().save(tmp_path / "broken.jpg", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
+    assert image_size(tmp_path / "broken.jpg") == (16, 24)
+    assert as_rgb(tmp_path / "broken.jpg").size == (24, 16)
+    with pytest.raises(InputError, match=f"^{tmp_path}/none.jpg: no such file"):
+        image_size(tmp_path / "none.jpg")
 
 
 def test_orientation_of_a_pil_image_is_applied_too():
@@ -143,6 +172,27 @@ def test_files_that_are_no_photos(tmp_path):
         as_rgb(tmp_path / "absent.jpg")
 
 
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "TGA", "PCX", "JPEG2000", "ICO"])
+def test_only_the_formats_that_the_sentence_names_are_opened(tmp_path, kind):
+    photo().save(tmp_path / "a.bin", format=kind)
+    with pytest.raises(InputError, match="a JPEG, PNG, WebP, GIF, BMP or TIFF file"):
+        as_rgb(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_each_of_these_formats_is_opened(tmp_path, kind):
+    more = {"save_all": True, "append_images": [photo(8)]} if kind == "MPO" else {}
+    photo(8).save(tmp_path / "a.bin", format=kind, **more)
+    assert as_rgb(tmp_path / "a.bin").size == image_size(tmp_path / "a.bin")[::-1] == (24, 16)
+
+
+def test_a_refusal_calls_the_image_what_it_is_told_to(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"text")
+    for given, says in (({}, "a.jpg"), ({"name": str(tmp_path / "a.jpg")}, f"{tmp_path}/a.jpg")):
+        with pytest.raises(InputError, match=f"^{says}: not an image"):
+            as_rgb(tmp_path / "a.jpg", **given)
+
+
 @pytest.mark.parametrize(
     "array",
     [np.zeros((4, 4), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8)],
@@ -160,3 +210,26 @@ def test_a_large_photo_is_reduced_by_averaging():
     assert np.abs(np.asarray(small).astype(int) - 100).max() <= 1
     same = as_rgb(stripes)
     assert reduced(same, 4000) is same
+
+
+@pytest.mark.parametrize("size", [(1200, 1800), (300, 200), (1, 5000), (90, 7), (1, 1)])
+def test_a_photo_is_the_same_from_an_image_and_from_a_tensor(size):
+    """And to the last bit what prediction always made of it."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    array = torch.from_numpy(np.array(reduced(image, 2 * 512))).permute(2, 0, 1)
+    expected = stretch_thin(array.float() / 255, 512)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    for given in (image, pixels, pixels.float() / 255):
+        photo = photo_of(given, 512)
+        assert isinstance(photo, Photo) and photo.size == size
+        assert photo.pixels.dtype == torch.float32 and torch.equal(photo.pixels, expected)
+    shorter, longer = sorted(photo.pixels.shape[1:])
+    assert longer <= 2 * 512 and shorter * 512 / longer >= 16
+
+
+def test_a_map_is_shrunk_as_its_photo_is():
+    ramp = torch.linspace(0, 1, 1300)[None, None].expand(1, 40, -1)
+    small = photo_of(ramp, 512)
+    assert small.size == (40, 1300) and small.pixels.shape == (1, 32, 1024)
+    assert (small.pixels[0, 0] - torch.linspace(0, 1, 1024)).abs().max() < 1.01 / 255

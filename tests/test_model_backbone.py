@@ -1,7 +1,9 @@
 """Trunk and conv5: the cut, the freezing, BN folding, and where weights come from."""
 
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -11,8 +13,11 @@ from torch import nn
 from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
 
+from als.checkpoint import build_detector
+from als.config import Backbone, ModelConfig
 from als.errors import InputError
-from als.model.backbone import build_backbone
+from als.model.attention import FORMS
+from als.model.backbone import BACKBONES, build_backbone
 from als.model.frozen_norm import NormedConv2d, apply_in_convolutions, fold_batch_norm
 
 IMAGENET = Path(__file__).parents[2] / "shared" / "weights" / "mobilenet_v2_imagenet.safetensors"
@@ -88,6 +93,30 @@ def test_resnet_is_torchvisions_function():
     with torch.no_grad():
         vector = backbone.semantic(backbone.trunk(image))
         torch.testing.assert_close(vector, network(image), rtol=1e-5, atol=1e-5)
+
+
+def test_a_backbone_of_another_stage_layout_is_one_entry():
+    """ConvNeXt-T: stages and the steps between them stand in a row, and it has no BN."""
+    torch.manual_seed(0)
+    backbone = build_backbone(tiny_config(backbone="convnext_tiny", weights=None))
+    torch.manual_seed(0)
+    network = models.convnext_tiny(weights=None).eval()
+    network.classifier[2] = nn.Identity()
+    parts = nn.Sequential(backbone.trunk, backbone.semantic).eval()
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert backbone.trunk(image).shape == (1, backbone.trunk_channels, 4, 6)
+        torch.testing.assert_close(parts(image), network(image), rtol=1e-5, atol=1e-5)
+    detector = build_detector(tiny_config(backbone="convnext_tiny", weights=None)).eval()
+    with torch.no_grad():
+        (found,) = detector.detect(detector.encode([image[0]]), threshold=0.0)
+    assert len(found.boxes) and found.logits.shape[1] == 4
+
+
+def test_the_registries_are_what_the_config_knows():
+    assert set(BACKBONES) == set(get_args(Backbone))
+    forms = next(f for f in fields(ModelConfig) if f.name == "attention_form")
+    assert set(FORMS) == set(get_args(forms.type))
 
 
 @pytest.mark.skipif(not IMAGENET.is_file(), reason=f"needs the ImageNet weights {IMAGENET.name}")

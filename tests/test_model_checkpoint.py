@@ -5,12 +5,12 @@ import struct
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny import lively_detector, random_images, tiny_config
 
 from als.checkpoint import build_detector, load_checkpoint, save_checkpoint
 from als.errors import InputError
-from als.model import checkpoint
 
 INFO = {"data": {"train": "VOC2012:train"}, "epochs": 3, "ap50": 0.5}
 
@@ -138,7 +138,7 @@ def test_truncated_file(saved, tmp_path, share):
 
 
 def rewritten(saved, folder, tensors=None, **metadata):
-    with checkpoint.safe_open(saved, framework="pt") as file:
+    with safe_open(saved, framework="pt") as file:
         old = {name: file.get_tensor(name) for name in file.keys()}
         metadata = file.metadata() | metadata
     path = folder / "rewritten.safetensors"
@@ -173,7 +173,7 @@ def test_a_failing_write_leaves_the_old_file(detector, tmp_path, monkeypatch):
         target.write_bytes(b"half of it")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", disk_full)
+    monkeypatch.setattr("als.checkpoint.save_file", disk_full)
     with pytest.raises(OSError, match="no space"):
         save_checkpoint(detector, path, {"epochs": 4})
     assert path.read_bytes() == before

@@ -18,7 +18,7 @@ from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.errors import InputError
 from als.model.attention import attention_loss, object_map_targets
-from benchmarks.twin import torchvision_twin
+from benchmarks.torchvision_baseline import faster_rcnn_of
 
 SWITCHES = list(product([False, True], repeat=2))  # attention, separation
 
@@ -35,7 +35,7 @@ def test_detections_equal_torchvisions(seed, network):
     changes = {"detections_per_image": 15, "score_threshold": 0.3, "nms_threshold": 0.4}
     changes |= network
     detector = lively_detector(seed, attention=False, separation=False, **changes)
-    twin = torchvision_twin(detector).eval()
+    twin = faster_rcnn_of(detector).eval()
     images = random_images(seed, [(100, 150), (90, 70)])  # resized on the way
     with torch.no_grad():
         found = detector(images)
@@ -53,7 +53,7 @@ def test_detections_equal_torchvisions(seed, network):
 def test_losses_and_gradients_equal_torchvisions(seed, network):
     changes = {"attention": False, "separation": False} | network
     detector = lively_detector(seed, **changes).float().train()
-    twin = torchvision_twin(detector).train()
+    twin = faster_rcnn_of(detector).train()
     images, targets = random_images(seed, dtype=torch.float32), some_targets(masks=False)
 
     def gradients(loss):
@@ -161,7 +161,7 @@ def encode(detector, override_loc=None, override_cls=None, seed=0):
 
 def detections(detector, encoding):
     with torch.no_grad():
-        return detector.detect(encoding)[0]
+        return detector.detect(encoding)[0].as_dict()
 
 
 @pytest.mark.parametrize("source", ["F", "F_loc"])
@@ -251,6 +251,14 @@ def test_overriding_with_the_own_maps_changes_nothing():
     plain = detections(detector, encode(detector))
     own = encode(detector, lambda loc, cls: loc, lambda loc, cls: cls)
     assert_same_detections([plain], [detections(detector, own)], atol=0)
+
+
+@pytest.mark.parametrize("form", ["product", "residual"])
+def test_the_neutral_map_of_a_form_leaves_the_feature_as_it_is(form):
+    detector = lively_detector(0, attention_form=form)
+    neutral = [lambda loc, cls: torch.full_like(loc, detector.form.neutral)] * 2
+    e = encode(detector, *neutral)
+    assert torch.equal(e.f_loc, e.f) and torch.equal(e.f_cls, e.f)
 
 
 def test_image_of_another_canvas_does_not_change_detections():

@@ -50,11 +50,11 @@ def test_the_box_is_the_same_for_every_class():
     heads = heads_of().eval()
     roi = torch.tensor([[10.0, 10.0, 40.0, 50.0]])
     logits, deltas = torch.tensor([[0.0, 3.0, 3.5, -9.0]]), torch.tensor([[1.0, -0.5, 0.2, 0.4]])
-    (found,) = heads.detections(logits, deltas, None, None, [roi], [(64, 96)])
-    assert found["labels"].tolist() == [2, 1]
-    assert torch.equal(found["boxes"][0], found["boxes"][1])
+    (found,) = heads.detections(logits, deltas, None, None, [roi], [(64, 96)], threshold=0.05)
+    assert found.labels.tolist() == [2, 1] and found.rois.tolist() == [0, 0]
+    assert torch.equal(found.boxes[0], found.boxes[1])
     expected = heads.box_coder.decode_single(deltas, roi)
-    torch.testing.assert_close(found["boxes"][:1], expected)
+    torch.testing.assert_close(found.boxes[:1], expected)
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet18"])

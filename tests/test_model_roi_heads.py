@@ -11,7 +11,8 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import box_iou
 
 from als.checkpoint import build_detector
-from als.model.roi_heads import select_rois
+from als.explain import boxes_of_class
+from als.model.roi_heads import parts
 from als.model.rpn import BACKGROUND_IOU, FOREGROUND_IOU, OverlapMatcher
 
 SWITCHES = list(product([False, True], repeat=2))  # attention, separation
@@ -78,21 +79,64 @@ def test_pooling_of_an_image_of_coordinates(pool):
 def test_skipping_changes_no_detection(attention, separation, seed):
     """Exact saving at inference: random weights, images, and thresholds from all to none."""
     detector = lively_detector(seed, attention=attention, separation=separation)
-    heads = detector.roi_heads
     counts = []
     with torch.no_grad():
         encoding = detector.encode(random_images(seed + 10))
         proposals = detector.propose(encoding)
-        classified = heads.classify(encoding.f_cls, proposals)
         for threshold in (0.0, 0.5, 0.7, 1.0):
-            heads.score_thresh = threshold
-            heads.run_both_on_all = False
-            saved = detector.locate(encoding, proposals, *classified)
-            heads.run_both_on_all = True
-            expected = detector.locate(encoding, proposals, *classified)
+            saved = [found.as_dict() for found in detector.detect(encoding, threshold)]
+            expected = torchvisions_detections(detector, encoding, proposals, threshold)
             assert_same_detections(saved, expected, atol=1e-9)
             counts.append(sum(len(found["scores"]) for found in saved))
     assert counts[0] > 20 and 0 < counts[2] < counts[0] and counts[-1] == 0, counts
+
+
+def torchvisions_detections(detector, encoding, proposals, threshold: float) -> list[dict]:
+    """Both branches on every proposal, then torchvision's own choice and way back."""
+    heads, sizes = detector.roi_heads, encoding.images.image_sizes
+    logits, vectors = heads.classify(encoding.f_cls, proposals)
+    shared = heads.conv5_loc is None and encoding.f_cls is encoding.f_loc
+    deltas = heads.bbox_pred(vectors) if shared else heads.localize(encoding.f_loc, proposals)
+    heads.score_thresh = threshold
+    boxes, scores, labels = heads.postprocess_detections(logits, deltas, proposals, sizes)
+    found = [
+        {"boxes": b, "labels": n, "scores": s}
+        for b, n, s in zip(boxes, labels, scores, strict=True)
+    ]
+    return detector.transform.postprocess(found, sizes, encoding.original_sizes)
+
+
+@pytest.mark.parametrize(("attention", "separation"), SWITCHES)
+def test_a_detection_knows_its_roi(attention, separation):
+    """Its score is that of the RoI's logits, its box the one that the RoI's deltas give."""
+    detector = lively_detector(2, attention=attention, separation=separation)
+    with torch.no_grad():
+        encoding = detector.encode(random_images(3)[:1])
+        (found,) = detector.detect(encoding, threshold=0.1)
+        assert len(found.scores) > 5
+        for box, label, score, row in zip(
+            found.boxes, found.labels, found.scores, found.rois, strict=True
+        ):
+            assert found.logits[row].softmax(-1)[label] == score
+            roi = found.proposals[row][None]
+            again = boxes_of_class(detector, encoding, roi, int(label))[0]
+            torch.testing.assert_close(again, box)
+
+
+def test_limits_leave_the_rest_as_it_is():
+    detector = lively_detector(1, detections_per_image=1000)
+    with torch.no_grad():
+        encoding = detector.encode(random_images(1))
+        everything = detector.detect(encoding, threshold=0.02)
+        for found, some in zip(
+            everything, detector.detect(encoding, threshold=0.02, labels=[1, 3]), strict=True
+        ):
+            asked = found.labels != 2
+            assert 0 < asked.sum() < len(asked)
+            torch.testing.assert_close(some.boxes, found.boxes[asked])
+            assert some.labels.tolist() == found.labels[asked].tolist()
+        for found in detector.detect(encoding, proposals=3):
+            assert len(found.proposals) == len(found.logits) == 3
 
 
 def test_only_proposals_over_the_threshold_enter_the_localization_branch():
@@ -102,12 +146,11 @@ def test_only_proposals_over_the_threshold_enter_the_localization_branch():
     heads.conv5_loc.register_forward_pre_hook(lambda module, args: entered.append(len(args[0])))
     with torch.no_grad():
         encoding = detector.encode(random_images(0))
-        proposals = detector.propose(encoding)
-        logits, vectors = heads.classify(encoding.f_cls, proposals)
+        logits, _ = heads.classify(encoding.f_cls, detector.propose(encoding))
         scores = logits.softmax(1)[:, 1:].amax(1)
-        heads.score_thresh = scores.median().item()
-        detector.locate(encoding, proposals, logits, vectors)
-    assert entered == [(scores > heads.score_thresh).sum().item()]
+        threshold = scores.median().item()
+        detector.detect(encoding, threshold)
+    assert entered == [(scores > threshold).sum().item()]
     assert 0 < entered[0] < len(scores)
 
 
@@ -220,12 +263,12 @@ def test_classification_loss_is_the_mean_over_all_rois():
     torch.testing.assert_close(losses["loss_cls"], expected)
 
 
-def test_select_rois():
-    rois = [torch.arange(8.0).view(2, 4), torch.zeros(0, 4), torch.arange(12.0).view(3, 4)]
-    chosen = torch.tensor([False, True, True, False, True])
-    parts = select_rois(rois, chosen)
-    assert [len(p) for p in parts] == [1, 0, 2]
-    assert torch.equal(parts[0], rois[0][1:]) and torch.equal(parts[2], rois[2][[0, 2]])
+def test_flags_of_all_rois_are_told_apart_by_image():
+    rois = [torch.zeros(2, 4), torch.zeros(0, 4), torch.zeros(3, 4)]
+    flags = parts(torch.tensor([False, True, True, False, True]), rois)
+    assert [part.tolist() for part in flags] == [[False, True], [], [True, False, True]]
+    (whole,) = parts(torch.tensor([True, False]), [torch.zeros(2, 4)])
+    assert whole.tolist() == [True, False]
 
 
 def matchers():

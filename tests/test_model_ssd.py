@@ -83,11 +83,14 @@ def test_memory_format_does_not_matter(lite):
     assert_same_detections(plain, found, atol=1e-3)
 
 
-def test_score_threshold_is_the_heads(lite):
-    assert lite.score_threshold == lite.ssd.score_thresh == 0.3
-    lite.score_threshold = 0.9
-    assert lite.ssd.score_thresh == 0.9
-    lite.score_threshold = 0.3
+def test_the_threshold_is_an_argument(lite):
+    with torch.no_grad():
+        encoding = lite.eval().encode(random_images(0, dtype=torch.float32))
+        low, own, high = (lite.detect(encoding, t) for t in (0.0, None, 0.5))
+    for few, some, many in zip(high, own, low, strict=True):
+        assert (some.scores > 0.3).all() and (few.scores > 0.5).all()
+        assert len(few.scores) <= len(some.scores) <= len(many.scores) and len(many.scores)
+        assert len(many.proposals) == 0
 
 
 @pytest.mark.parametrize(

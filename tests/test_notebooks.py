@@ -5,16 +5,17 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from als.study.command import study
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
 from als.data.toy import TOY_CLASSES, write_toy
-from als.records import write_json
-from als.report.tables import render
+from als.files import write_json
 from als.study import interventions
 from als.study.study_command import study
+from als.tables.render import render
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from als.checkpoint import save_checkpoint
 from als.data.record import Record
 from als.errors import InputError
-from als.evaluation.run import detect_all
+from als.evaluation.evaluate import detect_all
 from als.inference import Predictor, load, predict_many
 
 HEIGHT, WIDTH = 90, 75  # resized to 77 x 64, in a batch of 96 x 64
@@ -157,11 +157,20 @@ def test_a_model_without_maps(image):
         predictor.predict(image, classification_map=0.5)
 
 
-def test_the_threshold_is_put_back(predictor, image):
-    before = predictor.detector.roi_heads.score_thresh
+@pytest.mark.parametrize("form", ["product", "residual"])
+def test_without_attention_by_name(image, form):
+    """Ones would double the feature of F (1 + A): "neutral" is no attention in either form."""
+    predictor = Predictor(lively_detector(0, attention_form=form).float(), {})
+    found = predictor.predict(image, localization_map="neutral", classification_map="neutral")
+    value = {"product": 1, "residual": 0}[form]
+    assert (found.localization_map == value).all() and (found.classification_map == value).all()
+    encoding = predictor.analyse(image, "neutral", "neutral").encoding
+    assert torch.equal(encoding.f_loc, encoding.f) and torch.equal(encoding.f_cls, encoding.f)
+
+
+def test_the_lock_is_free_after_an_error(predictor, image):
     few = predictor.predict(image, score_threshold=0.5)
     assert few.scores.min() > 0.5
-    assert predictor.detector.roi_heads.score_thresh == before
     assert len(predictor.predict(image).scores) > len(few.scores)
 
     def fails(loc, cls):
@@ -173,7 +182,6 @@ def test_the_threshold_is_put_back(predictor, image):
             predictor.predict(image, classification_map=1.0, score_threshold=0.9)
     finally:
         del predictor._override
-    assert predictor.detector.roi_heads.score_thresh == before
     assert predictor.lock.acquire(blocking=False), "the lock is free again"
     predictor.lock.release()
 
@@ -186,11 +194,12 @@ def test_nothing_over_the_threshold(predictor, image):
 
 def test_the_analysis_agrees_with_the_prediction(predictor, image):
     analysis = predictor.analyse(image)
-    assert analysis.logits.shape == (len(analysis.proposals), len(CLASSES) + 1)
+    found = analysis.found
+    assert found.logits.shape == (len(found.proposals), len(CLASSES) + 1)
     assert analysis.image.size == (WIDTH, HEIGHT)
-    scores = analysis.logits.softmax(1)[:, 1:].flatten().numpy()
-    for score in analysis.prediction.scores:
-        assert np.abs(scores - score).min() < 1e-6
+    of_rois = found.logits[found.rois].softmax(1)
+    own = of_rois[torch.arange(len(found.rois)), found.labels]
+    np.testing.assert_allclose(analysis.prediction.scores, own.numpy(), atol=1e-6)
 
 
 def test_load_reads_a_file(predictor, image, tmp_path):

@@ -11,16 +11,16 @@ from tiny import lively_detector
 from als.checkpoint import save_checkpoint
 from als.cli import main
 from als.data.toy import TOY_CLASSES, write_toy
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.explain import EXPLAINERS, default_explainers, make_maps
 from als.inference import Predictor
 from als.study import interventions
 from als.study.cases import cases_of, keypoints_of, match_detections, size_name
 from als.study.interventions import rows_of_the_table
-from als.study.rows import read_rows, run_study
 from als.study.study_command import chosen, measure_names, shard_slice, study
 from als.study.study_figures import chosen_cases
+from als.study.study_rows import read_rows, run_study
 from als.study.summary import differences, interval, summarise
 
 MAPS = ["localization", "classification", "gradcam", "box_gaussian", "random"]

@@ -11,8 +11,8 @@ from torch.nn.functional import interpolate
 
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
-from als.evaluation import Detections
-from als.evaluation.run import judge
+from als.evaluation.detections import Detections
+from als.evaluation.evaluate import judge
 from als.explain import default_explainers, make_maps
 from als.explain.blackbox import PROPOSALS, black_box
 from als.explain.faithfulness import Curves, blurred, change_curves, plain
@@ -31,7 +31,6 @@ from als.study.interventions import (
     write_arrays,
 )
 from als.study.measures import MEASURES
-from als.study.rows import run_study
 from als.study.sanity import (
     CASCADE,
     randomized,
@@ -41,6 +40,7 @@ from als.study.sanity import (
     under_shift,
 )
 from als.study.study_figures import map_row
+from als.study.study_rows import run_study
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,9 @@ from training_toys import QUIET, assert_same_tensors, config_of, tensors_of
 from als.checkpoint import load_checkpoint
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
-from als.training import run
-from als.training.data import DetectionData
+from als.training import train as training
 from als.training.module import DetectorModule
-from als.training.run import train
+from als.training.train import DetectionData, train
 
 pytestmark = pytest.mark.usefixtures("no_warnings")
 
@@ -94,7 +93,7 @@ def test_learning_rates_follow_the_schedule(toy, tmp_path, schedule):
         milestones=(0.5,),
     )
     config = replace(config, optimizer=options)
-    detector = run._start(config)
+    detector = training._start(config)
     parts = DetectorModule(detector, config, total_steps=20).configure_optimizers()
     optimizer, scheduler = parts["optimizer"], parts["lr_scheduler"]["scheduler"]
     assert isinstance(optimizer, torch.optim.SGD)
@@ -154,7 +153,7 @@ def test_validation_keeps_the_best_checkpoint(toy, tmp_path):
 def test_the_optimizer_and_the_augmentation_are_those_of_the_config(toy, tmp_path, monkeypatch):
     config = config_of(toy, tmp_path, augmentation="crop", jitter=True, workers=0)
     config = replace(config, optimizer=replace(config.optimizer, name="adamw", weight_decay=0.03))
-    module = DetectorModule(run._start(config), config, total_steps=5)
+    module = DetectorModule(training._start(config), config, total_steps=5)
     optimizer = module.configure_optimizers()["optimizer"]
     assert isinstance(optimizer, torch.optim.AdamW)
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.03}

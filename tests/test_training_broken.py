@@ -7,7 +7,7 @@ from training_toys import QUIET, break_image, config_of
 
 from als.data.toy import write_toy
 from als.errors import InputError
-from als.training.run import train
+from als.training.train import train
 
 pytestmark = pytest.mark.usefixtures("no_warnings")
 

@@ -16,8 +16,8 @@ import torch
 
 from als.checkpoint import load_checkpoint
 from als.data.sampler import AspectBatchSampler
-from als.data.voc import load_records
-from als.training import run
+from als.data.voc_layout import load_records
+from als.training import train as training
 
 ROOT = Path(__file__).parents[1]
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
@@ -62,7 +62,7 @@ def test_two_processes_train_like_one(data, tmp_path):
         assert row_one.keys() == row_two.keys() and "loss_att" in row_one
         np.testing.assert_allclose(*values, rtol=0, atol=1e-5)
 
-    start = run._start(ddp_run.config_of(data, one, 4)).state_dict()
+    start = training._start(ddp_run.config_of(data, one, 4)).state_dict()
     after_one = load_checkpoint(one / "model.safetensors")[0].state_dict()
     after_two = load_checkpoint(two / "model.safetensors")[0].state_dict()
     moved = max((after_one[name] - start[name]).abs().max() for name in start)
@@ -97,7 +97,7 @@ def test_accumulated_batches_make_one_step(data, tmp_path):
     config = replace(config, data=replace(config.data, val=None))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run.train(config, accumulate_grad_batches=2, log_every_n_steps=1, **QUIET)
+        training.train(config, accumulate_grad_batches=2, log_every_n_steps=1, **QUIET)
     rows = rows_of(tmp_path / "run")
     assert [int(row["step"]) for row in rows] == list(range(9))
     rates = [float(row["lr"]) for row in rows]

@@ -14,13 +14,12 @@ from training_toys import QUIET, break_image
 from als.checkpoint import build_detector, load_checkpoint
 from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES, write_toy
-from als.data.voc import load_records
+from als.data.voc_layout import load_records
 from als.errors import InputError
-from als.evaluation.run import evaluate
+from als.evaluation.evaluate import evaluate
 from als.inference import Predictor
-from als.training.data import DetectionData
 from als.training.module import DetectorModule
-from als.training.run import compile_convolutions, train
+from als.training.train import DetectionData, compile_convolutions, train
 
 TWO_STAGE = {"min_size": 64, "max_size": 96, "anchor_sizes": (16, 32), "rois_per_image": 16}
 TWO_STAGE |= {"rpn_pre_nms_train": 60, "rpn_post_nms_train": 20, "rpn_post_nms_test": 20}

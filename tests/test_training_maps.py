@@ -9,7 +9,7 @@ import torch
 from training_toys import QUIET, config_of
 
 from als.training.module import map_statistics
-from als.training.run import train
+from als.training.train import train
 
 pytestmark = pytest.mark.usefixtures("no_warnings")
 

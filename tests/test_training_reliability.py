@@ -17,9 +17,9 @@ from als.config import TrainConfig
 from als.data.dataset import DetectionDataset
 from als.data.toy import write_toy
 from als.errors import InputError
-from als.training import run
-from als.training.run import train
+from als.training import train as training
 from als.training.saving import STOPPED, newest_checkpoint
+from als.training.train import train
 
 STEPS = 6  # of a run: 3 an epoch
 OPTIONS = QUIET | {"log_every_n_steps": 1}
@@ -39,7 +39,7 @@ def power_cut():
 
 def stopped_run(config: TrainConfig, step: int, monkeypatch, save_every: int = 1) -> Path:
     """A run that ends before its step `step` as a kill would end it; its checkpoints' folder."""
-    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", save_every)
+    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", save_every)
     with monkeypatch.context() as patch:
         at_step(step, power_cut, patch)
         with pytest.raises(KeyError, match="power cut"):
@@ -204,7 +204,7 @@ def test_bf16_trains_to_a_float32_checkpoint(toy, tmp_path):
     path = train(config, judge=judge, precision="bf16-mixed", **OPTIONS)
     state = load_checkpoint(path)[0].state_dict()
     assert all(t.isfinite().all() for t in state.values() if t.is_floating_point())
-    detector = run._start(config).train()
+    detector = training._start(config).train()
     images = [torch.rand(3, 64, 96)]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         (proposals,) = detector.eval().propose(detector.encode(images))

@@ -16,10 +16,10 @@ from training_toys import (
 
 from als.data.toy import write_toy
 from als.errors import InputError
-from als.records import read_json
-from als.training import run
+from als.files import read_json
+from als.training import train as training
 from als.training.module import DetectorModule
-from als.training.run import train
+from als.training.train import train
 
 pytestmark = pytest.mark.usefixtures("no_warnings")
 
@@ -83,7 +83,7 @@ def test_resumed_run_equals_the_uninterrupted(
 ):
     whole, seen_whole = whole_run
     config = config_of(toy, tmp_path / "run")
-    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", save_every)
+    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", save_every)
     with monkeypatch.context() as patch:
         interrupted_at(stop_at, patch)
         with pytest.raises(RuntimeError, match="power cut"):
@@ -97,7 +97,7 @@ def test_resumed_run_equals_the_uninterrupted(
 
 
 def test_twice_interrupted_run_in_a_moved_folder(toy, tmp_path, monkeypatch, whole_run):
-    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", 1)
+    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", 1)
     folders = [tmp_path / "here", tmp_path / "there"]
     for stop_at, folder in zip((2, 7), folders, strict=True):
         with monkeypatch.context() as patch:
@@ -125,7 +125,7 @@ def test_other_recipes_resume_too(toy, tmp_path, monkeypatch, optimizer, data):
         return replace(config, optimizer=replace(config.optimizer, **optimizer))
 
     whole = train(config("whole"), **QUIET)
-    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", 1)
+    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", 1)
     with monkeypatch.context() as patch:
         interrupted_at(2, patch)
         with pytest.raises(RuntimeError, match="power cut"):
@@ -158,7 +158,7 @@ def test_skipped_batches_do_not_shift_a_resumed_run(tmp_path, monkeypatch):
         return replace(config, data=replace(config.data, batch_size=1, skip_broken=True))
 
     whole = train(config("whole"), **QUIET)
-    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", 1)
+    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", 1)
     with monkeypatch.context() as patch:
         interrupted_at(8, patch)  # in the second epoch: 6 batches an epoch, one of them skipped
         with pytest.raises(RuntimeError, match="power cut"):

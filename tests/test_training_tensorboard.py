@@ -7,8 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_toys import QUIET, at_step, config_of
 
-from als.training import run
-from als.training.run import train
+from als.training import train as training
+from als.training.train import train
 
 OPTIONS = QUIET | {"log_every_n_steps": 1}
 
@@ -34,7 +34,7 @@ def test_a_killed_run_draws_the_curves_of_a_whole_one(
         raise KeyError("power cut")
 
     train(config_of(toy, tmp_path / "whole", epochs=2), **OPTIONS)
-    monkeypatch.setattr(run, "SAVE_EVERY_STEPS", save_every)
+    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", save_every)
     config = config_of(toy, tmp_path / "killed", epochs=2)
     with monkeypatch.context() as patch:
         at_step(stop_at, power_cut, patch)

@@ -1,7 +1,7 @@
 """Says what is wrong with a data set, file by file, before hours of training find out."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from als.data import coco
-from als.data.dataset import read_image
+from als.data import coco_layout
 from als.data.masks import find_masks, read_class_map
-from als.data.record import Problem, Record, box_problem
-from als.data.voc import Annotation, class_names, read_annotation, read_split
+from als.data.record import Problem, Record, box_problem, size_problem
+from als.data.voc_layout import Annotation, class_names, read_annotation, read_split
 from als.errors import InputError
+from als.images import as_rgb, exif_orientation, image_size
 
 
 def check_folder(
@@ -28,7 +28,8 @@ def check_folder(
         folders (VOC2007/, VOC2012/, coco2017/, ...).
     classes: the class names that may occur; by default those of classes.txt, else VOC's, or the
         categories of a COCO file.
-    tell: called with sentences about what is unusual but not broken, as images without annotations.
+    tell: called with sentences about what is unusual but not broken, as images without annotations
+        or photographs that EXIF turns.
 
     Returns a table with the columns file and problem, a row for each problem; it is empty when
     all is well. Problems are: a file that a split lists is missing, an image that does not decode
@@ -40,7 +41,7 @@ def check_folder(
     folder = Path(folder)
     parts = (folder, *sorted(folder.glob("*")))
     voc = [part for part in parts if (part / "JPEGImages").is_dir()]
-    in_coco = [(part, split) for part in parts for split in coco.splits(part)]
+    in_coco = [(part, split) for part in parts for split in coco_layout.splits(part)]
     if not voc and not in_coco:
         raise InputError(
             f"{folder}: there is no JPEGImages/ and no annotations/instances_*.json in it or one "
@@ -49,6 +50,7 @@ def check_folder(
     found: list[Problem] = []
     for part in voc:
         found += _check_set(part, class_names(part) if classes is None else tuple(classes))
+        _tell_turned(part, (part / "JPEGImages").glob("*.jpg"), tell)
     for part, split in in_coco:
         found += _check_coco(part, split, classes, tell)
     rows = [(str(problem.file), problem.problem) for problem in found]
@@ -72,21 +74,22 @@ def _check_coco(
 ) -> list[Problem]:
     """All problems of one split in COCO's layout. Objects of no area are told, not a problem."""
     found: list[Problem] = []
-    path = coco.annotation_file(folder, split)
+    path = coco_layout.annotation_file(folder, split)
     try:
-        file = coco.read_file(folder, split)
+        file = coco_layout.read_file(folder, split)
         names = file.names
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # `coco.notes` says the same
-            entries = list(coco.read_records(folder, split, names, found.append, file))
+            warnings.simplefilter("ignore")  # `coco_layout.notes` says the same
+            entries = list(coco_layout.read_records(folder, split, names, found.append, file))
     except InputError as error:
-        return [_problem(path, error)]
+        return [Problem.of(path, error)]
     unknown = () if classes is None else sorted(set(names) - set(classes))
     found += [Problem(path, f"class '{name}' is not known") for name in unknown]
     for record, _ in tqdm(entries, desc=split, disable=None):
         found += _image_problems(record.path, record.size)
+    _tell_turned(path, (record.path for record, _ in entries), tell)
     if not found:
-        for sentence in coco.notes(file):
+        for sentence in coco_layout.notes(file):
             tell(sentence)
     return found
 
@@ -99,7 +102,7 @@ def _check_set(folder: Path, known: tuple[str, ...]) -> Iterator[Problem]:
             for image_id in read_split(folder, file.stem):
                 listed.setdefault(image_id, []).append(file.name)
         except InputError as error:
-            yield _problem(file, error)
+            yield Problem.of(file, error)
     images = {file.stem for file in (folder / "JPEGImages").glob("*.jpg")}
     annotated = {file.stem for file in (folder / "Annotations").glob("*.xml")}
     for image_id in tqdm(sorted(images | annotated | set(listed)), desc=folder.name, disable=None):
@@ -130,7 +133,7 @@ def _check_image(
         found = list(_image_problems(image, size))
         yield from found
         if size is None and not found:
-            size = read_image(image).size[::-1]
+            size = image_size(image)
     if annotation is None or size is None:
         return  # without a size neither boxes nor masks can be judged
     yield from _annotation_problems(folder, image_id, annotation, size, known)
@@ -157,13 +160,19 @@ def _annotation_problems(
 def _image_problems(path: Path, size: tuple[int, int] | None) -> Iterator[Problem]:
     """Whether the image decodes, and to (height, width) `size` if that is known."""
     try:
-        width, height = read_image(path).size
+        width, height = as_rgb(path, name=str(path)).size
     except InputError as error:
-        yield _problem(path, error)
+        yield Problem.of(path, error)
         return
-    if size is not None and (height, width) != size:
-        yield Problem(
-            path, f"it has {width}x{height} pixels but its annotation says {size[1]}x{size[0]}"
+    if size is not None and (problem := size_problem(path, (height, width), size)):
+        yield Problem(path, problem)
+
+
+def _tell_turned(place: Path, images: Iterable[Path], tell: Callable[[str], None]) -> None:
+    if turned := sum(exif_orientation(path) > 1 for path in images):
+        tell(
+            f"{place}: photographs that EXIF turns: {turned}; their boxes and masks must count in "
+            "the turned frame, as viewers and labelling tools show it."
         )
 
 
@@ -171,9 +180,4 @@ def _mask_problems(record: Record, classes: Sequence[str]) -> Iterator[Problem]:
     try:
         read_class_map(record, classes)
     except InputError as error:
-        yield _problem(record.mask.path, error)
-
-
-def _problem(path: Path, error: InputError) -> Problem:
-    """A sentence about a file, taken apart again."""
-    return Problem(path, str(error).removeprefix(f"{path}: ").rstrip("."))
+        yield Problem.of(record.mask.path, error)

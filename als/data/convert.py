@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from als.data.instances import write_runs
-from als.data.masks import VOID, MaskSource, read_class_map
+from als.data.masks import VOID, MaskSource, read_class_map, write_runs
 from als.data.record import Problem, Record
-from als.data.voc import class_names, read_records
+from als.data.voc_layout import class_names, read_records
 from als.errors import InputError
 
 

@@ -1,30 +1,29 @@
 """Records as a torch data set of (image, target), reproducible sample by sample."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
 from als.data.masks import read_object_map
-from als.data.record import Record
+from als.data.record import Problem, Record, size_problem
 from als.errors import InputError
-from als.images import Photo
+from als.images import Photo, as_rgb
 
+Image = Tensor | Photo
 Target = dict[str, Any]
 
 
 class DetectionDataset(Dataset):
     """Images and training targets of records.
 
-    An item is (image, target). Without a transform the image is uint8, else what it makes of it:
-    [3, H, W] float32 in 0..1. The target is a dict of
+    An item is (image, target). The image is uint8 [3, H, W], the pixels of `als.images.as_rgb`, or
+    what the transform makes of them. The target is a dict of
         boxes: tv_tensors.BoundingBoxes float32 [N, 4], x1 y1 x2 y2 in pixels of the image given,
         labels: int64 [N], 1 to C,
         object_map: tv_tensors.Mask uint8 [H, W], 1 object, 0 background, 255 void; the key is
@@ -33,7 +32,7 @@ class DetectionDataset(Dataset):
     Difficult objects are not in it.
 
     Args:
-        records: see `als.data.voc.load_records`.
+        records: see `als.data.voc_layout.load_records`.
         classes: the classes that the records were loaded with; the object map shows these.
         transform: one of `als.data.transforms`.
         skip_broken: give None for a sample that cannot be read, which `collate` leaves out,
@@ -46,7 +45,7 @@ class DetectionDataset(Dataset):
         self,
         records: Sequence[Record],
         classes: Sequence[str],
-        transform: Callable[[Tensor, Target], tuple[Tensor, Target]] | None = None,
+        transform: Callable[[Tensor, Target], tuple[Image, Target]] | None = None,
         skip_broken: bool = False,
         keep_decoded: bool = False,
     ) -> None:
@@ -59,7 +58,7 @@ class DetectionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target] | None:
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Image, Target] | None:
         """The sample of an index, or of (index, seed of its batch).
 
         With a seed the augmentation draws from it and the index alone, and the surrounding random
@@ -75,19 +74,24 @@ class DetectionDataset(Dataset):
                 raise
             return None
 
-    def _drawn(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
+    def _drawn(self, item: int | tuple[int, int]) -> tuple[Image, Target]:
         if isinstance(item, int):
             return self._sample(item)
         index, batch_seed = item
         own_seed = int(np.random.SeedSequence(item).generate_state(1, np.uint64)[0])
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed: it would also set the accelerators, which are not restored.
-            torch.default_generator.manual_seed(own_seed)
-            image, target = self._sample(index, batch_seed)
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)  # as workers have: how resizing rounds hangs on the number
+            with torch.random.fork_rng(devices=[]):
+                # Not torch.manual_seed: it would also set the accelerators, which are not restored.
+                torch.default_generator.manual_seed(own_seed)
+                image, target = self._sample(index, batch_seed)
+        finally:
+            torch.set_num_threads(threads)
         del target["batch_seed"]
         return image, target
 
-    def _sample(self, index: int, batch_seed: int | None = None) -> tuple[Tensor, Target]:
+    def _sample(self, index: int, batch_seed: int | None = None) -> tuple[Image, Target]:
         if self.kept is None:
             pixels, object_map = self._read(self.records[index])
         else:
@@ -101,16 +105,13 @@ class DetectionDataset(Dataset):
             target["batch_seed"] = batch_seed  # of the size that the batch shares
         if self.transform is not None:
             image, target = self.transform(image, target)
-        return (image if isinstance(image, Photo) else image.as_subclass(Tensor)), target
+        return image if isinstance(image, Photo) else image.as_subclass(Tensor), target
 
     def _read(self, record: Record) -> tuple[Tensor, Tensor | None]:
         """The decoded image uint8 [3, H, W] and object map uint8 [H, W]."""
-        pixels = functional.pil_to_tensor(read_image(record.path))
-        if tuple(pixels.shape[-2:]) != record.size:
-            raise InputError(
-                f"{record.path}: the image is {pixels.shape[2]}x{pixels.shape[1]} pixels but its "
-                f"annotation says {record.size[1]}x{record.size[0]}; correct one of them."
-            )
+        pixels = functional.pil_to_tensor(as_rgb(record.path, name=str(record.path)))
+        if problem := size_problem(record.path, tuple(pixels.shape[-2:]), record.size):
+            raise Problem(record.path, problem)
         object_map = read_object_map(record, self.classes)
         return pixels, None if object_map is None else torch.from_numpy(object_map)
 
@@ -125,23 +126,7 @@ class DetectionDataset(Dataset):
         }
 
 
-def read_image(path: Path) -> Image.Image:
-    """Decode an image file completely, as RGB. Raises InputError naming the file if it cannot.
-
-    The pixels come as they are stored, since annotations count in these: EXIF is not applied.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such image.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path}: the image cannot be decoded ({error}); replace it or remove it."
-        ) from error
-
-
-def collate(batch: Sequence[tuple[Tensor, Target] | None]) -> tuple[list[Tensor], list[Target]]:
+def collate(batch: Sequence[tuple[Image, Target] | None]) -> tuple[list[Image], list[Target]]:
     """A batch for the detector: images of different sizes stay a list; a None is left out."""
     samples = [sample for sample in batch if sample is not None]
     return [image for image, _ in samples], [target for _, target in samples]

@@ -3,6 +3,9 @@
 The localization attention map is trained on a binary map, "1 for pixels of objects and 0 otherwise"
 (paper, section 2.1). An image without a mask has no such target: the functions here return None
 for it, never an empty map, because an empty map would teach that nothing is there.
+
+COCO outlines each object by polygons, and crowds by runs (RLE). Both are turned into pycocotools'
+compressed runs once: a few hundred bytes an object, which go to a worker cheaply.
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.io
 from PIL import Image
+from pycocotools import mask as coco_mask
 
-from als.data.instances import Instances
 from als.errors import InputError
 
 if TYPE_CHECKING:  # record.py imports this module
@@ -24,6 +27,43 @@ if TYPE_CHECKING:  # record.py imports this module
 
 VOID = 255
 """Pixel value of borders and of regions that nobody labelled; no loss and no measure counts it."""
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The segmented objects of one image, in the order of the file.
+
+    classes: of each object the place of its class in the names of its `MaskSource`, from 0; None
+        for pixels that are void whatever the class.
+    runs: of each object its pixels, as the `counts` of a compressed RLE at the image's size.
+    void: whether the pixels of each object are void: a crowd, an object of no area.
+    """
+
+    classes: tuple[int | None, ...]
+    runs: tuple[bytes, ...]
+    void: tuple[bool, ...]
+
+    def draw(self, size: tuple[int, int], labels: Sequence[int]) -> np.ndarray:
+        """The label of every pixel, uint8 [H, W] for `size` (height, width); 0 is background.
+
+        labels: the label of each class; objects of a class with label 0 are not drawn at all, so
+            that they cover neither objects nor background. An object covers void, a smaller object
+            a larger one.
+        """
+        drawn = np.zeros(size, dtype=np.uint8)
+        objects = []
+        for place, runs, void in zip(self.classes, self.runs, self.void, strict=True):
+            if place is not None and labels[place] == 0:
+                continue
+            inside = read_runs(runs, size)
+            if void or place is None:
+                drawn[inside] = VOID
+            else:
+                objects.append((inside.sum(), labels[place], inside))
+        # By area alone: the sort is stable and must not compare masks.
+        for _, label, inside in sorted(objects, key=lambda entry: entry[0], reverse=True):
+            drawn[inside] = label
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -47,7 +87,7 @@ class MaskSource:
 def find_masks(
     folder: Path, image_id: str, class_names: Sequence[str], object_names: Sequence[str]
 ) -> list[MaskSource]:
-    """All masks of an image in a folder of the VOC layout, the one to use first.
+    """All masks of an image in a folder of the VOC layout; the first is the one to use.
 
     The order is SegmentationClass/ID.png, SegmentationObject/ID.png, SBD/cls/ID.mat,
     SBD/inst/ID.mat.
@@ -65,13 +105,6 @@ def find_masks(
     return [source for source in candidates if source.path.is_file()]
 
 
-def find_mask(
-    folder: Path, image_id: str, class_names: Sequence[str], object_names: Sequence[str]
-) -> MaskSource | None:
-    """The mask to use of those that `find_masks` finds, or None when there is none."""
-    return next(iter(find_masks(folder, image_id, class_names, object_names)), None)
-
-
 def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
     """The label of every pixel: uint8 [H, W], or None when the image has no mask.
 
@@ -86,7 +119,7 @@ def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
         return None
     table = _label_table(source.names, classes)
     if source.instances is not None:
-        return source.instances.draw(record.size, table[1:].tolist(), VOID)
+        return source.instances.draw(record.size, table[1:].tolist())
     values = _read_values(source)
     if values.shape != record.size:
         raise InputError(
@@ -151,3 +184,42 @@ def _read_png(path: Path) -> np.ndarray:
                 "needed; save it as a palette PNG."
             )
         return np.array(image)
+
+
+def pack(segmentation: list | dict, size: tuple[int, int]) -> bytes:
+    """COCO's polygons ([[x, y, x, y, ...], ...], pixels) or RLE as compressed runs.
+
+    size: (height, width) of the image. Raises ValueError when an RLE has another size or does not
+    fill it, and what pycocotools raises for a segmentation that is none.
+    """
+    height, width = size
+    if isinstance(segmentation, dict):
+        if tuple(segmentation["size"]) != size:
+            raise ValueError(f"an RLE of size {segmentation['size']}, not {[height, width]}")
+        counts = segmentation["counts"]
+        if isinstance(counts, list):
+            if min(counts) < 0 or sum(counts) != height * width:
+                # pycocotools would fill what is lacking with whatever lies in memory.
+                raise ValueError(f"an RLE of {sum(counts)} pixels, not {height} x {width}")
+            return coco_mask.frPyObjects(segmentation, height, width)["counts"]
+        return counts.encode() if isinstance(counts, str) else counts
+    if not all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation):
+        # pycocotools takes four numbers for a box and reads past an odd end.
+        raise ValueError("a polygon of fewer than three points or of an odd number of values")
+    return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))["counts"]
+
+
+def write_runs(inside: np.ndarray) -> dict:
+    """A bool [H, W] as COCO's compressed RLE, ready for JSON: {"size": [H, W], "counts": str}."""
+    runs = coco_mask.encode(np.asfortranarray(inside, dtype=np.uint8))
+    return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode()}
+
+
+def read_runs(runs: bytes, size: tuple[int, int]) -> np.ndarray:
+    """Compressed runs as a bool [H, W] for `size` (height, width)."""
+    return coco_mask.decode({"size": list(size), "counts": runs}).astype(bool)
+
+
+def area(runs: bytes, size: tuple[int, int]) -> int:
+    """Pixels in compressed runs."""
+    return int(coco_mask.area({"size": list(size), "counts": runs}))

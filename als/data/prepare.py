@@ -1,24 +1,56 @@
-"""Downloads the paper's data sets and unpacks them where `als.data.voc.load_records` looks."""
+"""Downloads the paper's data sets and unpacks them where `load_records` looks for them."""
 
 import gzip
+import hashlib
 import shutil
+import ssl
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pandas as pd
 from torchvision.datasets.sbd import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
+from tqdm import tqdm
 
 from als.data.check import check_folder
-from als.data.download import Archive, Unreachable, arrived, fetch
 from als.errors import InputError
 
 ARCHIVES = "archives"
 """Folder below the data root for what was downloaded. It may be deleted afterwards."""
+TIMEOUT = 60.0  # seconds without a byte
+NETWORK = (URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to download.
+
+    url: where it lies; the last part of it is the file's name.
+    algorithm, digest: its checksum, by a name that hashlib knows, in hex digits.
+    size: bytes. unpacked: bytes that what is kept of it takes. Both are for planning and may be
+        rounded up; the checksum is what decides.
+    """
+
+    url: str
+    algorithm: str
+    digest: str
+    size: int
+    unpacked: int
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    def is_right(self, path: Path) -> bool:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, self.algorithm).hexdigest() == self.digest
 
 
 @dataclass(frozen=True)
@@ -107,8 +139,8 @@ def prepare(
 ) -> pd.DataFrame:
     """Download, check and unpack a data set below `root`, then look through its files.
 
-    Folders that are there are left as they are. The others appear whole or not at all; a download
-    that breaks goes on where it was, also in the next call. The archives stay in ROOT/archives.
+    Folders and archives that are there are left as they are, the others appear whole or not at
+    all. The archives stay in ROOT/archives.
 
     name: a key of `sets`. tell: called with each sentence about what is done.
 
@@ -137,8 +169,11 @@ def prepare(
 
 
 def _bring(name: str, root: Path, parts: list[Part], tell: Callable[[str], None]) -> None:
+    root.mkdir(parents=True, exist_ok=True)
     for part in parts:  # what a call left that was killed
         shutil.rmtree(_aside(part, root), ignore_errors=True)
+        for archive in part.archives:
+            _arriving(root / ARCHIVES / archive.name).unlink(missing_ok=True)
     _check_disk(name, root, parts, tell)
     for part in parts:
         _unpack(part, [_fetch(a, root, parts) for a in part.archives], root)
@@ -149,10 +184,9 @@ def _bring(name: str, root: Path, parts: list[Part], tell: Callable[[str], None]
 
 def _check_disk(name: str, root: Path, parts: Iterable[Part], tell: Callable[[str], None]) -> None:
     """Tell what will be downloaded, and raise InputError if the disk cannot hold it."""
-    root.mkdir(parents=True, exist_ok=True)
     needed = 0
     for part in parts:
-        load = sum(max(a.size - arrived(a, root / ARCHIVES), 0) for a in part.archives)
+        load = sum(a.size for a in part.archives if not (root / ARCHIVES / a.name).is_file())
         unpacked = sum(archive.unpacked for archive in part.archives)
         tell(f"{root / part.target}: {_told(load)} to download, {_told(unpacked)} unpacked")
         needed += load + unpacked
@@ -165,15 +199,52 @@ def _check_disk(name: str, root: Path, parts: Iterable[Part], tell: Callable[[st
 
 
 def _fetch(archive: Archive, root: Path, parts: Iterable[Part]) -> Path:
+    """The archive as a whole file of the right checksum, downloaded unless it is there."""
     folder = root / ARCHIVES
+    path = folder / archive.name
+    if path.is_file():
+        if not archive.is_right(path):
+            raise InputError(
+                f"{path}: its {archive.algorithm} is not {archive.digest}; remove it and give the "
+                "command again."
+            )
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        return fetch(archive, folder)
-    except Unreachable as error:
+        for _ in range(2):  # a connection may break, or a proxy may spoil what it keeps
+            if _download(archive, path):
+                return path
+    except NETWORK as error:
         urls = [a.url for part in parts for a in part.archives if not (folder / a.name).is_file()]
         raise InputError(
-            f"{str(error).removesuffix('.')}; give the command again later, or download "
-            f"{' and '.join(urls)} by hand into {folder} and give it then."
+            f"{archive.url}: it cannot be downloaded ({error}); give the command again later, or "
+            f"download {' and '.join(urls)} by hand into {folder} and give it then."
         ) from error
+    raise InputError(
+        f"{archive.url}: the {archive.algorithm} of what it gives is not {archive.digest}, twice; "
+        "the connection breaks, the file was changed, or something on the way changes it."
+    )
+
+
+def _download(archive: Archive, path: Path) -> bool:
+    """Whether what came is right, and so is at `path` now."""
+    aside = _arriving(path)
+    try:
+        with urlopen(archive.url, timeout=TIMEOUT) as answer, aside.open("wb") as file:
+            length = int(answer.headers.get("Content-Length", 0)) or None
+            bar = {"desc": path.name, "total": length, "disable": None}
+            with tqdm.wrapattr(answer, "read", **bar) as source:
+                shutil.copyfileobj(source, file)
+        if is_right := archive.is_right(aside):
+            aside.replace(path)
+        return is_right
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _arriving(path: Path) -> Path:
+    """Where a file is written while it comes; always this name, so that a later call finds it."""
+    return path.with_name(f"{path.name}.part")
 
 
 def _unpack(part: Part, archives: Iterable[Path], root: Path) -> None:

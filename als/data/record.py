@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from als.data.masks import MaskSource
 from als.errors import InputError
+from als.images import exif_orientation
 
 TOLERANCE = 1.0
 """Pixels by which a box may leave its image (rounding); it is clipped. More is an error."""
@@ -31,7 +31,8 @@ class Record:
 
     image_id: file name without its ending, unique in a list of records.
     path: the image file.
-    size: (height, width) in pixels.
+    size: (height, width) in pixels as every viewer shows the image, EXIF's orientation applied;
+        boxes and mask count in this frame.
     boxes: float32 [N, 4], x1 y1 x2 y2 in pixels, 0-based and half-open (x2 - x1 is the width).
     labels: int64 [N], 1 to C: the place in `classes`, plus one.
     difficult: bool [N], marked as hard to recognise, or a crowd in COCO; neither trained on nor
@@ -60,6 +61,11 @@ class Problem(InputError):
         super().__init__(f"{file}: {problem}.")
         self.file = file
         self.problem = problem
+
+    @classmethod
+    def of(cls, file: Path, error: InputError) -> Problem:
+        """A sentence about a file, taken apart again."""
+        return cls(file, str(error).removeprefix(f"{file}: ").rstrip("."))
 
 
 def with_objects(records: Iterable[Record]) -> list[Record]:
@@ -96,10 +102,17 @@ def box_problem(box: np.ndarray, size: tuple[int, int], told: str | None = None)
     return None
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the head of an image file. Raises Problem when it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Problem(path, f"the image cannot be opened ({error})") from error
+def size_problem(path: Path, size: tuple[int, int], told: tuple[int, int]) -> str | None:
+    """What is wrong when a photo of (height, width) `size` has an annotation that says `told`."""
+    if size == told:
+        return None
+    if size == told[::-1] and exif_orientation(path) >= 5:
+        return (
+            f"EXIF turns it to {size[1]}x{size[0]} pixels but its annotation says "
+            f"{told[1]}x{told[0]}, as it is stored; annotate it as viewers show it, or remove the "
+            "orientation from its EXIF"
+        )
+    return (
+        f"the image is {size[1]}x{size[0]} pixels but its annotation says {told[1]}x{told[0]}; "
+        "correct one of them"
+    )

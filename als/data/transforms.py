@@ -2,10 +2,12 @@
 
 Every transform maps (image, target) to (image, target), the target being the dict that
 `als.data.dataset` describes. Boxes and object map follow the image; the object map is resized with
-nearest neighbours, so that its values stay 0, 1 and 255.
+nearest neighbours, so that its values stay 0, 1 and 255. The image is shrunk as in inference: a
+large one averaged first, then bilinearly without antialias.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +16,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from als.images import photo_of, reduced
+from als.images import Photo, photo_of
 
-MEAN_COLOUR = (124, 116, 104)  # of ImageNet, RGB
+MEAN_COLOUR = (0.485, 0.456, 0.406)  # of ImageNet, RGB
 FILL = {tv_tensors.Image: MEAN_COLOUR, "others": 0}  # what zooming out puts around an image
 
 
@@ -47,16 +49,16 @@ def training_transforms(
         to at least half of each side around an object (half of the images). SSD's own are wilder
         (`ssd_transforms`): a detector that resizes to a drawn size needs less of them.
     """
-    steps: list[nn.Module] = [v2.RandomHorizontalFlip()]
+    steps: list[nn.Module] = [TakePhoto(max_size), v2.RandomHorizontalFlip()]
     if crop:
         steps += [
             v2.RandomZoomOut(fill=FILL, side_range=(1.0, 2.0), p=0.3),
             v2.RandomApply([v2.RandomIoUCrop(min_scale=0.5)], p=0.5),
         ]
-    steps.append(ShareShortestSize(list(min_sizes), max_size=max_size))
+    steps.append(ShareShortestSize(list(min_sizes), max_size, antialias=False))
     if jitter:
         steps.append(v2.RandomPhotometricDistort())
-    return v2.Compose([*steps, *_conversion()])
+    return v2.Compose([*steps, TidyBoxes()])
 
 
 def ssd_transforms(side: int) -> nn.Module:
@@ -67,33 +69,33 @@ def ssd_transforms(side: int) -> nn.Module:
     """
     return v2.Compose(
         [
+            TakePhoto(side),
             v2.RandomPhotometricDistort(),
             v2.RandomZoomOut(fill=FILL),
             v2.RandomIoUCrop(),
             v2.RandomHorizontalFlip(),
-            v2.Resize((side, side)),
-            *_conversion(),
+            v2.Resize((side, side), antialias=False),
+            TidyBoxes(),
         ]
     )
 
 
-class ReduceLarge(nn.Module):
-    """Averages images down to `longest` pixels a side; smaller ones stay as they are.
+class TakePhoto(nn.Module):
+    """Makes the image what `photo_of` makes of it for inference; boxes and object map follow."""
 
-    Only the image: what the target holds stays in pixels of the file, whose (height, width) it
-    gets as "size".
-    """
-
-    def __init__(self, longest: int):
+    def __init__(self, max_size: int):
         super().__init__()
-        self.longest = longest
+        self.max_size = max_size
 
     def forward(self, image: Tensor, target: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        size = tuple(image.shape[-2:])
-        if max(size) > self.longest:
-            small = reduced(functional.to_pil_image(image), self.longest)
-            image = tv_tensors.Image(functional.pil_to_tensor(small))
-        return image, target | {"size": size}
+        pixels, size = photo_of(image, self.max_size)
+        if pixels.shape[-2:] != size:
+            target = target | {
+                key: functional.resize(value, list(pixels.shape[-2:]))
+                for key, value in target.items()
+                if isinstance(value, tv_tensors.TVTensor)
+            }
+        return tv_tensors.Image(pixels), target
 
 
 class ShareShortestSize(v2.RandomShortestSize):
@@ -111,10 +113,14 @@ class ShareShortestSize(v2.RandomShortestSize):
             return super().forward(image, target)
 
 
-def evaluation_transforms(max_size: int):
-    """PLACEHOLDER"""
-    return lambda image, target: (photo_of(image.as_subclass(Tensor), max_size), target)
+def evaluation_transforms(
+    max_size: int,
+) -> Callable[[Tensor, dict[str, Any]], tuple[Photo, dict[str, Any]]]:
+    """The image as a `Photo`, which the detector resizes itself; the target as it is."""
+    return partial(_with_photo, max_size)
 
 
-def _conversion() -> list[nn.Module]:
-    return [TidyBoxes(), v2.ToDtype(torch.float32, scale=True)]
+def _with_photo(
+    max_size: int, image: Tensor, target: dict[str, Any]
+) -> tuple[Photo, dict[str, Any]]:
+    return photo_of(image.as_subclass(Tensor), max_size), target

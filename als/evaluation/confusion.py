@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 
 from als.errors import InputError
-from als.evaluation import Detections, GroundTruth
+from als.evaluation.detections import Detections, GroundTruth
 
 SCORE = 0.5  # what a detection must score to be shown to somebody
 IOU = 0.5
@@ -44,7 +46,8 @@ def confusion(
     for some, truth in zip(detections, ground_truths, strict=True):
         sure = some.scores >= SCORE
         labels, scores = some.labels[sure], some.scores[sure]
-        touches = _iou(truth.boxes, some.boxes[sure]) >= IOU  # [objects, detections]
+        boxes = torch.from_numpy(truth.boxes), torch.from_numpy(some.boxes[sure])
+        touches = box_iou(*boxes).numpy() >= IOU  # [objects, detections]
         np.add.at(alarms, labels[~touches.any(0)] - 1, 1)
         easy = ~truth.difficult
         crowd = found[next(name for limit, name in CROWDS if easy.sum() <= limit)]
@@ -63,14 +66,3 @@ def confusion(
         "false_alarms": dict(zip(classes, alarms.tolist(), strict=True)),
         "found": found,
     }
-
-
-def _iou(objects: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """IoU [N, K] of boxes [N, 4] and [K, 4]."""
-    first, second = objects[:, None], boxes[None]
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(
-        first[..., :2], second[..., :2]
-    )
-    shared = np.prod(np.maximum(sides, 0), -1)
-    areas = [np.prod(b[..., 2:] - b[..., :2], -1) for b in (first, second)]
-    return shared / np.maximum(areas[0] + areas[1] - shared, 1e-9)

@@ -61,7 +61,7 @@ Maker = Callable[[Scene, str], np.ndarray]
 class Explainer:
     """One way to a map.
 
-    title: for people; `{}` in it stands for the scalar that is explained.
+    title: for people.
     make: (scene, kind of target) -> float32 maps, raw, not below 0: [H, W], one for the whole
         photo, or [K, H, W], one a detection (`per_object`).
     kind: the target's kind where none is asked for; "" where no scalar is explained.
@@ -82,9 +82,7 @@ class Explainer:
 
 
 def _gradients(scene: Scene, kind: str, layer: str | None = None, method: str = "gradcam"):
-    targets = scene.targets(
-        kind or "logit"
-    )  # EigenCAM reads no scalar, but knows the feature by it
+    targets = scene.targets(kind or "logit")  # EigenCAM reads the feature of some target
     return grad_cams(scene.detector, scene.encoding, targets, layer, method)
 
 
@@ -99,24 +97,23 @@ def _drise(scene: Scene, kind: str) -> np.ndarray:
 
 
 def _attention(scene: Scene, kind: str, name: str) -> np.ndarray:
-    return map_to_image(getattr(scene.encoding, name), scene.encoding)
+    made = map_to_image(getattr(scene.encoding, name), scene.encoding)
+    assert made is not None  # `make_maps` asks for attention first
+    return made
 
 
-IMAGE_LEVEL = {"per_object": False}
-UNLEARNT = {"per_object": False, "learnt": False}
-LIBRARY = {"package": "pytorch_grad_cam"}
 EXPLAINERS: dict[str, Explainer] = {
     "localization": Explainer(
         "Localization attention",
         partial(_attention, name="a_loc"),
         needs_attention=True,
-        **IMAGE_LEVEL,
+        per_object=False,
     ),
     "classification": Explainer(
         "Classification attention",
         partial(_attention, name="a_cls"),
         needs_attention=True,
-        **IMAGE_LEVEL,
+        per_object=False,
     ),
     "gradcam": Explainer("Grad-CAM, class logit", _gradients, "logit"),
     "gradcam_softmax": Explainer("Grad-CAM, softmax score", _gradients, "softmax"),
@@ -132,12 +129,17 @@ EXPLAINERS: dict[str, Explainer] = {
     "gradact_softmax": Explainer("Gradient x activation, softmax score", _grad_act, "softmax"),
     "gradact_box": Explainer("Gradient x activation, box width", _grad_act, "dw"),
     "gradcam++": Explainer(
-        "Grad-CAM++, class logit", partial(_gradients, method="gradcam++"), "logit", **LIBRARY
+        "Grad-CAM++, class logit",
+        partial(_gradients, method="gradcam++"),
+        "logit",
+        package="pytorch_grad_cam",
     ),
-    "eigencam": Explainer("EigenCAM", partial(_gradients, method="eigencam"), **LIBRARY),
+    "eigencam": Explainer(
+        "EigenCAM", partial(_gradients, method="eigencam"), package="pytorch_grad_cam"
+    ),
     "drise": Explainer("D-RISE", _drise, slow=True),
     "objectness": Explainer(
-        "RPN objectness", lambda s, _: trivial.objectness(s.detector, s.encoding), **IMAGE_LEVEL
+        "RPN objectness", lambda s, _: trivial.objectness(s.detector, s.encoding), per_object=False
     ),
     "box_gaussian": Explainer(
         "Gaussian in the box",
@@ -145,10 +147,17 @@ EXPLAINERS: dict[str, Explainer] = {
         learnt=False,
     ),
     "image_gaussian": Explainer(
-        "Gaussian in the image", lambda s, _: trivial.image_gaussian(s.size), **UNLEARNT
+        "Gaussian in the image",
+        lambda s, _: trivial.image_gaussian(s.size),
+        per_object=False,
+        learnt=False,
     ),
-    "uniform": Explainer("Uniform", lambda s, _: trivial.uniform(s.size), **UNLEARNT),
-    "random": Explainer("Random", lambda s, _: trivial.random(s.size, s.seed), **UNLEARNT),
+    "uniform": Explainer(
+        "Uniform", lambda s, _: trivial.uniform(s.size), per_object=False, learnt=False
+    ),
+    "random": Explainer(
+        "Random", lambda s, _: trivial.random(s.size, s.seed), per_object=False, learnt=False
+    ),
 }
 
 

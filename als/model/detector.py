@@ -13,7 +13,13 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from als.config import ModelConfig
 from als.images import Photo
-from als.model.attention import FORMS, AttentionNetwork, attention_loss, object_map_targets
+from als.model.attention import (
+    FORMS,
+    AttentionForm,
+    AttentionNetwork,
+    attention_loss,
+    object_map_targets,
+)
 from als.model.backbone import Backbone
 from als.model.boxes import rescaled
 from als.model.interface import (
@@ -60,7 +66,8 @@ class Detector(AnyDetector):
     Read `encode`, `attend`, `propose`, `detect`: that is the way from photos to boxes.
     """
 
-    heads: type[RoIHeads] = SeparatedRoIHeads
+    heads: Callable[[ModelConfig, Backbone], RoIHeads] = SeparatedRoIHeads
+    roi_heads: RoIHeads
 
     def __init__(self, config: ModelConfig, backbone: Backbone):
         super().__init__()
@@ -72,7 +79,6 @@ class Detector(AnyDetector):
         self.trunk = backbone.trunk
         channels, width = backbone.trunk_channels, config.attention_width
         if config.attention:
-            self.form = FORMS[config.attention_form]
             start = self.form.start * config.attention_bias
             self.attention_loc = AttentionNetwork(channels, width, start)
             self.attention_cls = AttentionNetwork(
@@ -80,6 +86,11 @@ class Detector(AnyDetector):
             )
         self.rpn = RPN(config, channels)
         self.roi_heads = self.heads(config, backbone)
+
+    @property
+    def form(self) -> AttentionForm:
+        """How a map acts on a feature; looked up, since a detector can be pickled and it cannot."""
+        return FORMS[self.config.attention_form]
 
     def encode(
         self,

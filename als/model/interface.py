@@ -61,7 +61,7 @@ class AnyDetector(nn.Module):
         """
         encoding = self.encode(images)
         if self.training:
-            return self.losses(encoding, targets)
+            return self.losses(encoding, targets or [])
         return [found.as_dict() for found in self.detect(encoding)]
 
     def encode(self, photos: Sequence[Photo | Tensor]) -> Any:
@@ -91,5 +91,5 @@ def pixels_and_sizes(
     photos: Sequence[Photo | Tensor],
 ) -> tuple[list[Tensor], list[tuple[int, int]]]:
     """The pixels of each photo, and the (height, width) that its boxes are given in."""
-    given = [p if isinstance(p, Photo) else Photo(p, tuple(p.shape[-2:])) for p in photos]
+    given = [p if isinstance(p, Photo) else Photo(p, (p.shape[-2], p.shape[-1])) for p in photos]
     return [photo.pixels for photo in given], [photo.size for photo in given]

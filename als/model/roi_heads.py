@@ -59,10 +59,24 @@ class RoIHeads(torchvision_heads.RoIHeads):
         """Feature [B, channels, h, w] -> class logits [R, C + 1], and what they were made of."""
         raise NotImplementedError
 
+    def localize(self, f_loc: Tensor, rois: list[Tensor]) -> Tensor:
+        """Feature [B, channels, h, w] -> box deltas [R, 4 (C + 1)]."""
+        raise NotImplementedError
+
     def deltas_of(
         self, chosen: Tensor, f_cls: Tensor, f_loc: Tensor, rois: list[Tensor], vectors: Tensor
     ) -> Tensor:
         """Box deltas of the RoIs that `chosen` [R] (bool) names, given what `classify` gave."""
+        raise NotImplementedError
+
+    def losses(
+        self,
+        f_cls: Tensor,
+        f_loc: Tensor,
+        proposals: list[Tensor],
+        targets: list[dict[str, Tensor]],
+    ) -> dict[str, Tensor]:
+        """loss_cls and loss_loc, unweighted, of RoIs sampled among the proposals."""
         raise NotImplementedError
 
     def detections(

@@ -12,7 +12,7 @@ import torch
 from torchvision.ops import box_iou
 
 from als.data.masks import VOID, read_class_map
-from als.data.voc import Record
+from als.data.record import Record
 from als.errors import InputError
 from als.explain.faithfulness import Curves
 from als.explain.map_measures import box_region

@@ -18,16 +18,16 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 from tqdm import tqdm
 
 from als.data.masks import read_object_map
-from als.data.voc import Record
+from als.data.record import Record
 from als.errors import InputError
-from als.evaluation import Detections, GroundTruth
-from als.evaluation.voc import average_precisions, match
+from als.evaluation.average_precision import average_precisions, match
+from als.evaluation.detections import Detections, GroundTruth
+from als.files import atomic_write
 from als.inference import Predictor
 from als.model import Detector, Encoding
 from als.model.boxes import rescaled
 from als.model.grid import image_to_map
 from als.study.cases import own_seed
-from als.whole import whole_file
 
 REPLACEMENTS = ("neutral", "mean", "other", "another image", "mask")
 DISPLACED = 0.15  # of a box's sides: how far its corners are moved before it is refined
@@ -128,7 +128,7 @@ def write_arrays(path: Path, groups: dict[Row, Taken]) -> None:
     flat = {
         "|".join((*row, name)): array for row, one in groups.items() for name, array in one.items()
     }
-    with whole_file(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **flat)
 
 

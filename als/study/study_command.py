@@ -8,20 +8,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from als.data.voc import Record, fingerprint, load_records
+from als.data.record import Record, fingerprint
+from als.data.voc_layout import load_records
 from als.errors import InputError
 from als.explain.blackbox import PROPOSALS, black_box, estimate_seconds
 from als.explain.faithfulness import STEPS
 from als.explain.registry import DRISE_MASKS, EXPLAINERS, default_explainers
+from als.files import atomic_write, write_json
 from als.images import as_rgb
 from als.inference import Predictor, load
-from als.records import machine, revision, write_json
+from als.machine import machine, revision
 from als.study import study_figures as figures
 from als.study.interventions import intervene, interventions_table
 from als.study.measures import CHEAP, GROUPS, MEASURES
-from als.study.rows import run_study
+from als.study.study_rows import run_study
 from als.study.summary import by_group, differences, found_share, summarise
-from als.whole import whole_file
 
 HEAT_MEASURES = ("energy_mask", "mask_iou", "coverage", "peak_on_head")
 GALLERY_MEASURE = "energy_mask"
@@ -48,7 +49,7 @@ def study(
 
     Args:
         checkpoints: files, or "shipped". With several, each gets a folder of its own in `out`.
-        spec, root: the data, as `als.data.voc.load_records` takes them.
+        spec, root: the data, as `als.data.voc_layout.load_records` takes them.
         maps: names of `EXPLAINERS`; None for `als.explain.default_explainers`.
         measures: names of `MEASURES` or of their groups; None for those that need no pass.
         interventions: also replace the maps inside the network.
@@ -158,7 +159,7 @@ def _write_interventions(predictor, records, folder: Path, seed: int, shard: sli
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         table.to_csv(aside, index=False, float_format="%.5g")
 
 

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from als.data.voc import Record
+from als.data.record import Record
 from als.errors import InputError
 from als.explain.registry import EXPLAINERS, Scene, make_maps
+from als.files import atomic_write
 from als.images import as_rgb
 from als.inference import Predictor
 from als.study.cases import StudiedPhoto
 from als.study.measures import MEASURES
-from als.whole import whole_file
 
 # Okabe and Ito's palette: told apart with any colour vision.
 ATTENTION, GRADIENT, BASELINE = "#D55E00", "#0072B2", "#777777"
@@ -141,7 +141,7 @@ def _finish(axis: Axes, title: str, rows) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG whole or not at all."""
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, format="png", dpi=110, facecolor="white")
 
 

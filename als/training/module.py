@@ -16,8 +16,8 @@ from als.errors import InputError
 from als.model import AnyDetector
 from als.model.backbone import STRIDE
 
-Found = dict[str, dict[str, np.ndarray]]  # image id -> boxes, labels, scores
-Metric = Callable[[Found], dict[str, float]]
+FoundById = dict[str, dict[str, np.ndarray]]  # image id -> boxes, labels, scores
+Metric = Callable[[FoundById], dict[str, float]]
 
 FLAT_SPREAD = 0.05  # a map whose spread stays below this is a constant to every reader
 ROUNDING = 1e-6  # a map of 0 to 1 with a standard deviation below this is one to float32 too
@@ -30,8 +30,7 @@ class DetectorModule(L.LightningModule):
         detector: the network, already started from stage 1 where there is one.
         config: the run.
         total_steps: optimiser steps of the whole run, for the schedule.
-        metric: image id -> detections of all validation images in, figures by name out; it comes
-            from outside, since training does not know how detections are judged.
+        metric: detections of all validation images by id -> figures by name.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class DetectorModule(L.LightningModule):
         self.run_config = config
         self.total_steps = total_steps
         self.metric = metric
-        self.found: Found = {}
+        self.found: FoundById = {}
         self.skipped = 0  # samples of this process that could not be read
         self.figures: dict[str, Tensor] = {}  # of the last step, for the log
 
@@ -95,14 +94,14 @@ class DetectorModule(L.LightningModule):
         photos, targets = batch
         if not photos:  # each was broken, and skipped
             return
-        found = self.detector.detect(self.detector.encode(photos))
+        found = self.detector(photos)
         for target, one in zip(targets, found, strict=True):
-            self.found[target["image_id"]] = {k: v.cpu().numpy() for k, v in one.as_dict().items()}
+            self.found[target["image_id"]] = {k: v.cpu().numpy() for k, v in one.items()}
 
     def on_validation_epoch_end(self) -> None:
         found, self.found = self.found, {}
         if self.trainer.world_size > 1:
-            parts: list[Found] = [{}] * self.trainer.world_size
+            parts: list[FoundById] = [{}] * self.trainer.world_size
             torch.distributed.all_gather_object(parts, found)
             # Ids, so that an image which two processes saw counts once.
             found = {image_id: one for part in parts for image_id, one in part.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.errors import InputError
-from als.records import read_json
+from als.files import read_json
 
 # What may differ between two machines without making another network.
 PLACES = {"out", "start_from", "channels_last", "compile"}

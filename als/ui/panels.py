@@ -1,59 +1,106 @@
-"""A study of one photo -> the panels of the page and the record that can be exported."""
+"""A study of one photo -> the panels of the page, the numbers beside them, and the record."""
+
+from itertools import combinations
 
 import numpy as np
+from scipy.stats import spearmanr
 
-from als.inference import Explanation
-from als.report.views import (
+from als.drawing import (
     CONSTANT,
     Look,
     Panel,
     boxes_to_display,
     draw_boxes,
     overlay,
+    sampled,
     value_range,
 )
-from als.ui.numbers import iou, iou_at_half, rank_correlations, share_inside, share_of_area
-from als.ui.session import BOX_KINDS, Choice, Study
+from als.explain import EXPLAINERS
+from als.explain.map_measures import box_region, energy, mask_iou
+from als.inference import Explanation
+from als.ui.session import DEFAULT_EXPLAINER, WORDS, Settings, Study
 
-TITLES = (
+DETECTIONS, LOCALIZATION, CLASSIFICATION, GRAD_CAM = TITLES = (
     "Detections",
     "Localization map",
     "Classification map",
     "Grad-CAM",
-    "Gradient × activation",
 )
+GRADIENT_X_ACTIVATION = "Gradient × activation"
 SAYS = {
-    TITLES[0]: "What the model reports over the threshold.{click}",
-    TITLES[1]: "Where the model looks to place boxes. Attention of the whole photo, not an "
+    DETECTIONS: "What the model reports over the threshold.{click}",
+    LOCALIZATION: "Where the model looks to place boxes. Attention of the whole photo, not an "
     "attribution of one box.",
-    TITLES[2]: "Where it looks to say what things are. Attention of the whole photo too, not of "
-    "the chosen box.",
-    TITLES[3]: "What raises the chosen box's class score, with channel weights averaged over the "
+    CLASSIFICATION: "Where it looks to say what things are. Attention of the whole photo too, not "
+    "of the chosen box.",
+    GRAD_CAM: "What raises the chosen box's class score, with channel weights averaged over the "
     "photo: other objects can light up. Not where the box comes from.",
-    TITLES[4]: "Cell by cell, what raises the {target} of the chosen box: only what its proposal "
-    "reads can light up. Not a map of the whole object.",
 }
+SAYS_DEFAULT = (
+    "Cell by cell, what raises the {target} of the chosen box: only what its proposal reads can "
+    "light up. Not a map of the whole object."
+)
 NO_ATTENTION = "This model has no attention, so there is no such map."
+NO_MAP = "This explainer makes no map of this model."
 EMPTY = "Empty map: nothing in the photo raises this value."
 NEARLY_CONSTANT = 0.05  # range below which a stretched attention map says so
-MATCH_IOU = 0.3  # a second model's detection counts as the same one from here
+CLICK = " Click inside a box to explain it."
+GRID = (96, 96)  # rank correlations are of maps sampled on this grid: they are smooth
 
 
-def panels_of(study: Study, look: Look, threshold: float, kind: str) -> list[Panel]:
-    """The five panels; `kind` is what the last one explains (a key of BOX_KINDS)."""
-    chosen, per_box = study.class_map(), study.proposal_map(BOX_KINDS[kind])
-    return [
-        detections_panel(study, threshold, chosen),
-        *attention_panels(study, look, chosen),
-        _map_panel(study, TITLES[3], chosen.map, look, chosen, chosen.empty),
-        _map_panel(study, TITLES[4], per_box.map, look, chosen, per_box.empty),
+def last_title(settings: Settings) -> str:
+    """The last view's title: the explainer's own, naming the scalar that is explained."""
+    explainer = EXPLAINERS[settings.explainer]
+    if settings.explainer == DEFAULT_EXPLAINER:
+        return GRADIENT_X_ACTIVATION
+    if settings.target == (explainer.kind or None):
+        return explainer.title
+    name, *rest = explainer.title.split(", ")  # name, scalar, more
+    return ", ".join([name, WORDS[settings.target], *rest[1:]])
+
+
+def captions(settings: Settings, clickable: bool = False) -> dict[str, str]:
+    """What stands under each panel, by title. clickable: whether a click chooses a detection."""
+    explainer, target = EXPLAINERS[settings.explainer], settings.target
+    if settings.explainer == DEFAULT_EXPLAINER:
+        last = SAYS_DEFAULT.format(target=WORDS[target])
+    else:
+        of = "the chosen box" if explainer.per_object else "the whole photo, the same for every box"
+        last = f"Map of {of}."
+        if target:
+            last = f"What raises the {WORDS[target]} of {of}."
+        else:
+            last += " It explains no score or side of the box: that choice does not apply."
+        if not explainer.learnt:
+            last += " Not learnt: the same for any network."
+    says = {title: text.format(click=CLICK if clickable else "") for title, text in SAYS.items()}
+    return {last_title(settings): last} | says
+
+
+def panels_of(study: Study, settings: Settings) -> list[Panel]:
+    """The five panels."""
+    chosen, last, title = study.class_map(), study.last_map(settings), last_title(settings)
+    panels = [
+        detections_panel(study, settings.threshold, chosen),
+        *attention_panels(study, settings.look, chosen),
+        _map_panel(study, GRAD_CAM, chosen.map, settings.look, chosen, chosen.empty),
     ]
+    if last is None:
+        return [*panels, Panel(title, None, NO_MAP)]
+    return [*panels, _map_panel(study, title, last.map, settings.look, chosen, last.empty)]
+
+
+def first_panels(study: Study, settings: Settings, waiting: bool = True) -> list[Panel]:
+    """Those that need no explanation; `waiting` holds the places of the other two."""
+    maps = [detections_panel(study, settings.threshold, None)]
+    maps += attention_panels(study, settings.look, None)
+    titles = (GRAD_CAM, last_title(settings)) if waiting else ()
+    return maps + [Panel(title, None, "Computing …") for title in titles]
 
 
 def detections_panel(study: Study, threshold: float, chosen: Explanation | None) -> Panel:
     """Every detection over the threshold, and the chosen box even if it is below it."""
-    found = study.prediction
-    shown = int((found.scores >= threshold).sum())
+    found, shown = study.prediction, study.shown(threshold)
     boxes, labels = found.boxes[:shown], found.labels[:shown]
     texts = [f"{n} {s:.2f}" for n, s in zip(found.names, found.scores, strict=True)][:shown]
     row = study.choice.detection if chosen is not None else None
@@ -65,47 +112,51 @@ def detections_panel(study: Study, threshold: float, chosen: Explanation | None)
         study.display, boxes_to_display(boxes, found.size), labels, texts, chosen=row
     )
     alt = f"The photo with {shown} boxes: {', '.join(texts[:8]) or 'none'}"
-    return Panel(TITLES[0], picture, alt=alt)
+    return Panel(DETECTIONS, picture, alt=alt)
 
 
 def attention_panels(study: Study, look: Look, chosen: Explanation | None) -> list[Panel]:
     """The localization and the classification map, or why there is none."""
-    found, panels = study.prediction, []
-    for title, map in zip(
-        TITLES[1:3], (found.localization_map, found.classification_map), strict=True
-    ):
-        if map is None:
-            panels.append(Panel(title, None, NO_ATTENTION))
-        else:
-            panels.append(_map_panel(study, title, map, look, chosen, False))
-    return panels
+    found = study.prediction
+    pairs = (LOCALIZATION, found.localization_map), (CLASSIFICATION, found.classification_map)
+    return [
+        Panel(title, None, NO_ATTENTION)
+        if values is None
+        else _map_panel(study, title, values, look, chosen, False)
+        for title, values in pairs
+    ]
 
 
 def _map_panel(
-    study: Study, title: str, map: np.ndarray, look: Look, chosen: Explanation | None, empty: bool
+    study: Study,
+    title: str,
+    values: np.ndarray,
+    look: Look,
+    chosen: Explanation | None,
+    empty: bool,
 ) -> Panel:
-    box = None if chosen is None else boxes_to_display(chosen.box[None], study.prediction.size)
-    picture = study.display if empty else overlay(study.display, map, look)
-    if box is not None:
+    picture = study.display if empty else overlay(study.display, values, look)
+    if chosen is not None:
+        box = boxes_to_display(chosen.box[None], study.prediction.size)
         picture = draw_boxes(picture, box, np.array([chosen.label]), [chosen.name], chosen=0)
     if empty:
         return Panel(title, picture, EMPTY, alt=f"{title}: empty")
-    low, high = value_range(map, look.rule)
+    low, high = value_range(values, look.rule)
     alt = f"{title} over the photo, values {low:.3g} to {high:.3g}"
-    return Panel(title, picture, _range_note(title, map, low, high), (low, high), alt)
+    return Panel(title, picture, _range_note(title, values, low, high), (low, high), alt)
 
 
-def _range_note(title: str, map: np.ndarray, low: float, high: float) -> str:
+def _range_note(title: str, values: np.ndarray, low: float, high: float) -> str:
     """What the colours hide: a constant, a stretched one, or values that the scale leaves dark."""
-    spread = float(np.ptp(map))
-    if not map.max() > 0:
+    spread, attention = float(np.ptp(values)), title in (LOCALIZATION, CLASSIFICATION)
+    if not values.max() > 0:
         return "Empty map: 0 everywhere."
     if spread <= CONSTANT:
-        return f"The same everywhere: {map.max():.2g}."
-    if title in TITLES[1:3] and spread < NEARLY_CONSTANT and high - low < 2 * NEARLY_CONSTANT:
+        return f"The same everywhere: {values.max():.2g}."
+    if attention and spread < NEARLY_CONSTANT and high - low < 2 * NEARLY_CONSTANT:
         return "Nearly the same everywhere: the colours stretch small differences."
     if spread < 0.1 * (high - low):
-        return f"All values lie between {map.min():.2g} and {map.max():.2g} on this scale."
+        return f"All values lie between {values.min():.2g} and {values.max():.2g} on this scale."
     return ""
 
 
@@ -118,8 +169,7 @@ def explained_sentence(study: Study, threshold: float) -> str:
     elif chosen.score >= threshold:
         said = f"Explaining the best-scoring proposal for this class: {scored}."
     else:
-        same = study.prediction.labels == chosen.label
-        passing = (study.prediction.scores[same] >= threshold).any()
+        passing = chosen.label in study.prediction.labels[: study.shown(threshold)]
         none = "This one does not pass" if passing else f"No {chosen.name} passes"
         said = (
             f"{none} the threshold of {threshold:.2f}; explaining "
@@ -128,33 +178,55 @@ def explained_sentence(study: Study, threshold: float) -> str:
     return f"{study.name}, {width} × {height}. {said}"
 
 
-def maps_of(study: Study, kind: str) -> dict[str, np.ndarray]:
+def maps_of(study: Study, settings: Settings) -> dict[str, np.ndarray]:
     """The maps that there are, by title, raw; empty ones are zero."""
-    found = study.prediction
-    maps = {TITLES[1]: found.localization_map, TITLES[2]: found.classification_map}
-    maps[TITLES[3]] = study.class_map().map
-    maps[TITLES[4]] = study.proposal_map(BOX_KINDS[kind]).map
-    return {title: map for title, map in maps.items() if map is not None}
+    found, last = study.prediction, study.last_map(settings)
+    maps = {
+        LOCALIZATION: found.localization_map,
+        CLASSIFICATION: found.classification_map,
+        GRAD_CAM: study.class_map().map,
+        last_title(settings): None if last is None else last.map,
+    }
+    return {title: values for title, values in maps.items() if values is not None}
 
 
-def figures_of(study: Study, kind: str) -> dict:
-    """The numbers beside the pictures, ready for JSON but for NaN (an empty map has none)."""
-    maps, size = maps_of(study, kind), study.prediction.size
-    height, width = maps[TITLES[3]].shape
+def figures_of(study: Study, settings: Settings) -> dict:
+    """The numbers beside the pictures, ready for JSON but for NaN (an empty map has none).
+
+    An even map has inside the box its share of the photo. The IoU is at half of a map's maximum,
+    because Grad-CAM has no scale of its own.
+    """
+    maps, size = maps_of(study, settings), study.prediction.size
+    height, width = maps[GRAD_CAM].shape
     box = study.class_map().box * np.tile([width / size[1], height / size[0]], 2)
+    region = box_region(box, (height, width))
+
+    def each(measure) -> dict[str, float]:
+        return {t: measure(m, region) if m.max() > 0 else float("nan") for t, m in maps.items()}
+
     return {
-        "box_share_of_image": share_of_area((height, width), box),
-        "share_inside_box": {t: share_inside(m, box) for t, m in maps.items()},
-        "iou_at_half_with_box": {t: iou_at_half(m, box) for t, m in maps.items()},
-        "rank_correlation": {f"{a} / {b}": v for (a, b), v in rank_correlations(maps).items()},
-        "milliseconds": {step: 1000 * seconds for step, seconds in study.steps().items()},
+        "box_share_of_image": float(region.mean()),
+        "share_inside_box": each(energy),
+        "iou_at_half_with_box": each(mask_iou),
+        "rank_correlation": {
+            f"{a} / {b}": rank_correlation(maps[a], maps[b]) for a, b in combinations(maps, 2)
+        },
+        "milliseconds": {
+            step: 1000 * seconds
+            for step, seconds in (study.prediction.seconds | study.seconds).items()
+        },
     }
 
 
-def record_of(study: Study, threshold: float, kind: str) -> dict:
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of two maps [H, W]; NaN where one of them is constant."""
+    one, two = (sampled(values, GRID).ravel() for values in (first, second))
+    return float(spearmanr(one, two)[0]) if np.ptp(one) and np.ptp(two) else float("nan")
+
+
+def record_of(study: Study, settings: Settings) -> dict:
     """Detections and numbers for export: boxes are xyxy pixels of the upright photo."""
-    found, chosen = study.prediction, study.class_map()
-    shown = int((found.scores >= threshold).sum())
+    found, chosen, threshold = study.prediction, study.class_map(), settings.threshold
     return {
         "photo": {"name": study.name, "height": found.size[0], "width": found.size[1]},
         "model": {
@@ -165,7 +237,7 @@ def record_of(study: Study, threshold: float, kind: str) -> dict:
         "score_threshold": threshold,
         "detections": [
             {"box": found.boxes[i].tolist(), "class": found.names[i], "score": found.scores[i]}
-            for i in range(shown)
+            for i in range(study.shown(threshold))
         ],
         "explained": {
             "box": chosen.box.tolist(),
@@ -173,24 +245,9 @@ def record_of(study: Study, threshold: float, kind: str) -> dict:
             "score": chosen.score,
             "detection": study.choice.detection,
             "passed_threshold": chosen.score >= threshold,
-            "target_of_per_box_map": BOX_KINDS[kind],
-            "empty_maps": [t for t, m in maps_of(study, kind).items() if not m.max() > 0],
+            "explainer_of_per_box_map": settings.explainer,
+            "target_of_per_box_map": settings.target,
+            "empty_maps": [t for t, m in maps_of(study, settings).items() if not m.max() > 0],
         },
-        **figures_of(study, kind),
+        **figures_of(study, settings),
     }
-
-
-def same_choice(first: Study, second: Study) -> Choice:
-    """What to explain in `second` so that it stands beside the choice of `first`.
-
-    Its detection of the same class that overlaps most, if any does well enough, else its
-    best-scoring proposal for that class; the first detection where it does not know the class.
-    """
-    chosen, found = first.class_map(), second.prediction
-    if chosen.name not in second.predictor.classes:
-        return second.choice
-    label = second.predictor.classes.index(chosen.name) + 1
-    overlap = iou(chosen.box, found.boxes) * (found.labels == label)
-    if len(overlap) and overlap.max() >= MATCH_IOU:
-        return Choice(detection=int(overlap.argmax()))
-    return Choice(label=label)

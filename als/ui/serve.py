@@ -8,8 +8,7 @@ from pathlib import Path
 
 from als.errors import InputError
 from als.inference import load
-from als.ui.app import build_app
-from als.ui.settings import MAX_FILE_SIZE
+from als.ui.page import MAX_FILE_SIZE, build_app
 from als.ui.style import CSS, THEME
 
 

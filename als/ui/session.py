@@ -11,17 +11,21 @@ from functools import cached_property
 from threading import Lock
 
 import numpy as np
+import torch
 from PIL import Image
+from torchvision.ops import box_iou
 
+from als.drawing import Look, sampled, to_display
 from als.errors import InputError
+from als.explain import EXPLAINERS, default_explainers
 from als.inference import Analysis, Explanation, Prediction, Predictor
-from als.report.views import sampled, to_display
 
 MAX_BYTES = 1_000_000_000
 MAX_EXPLANATIONS = 12
 MAP_SIDE = 1024  # pixels of the longest side of a map that is kept
-# The class score is taken before the softmax, as Grad-CAM is defined: a sure detection's softmax is
-# flat, and its gradient says little.
+MATCH_IOU = 0.3  # a second model's detection counts as the same one from here
+DEFAULT_THRESHOLD, DEFAULT_EXPLAINER = 0.5, "gradact"
+# What the last view explains: a kind of `als.explain.Target` for each word of the page.
 BOX_KINDS = {
     "class score": "logit",
     "rightward shift (dx)": "dx",
@@ -29,11 +33,60 @@ BOX_KINDS = {
     "width (dw)": "dw",
     "height (dh)": "dh",
 }
+WORDS = {kind: words for words, kind in BOX_KINDS.items()}
+WORDS |= {"softmax": "class score after the softmax", "margin": "margin of the class score"}
+
+
+def offered(predictor: Predictor) -> dict[str, str]:
+    """Names and titles of the explainers that the last view can show for a model."""
+    attention = predictor.detector.config.attention
+    return {
+        name: EXPLAINERS[name].title
+        for name in default_explainers()
+        if name not in ("localization", "classification")  # have views of their own
+        and (attention or not EXPLAINERS[name].needs_attention)
+    }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Values of the page's controls, in their order; kind is a key of BOX_KINDS."""
+
+    threshold: float = DEFAULT_THRESHOLD
+    kind: str = next(iter(BOX_KINDS))
+    opacity: float = Look.opacity
+    colour_map: str = Look.colour_map
+    rule: str = Look.rule
+    explainer: str = DEFAULT_EXPLAINER
+
+    @classmethod
+    def from_page(cls, threshold, kind, opacity, *others) -> "Settings":
+        """What the controls hold: an emptied number is its default, any other is kept in 0 to 1."""
+        threshold = DEFAULT_THRESHOLD if threshold is None else min(max(float(threshold), 0), 1)
+        opacity = Look.opacity if opacity is None else min(max(float(opacity), 0), 1)
+        return cls(threshold, kind, opacity, *others)
+
+    @property
+    def look(self) -> Look:
+        return Look(self.opacity, self.colour_map, self.rule)
+
+    @property
+    def target(self) -> str | None:
+        """The kind of target that the last view explains; None where there is no scalar.
+
+        An explainer of another class scalar (softmax, margin) keeps it as its class score.
+        """
+        own, asked = EXPLAINERS[self.explainer].kind, BOX_KINDS[self.kind]
+        keeps = asked == "logit" and own not in BOX_KINDS.values()
+        return (own if keeps else asked) if own else None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is explained: a detection (row of the prediction), or else the best RoI of a class."""
+    """What is explained: a detection (row of the prediction), or else the best RoI of a class.
+
+    Neither: the class that comes closest to a detection.
+    """
 
     detection: int | None = None
     label: int | None = None
@@ -58,24 +111,41 @@ class Study:
     def prediction(self) -> Prediction:
         return self.analysis.prediction
 
+    @property
+    def best(self) -> Choice:
+        """The best detection, if there is one."""
+        return Choice(detection=0 if len(self.prediction.boxes) else None)
+
     @cached_property
     def display(self) -> Image.Image:
         """The photo at the size of the page's pictures."""
         return to_display(self.analysis.image)
 
-    def class_map(self) -> Explanation:
-        """Grad-CAM of the chosen proposal's class score."""
-        return self._explained("Grad-CAM", BOX_KINDS["class score"], "gradcam")
+    def shown(self, threshold: float) -> int:
+        """How many detections pass; they are the first ones."""
+        return int((self.prediction.scores >= threshold).sum())
 
-    def proposal_map(self, kind: str) -> Explanation:
-        """Gradient x activation of the chosen proposal's class score or box (see BOX_KINDS)."""
-        return self._explained("gradient x activation", kind, "gradact")
+    def class_map(self, whole: bool = False) -> Explanation:
+        """Grad-CAM of the chosen proposal's class score, before the softmax."""
+        return self._explained("Grad-CAM", "gradcam", "logit", whole)
 
-    def _explained(self, step: str, kind: str, method: str) -> Explanation:
-        key = (self.choice, kind, method)
+    def last_map(self, settings: Settings, whole: bool = False) -> Explanation | None:
+        """What the last view shows of the chosen proposal; None if this model has no such map."""
+        name = settings.explainer
+        if name not in offered(self.predictor):
+            return None
+        step = "gradient x activation" if name == DEFAULT_EXPLAINER else EXPLAINERS[name].title
+        return self._explained(step, name, settings.target, whole)
+
+    def _explained(self, step: str, name: str, kind: str | None, whole: bool) -> Explanation:
+        """`whole`: with a map at the photo's size, which is not kept."""
+        choice, key = self.choice, (self.choice, name, kind)
+        asked = choice.detection, choice.label, name, kind
+        if whole:
+            return self.predictor.explain(self.analysis, *asked)
         if key not in self.explained:
             started = time.perf_counter()
-            told = self._explain(kind, method, self._light)
+            told = self.predictor.explain(self._light, *asked)
             self.explained[key] = replace(told, box=told.box / self._scale)
             self.seconds[step] = time.perf_counter() - started
             if len(self.explained) > MAX_EXPLANATIONS:
@@ -83,19 +153,10 @@ class Study:
         self.explained.move_to_end(key)
         return self.explained[key]
 
-    def explain_whole(self, kind: str, method: str) -> Explanation:
-        """An explanation with its map at the photo's size, which is not kept."""
-        return self._explain(kind, method, self.analysis)
-
-    def _explain(self, kind: str, method: str, analysis: Analysis) -> Explanation:
-        choice = self.choice
-        return self.predictor.explain(analysis, choice.detection, choice.label, method, kind)
-
     @cached_property
     def _scale(self) -> np.ndarray:
         """Pixels of a kept map for each of the photo, for x1 y1 x2 y2."""
-        size = self.prediction.size
-        height, width = light_size(size)
+        (height, width), size = light_size(self.prediction.size), self.prediction.size
         return np.tile(np.array([width / size[1], height / size[0]], np.float32), 2)
 
     @cached_property
@@ -104,24 +165,46 @@ class Study:
         found, size = self.prediction, light_size(self.prediction.size)
         return replace(
             self.analysis,
+            image=self.analysis.image.resize(size[::-1]),
             prediction=replace(found, boxes=found.boxes * self._scale, size=size),
             encoding=replace(self.analysis.encoding, original_sizes=[size]),
         )
 
-    def steps(self) -> dict[str, float]:
-        """Seconds of every step so far, by name."""
-        return {**self.prediction.seconds, **self.seconds}
+    def detection_at(self, x: float, y: float, threshold: float) -> int | None:
+        """Row of the smallest shown detection whose box holds a point of the photo.
+
+        x, y: 0 to 1, from the photo's left and upper edge.
+        """
+        boxes = self.prediction.boxes[: self.shown(threshold)]
+        point = np.array([x, y]) * self.prediction.size[::-1]
+        holds = ((boxes[:, :2] <= point) & (point < boxes[:, 2:])).all(1)
+        areas = np.where(holds, (boxes[:, 2:] - boxes[:, :2]).prod(1), np.inf)
+        return int(areas.argmin()) if holds.any() else None
+
+    def same_choice(self, first: "Study") -> Choice:
+        """What to explain here so that it stands beside the choice of `first`.
+
+        The detection of the same class that overlaps most, if any does well enough, else the
+        best-scoring proposal for that class; as it is where this model does not know the class.
+        """
+        chosen, found = first.class_map(), self.prediction
+        if chosen.name not in self.predictor.classes:
+            return self.choice
+        label = self.predictor.classes.index(chosen.name) + 1
+        overlap = iou(chosen.box, found.boxes) * (found.labels == label)
+        if len(overlap) and overlap.max() >= MATCH_IOU:
+            return Choice(detection=int(overlap.argmax()))
+        return Choice(label=label)
 
     def bytes(self) -> int:
         """About what the photo, its maps and its features take in memory."""
         (height, width), encoding = self.prediction.size, self.analysis.encoding
         found = self.prediction
-        maps = [found.localization_map, found.classification_map]
+        arrays = [found.localization_map, found.classification_map]
         # A copy in one step: the session that is measured may be explaining at this moment.
-        maps += [told.map for told in list(self.explained.values())]
-        arrays = [map for map in maps if map is not None]
+        arrays += [told.map for told in list(self.explained.values())]
         arrays += [encoding.images.tensors, encoding.f, encoding.f_loc, encoding.f_cls]
-        return 3 * height * width + sum(array.nbytes for array in arrays)
+        return 3 * height * width + sum(array.nbytes for array in arrays if array is not None)
 
 
 @dataclass
@@ -136,7 +219,7 @@ class Session:
     compared: Study | None = None
     changed: Study | None = None
     on_canvas: Study | None = None
-    painting: bool = False  # the third tab is open
+    tab: str = "Explain"  # the one that is open
     refused: bool = False  # the last photo could not be read
     lock: Lock = field(default_factory=Lock)
 
@@ -187,17 +270,17 @@ def study_photo(predictor: Predictor, photo, name: str, *maps) -> Study:
         photo: whatever `Predictor.analyse` takes. maps: that replace the network's own.
 
     Raises:
-        InputError: the photo cannot be read.
+        InputError: the photo cannot be read, or nothing is proposed in it.
     """
     analysis = predictor.analyse(photo, *maps)
-    found = analysis.prediction
-    found = replace(
-        found,
-        localization_map=_sampled(found.localization_map),
-        classification_map=_sampled(found.classification_map),
-    )
+    if len(analysis.found.logits) == 0:
+        raise InputError(f"{name}: the model proposes no region in this photo.")
+    found, size = analysis.prediction, light_size(analysis.prediction.size)
+    if found.localization_map is not None:
+        light = [sampled(m, size) for m in (found.localization_map, found.classification_map)]
+        found = replace(found, localization_map=light[0], classification_map=light[1])
     study = Study(predictor, replace(analysis, prediction=found), name)
-    study.choice = first_choice(study)
+    study.choice = study.best
     return study
 
 
@@ -208,29 +291,6 @@ def light_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _sampled(map: np.ndarray | None) -> np.ndarray | None:
-    return None if map is None else sampled(map, light_size(map.shape))
-
-
-def first_choice(study: Study) -> Choice:
-    """The best detection; where nothing was found, the class that comes closest to one."""
-    if len(study.prediction.boxes):
-        return Choice(detection=0)
-    logits = study.analysis.found.logits
-    if len(logits) == 0:
-        raise InputError(f"{study.name}: the model proposes no region in this photo.")
-    return Choice(label=int(logits.softmax(-1)[:, 1:].amax(0).argmax()) + 1)
-
-
-def detection_at(study: Study, x: float, y: float, threshold: float) -> int | None:
-    """Row of the smallest shown detection whose box holds a point of the photo.
-
-    x, y: 0 to 1, from the photo's left and upper edge.
-    """
-    found = study.prediction
-    height, width = found.size
-    left, top, right, bottom = found.boxes.T if len(found.boxes) else np.zeros((4, 0))
-    holds = (left <= x * width) & (x * width < right) & (top <= y * height) & (y * height < bottom)
-    holds &= found.scores >= threshold
-    areas = np.where(holds, (right - left) * (bottom - top), np.inf)
-    return int(areas.argmin()) if holds.any() else None
+def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """IoU of one box [4] with boxes [N, 4] -> [N]."""
+    return box_iou(torch.from_numpy(box)[None], torch.from_numpy(boxes))[0].numpy()

@@ -1,0 +1,435 @@
+"""The command line `als`: thin, each command one call into the package.
+
+A command imports what it needs when it runs, so that `als --help` answers at once.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from als.errors import InputError
+from als.machine import keep_freed_memory
+
+SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
+
+
+def train(arguments: list[str]) -> None:
+    """Train a detector: als train configs/compact-stage1.yaml [--resume] [--data.root DIR] ..."""
+    import lightning
+
+    from als.config import TrainConfig
+    from als.training.train import train as run
+
+    parser = ArgumentParser(prog="als train CONFIG", description=train.__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file; CONFIG is short for it")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_class_arguments(TrainConfig)
+    # What the run sets itself; everything else of lightning's Trainer can be given.
+    own = {"max_epochs", "gradient_clip_val", "callbacks", "logger", "default_root_dir"}
+    own |= {"use_distributed_sampler", "plugins", "profiler"}
+    own |= {"limit_val_batches", "overfit_batches", "fast_dev_run"}  # AP is of all images
+    parser.add_class_arguments(lightning.Trainer, "trainer", skip=own, instantiate=False)
+    if arguments and not arguments[0].startswith("-"):
+        arguments = ["--config", *arguments]
+    try:
+        given = parser.parse_args(arguments)
+    except ArgumentError as error:  # else the usage, a hundred lines, comes with it
+        told = " ".join(str(error).split()).rstrip(".")
+        if len(arguments) > 1 and arguments[0] == "--config":
+            told = f"{arguments[1]} and the options after it: {told}"
+        raise InputError(f"{told}; `als train --help` lists every option.") from error
+    values = parser.instantiate(given).as_dict()
+    values.pop("config", None)
+    resume, options = values.pop("resume"), values.pop("trainer")
+    changed = {k: v for k, v in options.items() if v != parser.get_default(f"trainer.{k}")}
+    print(run(TrainConfig(**values), resume, **changed))
+
+
+def ship(arguments: list[str]) -> None:
+    """Make a checkpoint the one that ships: als ship CHECKPOINT [--record FILE]"""
+    from als.inference import SHIPPED
+
+    parser = ArgumentParser(prog="als ship", description=ship.__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--record", type=Path, help="of `als evaluate`; its figures go along")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    given = parser.parse_args(arguments)
+
+    from als.checkpoint import load_checkpoint, save_checkpoint
+
+    detector, info = load_checkpoint(given.checkpoint)
+    if given.record is not None:
+        info["figures"] = _figures(given.record)
+    save_checkpoint(detector, given.out, info, half=True)
+    print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB; write its card beside it")
+
+
+def _figures(file: Path) -> dict:
+    """What the checkpoint says of itself, from a record of `als evaluate`."""
+    from als.files import read_json
+
+    record = read_json(file)
+    try:
+        figures = {name: round(record["metrics"][name], 3) for name in SHIPPED_FIGURES}
+        return {"data": record["data"]["split"], **figures}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: is no record of `als evaluate`.") from error
+
+
+WAITING = 16  # predictions that wait for being written, at most
+WRITERS = 2  # threads; most of a picture's time is spent where Python's lock is not held
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Measure a checkpoint: als evaluate CHECKPOINT --data VOC2012:test --root DIR [--out FILE]"""
+    parser = ArgumentParser(prog="als evaluate", description=evaluate.__doc__)
+    parser.add_argument("checkpoint", type=Path, help="or 'shipped' for the one in the package")
+    parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
+    parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
+    parser.add_argument("--out", type=Path, default=Path("record.json"), help="the JSON record")
+    parser.add_argument("--device", type=str, default="cpu")
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args(arguments)
+    if given.out.is_dir():  # else this would be found out after the evaluation
+        raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
+
+    from als.data.voc_layout import load_records
+    from als.evaluation.evaluate import evaluate as run
+    from als.evaluation.evaluate import table
+    from als.files import write_json
+    from als.inference import load
+
+    predictor = load(given.checkpoint, given.device)
+    records = load_records(given.data, given.root, predictor.classes)
+    record = run(predictor.detector, records, given.workers)
+    record["data"]["split"] = given.data
+    record["training"] = predictor.info
+    print(table(record, given.checkpoint))
+    coco = {k.removeprefix("COCO_"): v for k, v in record["metrics"].items() if "COCO" in k}
+    told = ", ".join(f"{name} {100 * value:.1f}" for name, value in coco.items())
+    print(f"COCO (by the area of {record['data']['COCO_areas']}): {told}")
+    if record["maps"]:
+        print("maps: " + ", ".join(f"{k} {v:.3f}" for k, v in record["maps"].items()))
+    write_json(given.out, record)
+    print(f"the record: {given.out}")
+
+
+def predict(arguments: list[str]) -> None:
+    """Detect on images: als predict CHECKPOINT IMAGE_OR_FOLDER... --out DIR (pictures and JSON)"""
+    parser = ArgumentParser(prog="als predict", description=predict.__doc__)
+    parser.add_argument("checkpoint", type=Path, help="or 'shipped' for the one in the package")
+    parser.add_argument("images", type=Path, nargs="+", help="files, or folders of them")
+    parser.add_argument("--out", type=Path, default=Path("predictions"))
+    parser.add_argument("--score-threshold", type=float, default=0.5)
+    parser.add_argument("--device", type=str, default="cpu")
+    parser.add_argument(
+        "--batch-size", type=int, help="images of like shape at once (default: 2, on a GPU 8)"
+    )
+    given = parser.parse_args(arguments)
+
+    from als.inference import image_files, load, predict_many
+
+    predictor = load(given.checkpoint, given.device)
+    files = image_files(given.images)
+    _refuse_overwriting(files, given.out)
+    broken = []
+
+    def skip(path: Path, error: InputError) -> None:
+        print(f"als: {error}", file=sys.stderr)
+        broken.append(path)
+
+    found = predict_many(predictor, files, given.batch_size, given.score_threshold, skip)
+    save_all(found, given.out)
+    if broken:
+        raise InputError(f"{len(broken)} of {len(files)} images could not be read, see above.")
+
+
+def _refuse_overwriting(files: list[Path], out: Path) -> None:
+    """Raise InputError where two images would write the same files, or over an image itself."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is no folder; give another --out.")
+    seen: dict[str, Path] = {}
+    for path in files:
+        if seen.setdefault(path.stem, path) is not path:
+            raise InputError(
+                f"{seen[path.stem]} and {path} would both write {path.stem}.png; rename one or "
+                "predict them apart."
+            )
+        picture = out / f"{path.stem}.png"
+        if path.exists() and picture.exists() and picture.samefile(path):
+            raise InputError(f"{path}: its picture would overwrite it; give another --out.")
+
+
+def save_all(found: Iterable, out: Path) -> None:
+    """Write pictures and JSON beside the network, and tell each file once written."""
+    from als.drawing import save_prediction
+
+    def tell() -> None:
+        one, written = running.popleft()
+        scored = zip(one.prediction.names, one.prediction.scores, strict=True)
+        names = ", ".join(f"{name} {score:.2f}" for name, score in scored)
+        print(f"{one.path}: {names or 'nothing found'} -> {written.result()}")
+
+    running: deque = deque()
+    with ThreadPoolExecutor(WRITERS) as writer:
+        for one in found:
+            written = writer.submit(save_prediction, one.path, one.prediction, out, one.photo)
+            running.append((one, written))
+            while running and (running[0][1].done() or len(running) > WAITING):
+                tell()
+        while running:
+            tell()
+
+
+def study(arguments: list[str]) -> None:
+    """Compare maps: als study CHECKPOINT... --data VOC2012:test --root DIR --out DIR [--resume]"""
+    parser = ArgumentParser(prog="als study", description=study.__doc__)
+    parser.add_argument("checkpoints", nargs="+", help="files, or 'shipped'")
+    parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
+    parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--maps", nargs="+", type=str, help="names; default: all quick ones")
+    parser.add_argument(
+        "--measures", nargs="+", type=str, help="names or groups; default: where part"
+    )
+    parser.add_argument("--interventions", action="store_true", help="replace the maps, too")
+    parser.add_argument("--gallery", action="store_true", help="pictures of best and worst cases")
+    parser.add_argument("--limit", type=int, help="so many images, drawn at random by --seed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--drise-masks", type=int, help="passes of D-RISE an image")
+    parser.add_argument("--device", type=str, default="cpu")
+    parser.add_argument("--resume", action="store_true", help="go on in a folder with a study")
+    parser.add_argument("--shard", type=str, help="1/2 or 2/2: half of the images, with --resume")
+    given = parser.parse_args(arguments)
+
+    from als.study.study_command import study as run
+
+    options = given.as_dict()
+    spec = options.pop("data")
+    if options["drise_masks"] is None:
+        del options["drise_masks"]
+    for folder in run(spec=spec, **options):
+        written = "rows" if options["shard"] else "summary.json, tables and figures"
+        print(f"{folder}: {written}")
+
+
+def reproduce(arguments: list[str]) -> None:
+    """A table anew: als reproduce table1|table2|table3|recipes|variants --scale full|compact"""
+    parser = ArgumentParser(prog="als reproduce", description=reproduce.__doc__)
+    parser.add_argument("table", choices=["table1", "table2", "table3", "recipes", "variants"])
+    parser.add_argument("--scale", choices=["full", "compact"], required=True)
+    parser.add_argument("--data-root", type=Path, help="default: data, compact data/voc-animals")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rows", type=str, nargs="+", default=[], help="only these rows")
+    parser.add_argument("--weights", type=Path, help="MobileNetV2's file, for the compact rows")
+    parser.add_argument("--set", type=str, nargs="+", default=[], metavar="OPTION=VALUE")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--force", action="store_true", help="redo what another config made")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    given = parser.parse_args(arguments)
+    if given.weights is not None and given.scale == "full":
+        raise InputError("--weights is for --scale compact; the full rows have three backbones.")
+
+    from als.tables.plan import describe, make_plan
+    from als.tables.plan import reproduce as run
+    from als.tables.stage_config import Settings
+
+    settings = Settings(
+        given.scale,
+        given.data_root,
+        tuple(given.seeds),
+        given.results,
+        given.runs,
+        given.weights,
+        dict(_change(text) for text in given.set),
+        given.force,
+        rows=tuple(given.rows),
+    )
+    plan = make_plan(given.table, settings)
+    print(describe(plan), flush=True)
+    if not given.dry_run:
+        run(plan)
+
+
+def _change(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text}: write OPTION=VALUE, as in data.workers=1.")
+    return name, value
+
+
+def tables(arguments: list[str]) -> None:
+    """Paper, full and compact: als tables [TABLE ...] [--format markdown|latex|csv] [--out DIR]"""
+    names = ["table1", "table2", "table3"]
+    parser = ArgumentParser(prog="als tables", description=tables.__doc__)
+    told = f"of {', '.join(names)} (the default), recipes, variants"
+    parser.add_argument("tables", nargs="*", help=told)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the records")
+    parser.add_argument("--format", choices=["markdown", "latex", "csv"], default="markdown")
+    parser.add_argument("--out", type=Path, help="a folder for all three formats, not the screen")
+    given = parser.parse_args(arguments)
+
+    from als.tables.render import render, write_tables
+
+    chosen = given.tables or names
+    if given.out is None:
+        for name in chosen:
+            print(render(name, given.results, given.format))
+        return
+    for path in write_tables(chosen, given.results, given.out):
+        print(path)
+
+
+def data(arguments: list[str]) -> None:
+    """Data sets: als data toy|check|to-coco|prepare ... (als data ACTION --help tells more)"""
+    parser = ArgumentParser(prog="als data", description=data.__doc__)
+    parser.add_argument("action", choices=list(ACTIONS))
+    given = parser.parse_args(arguments[:1])
+    ACTIONS[given.action](arguments[1:])
+
+
+def toy(arguments: list[str]) -> None:
+    """Write a drawn data set in the VOC layout: als data toy DIR"""
+    parser = ArgumentParser(prog="als data toy", description=toy.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=24, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawings")
+    given = parser.parse_args(arguments)
+
+    from als.data.toy import write_toy
+
+    write_toy(given.folder, given.images, given.seed)
+    print(f"{given.folder}: {given.images} drawn images in the VOC layout")
+
+
+def check(arguments: list[str]) -> None:
+    """Name every broken file of a data set in VOC's or COCO's layout: als data check DIR"""
+    parser = ArgumentParser(prog="als data check", description=check.__doc__)
+    parser.add_argument("folder", type=Path)
+    given = parser.parse_args(arguments)
+
+    from als.data.check import check_folder
+
+    _tell_problems(check_folder(given.folder, tell=print), given.folder)
+
+
+def to_coco(arguments: list[str]) -> None:
+    """Write a VOC-layout folder in COCO's: als data to-coco DIR --splits train val --out NEW"""
+    parser = ArgumentParser(prog="als data to-coco", description=to_coco.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--splits", type=str, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    given = parser.parse_args(arguments)
+
+    from als.data.convert import to_coco as convert
+
+    for split, images in convert(given.folder, given.splits, given.out).items():
+        print(f"{given.out}:{split}: {images} images in COCO's layout")
+
+
+def prepare(arguments: list[str]) -> None:
+    """Download and unpack a data set: als data prepare voc07+12|sbd|coco2017 DIR"""
+    parser = ArgumentParser(prog="als data prepare", description=prepare.__doc__)
+    parser.add_argument("name", type=str)
+    parser.add_argument("folder", type=Path, help="the data root")
+    given = parser.parse_args(arguments)
+
+    from als.data.prepare import prepare as run
+
+    _tell_problems(run(given.name, given.folder), given.folder)
+
+
+ACTIONS = {"toy": toy, "check": check, "to-coco": to_coco, "prepare": prepare}
+
+
+def _tell_problems(problems, folder: Path) -> None:
+    """The table of `check_folder`; raises InputError when it is not empty."""
+    from als.data.check import refuse_problems
+
+    refuse_problems(problems, folder)
+    print(f"{folder}: no broken file")
+
+
+def app(arguments: list[str]) -> None:
+    """Open the app: als app [--checkpoint FILE] [--host 127.0.0.1] [--port 7860]"""
+    parser = ArgumentParser(prog="als app", description=app.__doc__)
+    parser.add_argument("--checkpoint", type=Path, help="default: the one that ships")
+    parser.add_argument("--other", type=Path, help="a second checkpoint, for the Compare tab")
+    parser.add_argument("--host", type=str, default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=7860)
+    given = parser.parse_args(arguments)
+
+    from als.ui import launch
+
+    launch(given.checkpoint, given.host, given.port, given.other)
+
+
+def export(arguments: list[str]) -> None:
+    """For other programs: als export CHECKPOINT --format onnx|torchscript|pt2 [--size H W]"""
+    parser = ArgumentParser(prog="als export", description=export.__doc__)
+    parser.add_argument("checkpoint", type=Path, help="or 'shipped' for the one in the package")
+    parser.add_argument("--format", choices=["onnx", "torchscript", "pt2"], default="onnx")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="pixels of the images that will come; default: the network's min_size and max_size",
+    )
+    parser.add_argument("--out", type=Path, help="default: <checkpoint's name>.<format>, here")
+    given = parser.parse_args(arguments)
+
+    from als.export import export as run
+    from als.export import photographs
+    from als.inference import load
+
+    predictor = load(given.checkpoint)
+    config = predictor.detector.config
+    size = tuple(given.size or (config.min_size, config.max_size))
+    if min(size) < 32:
+        raise InputError(f"--size {size[0]} {size[1]}: give sides of at least 32 pixels.")
+    out = given.out or Path(f"{Path(predictor.source).stem}.{given.format}")
+    difference = run(predictor.detector, out, given.format, size)
+    print(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB, for images of {size[0]} x {size[1]} pixels "
+        f"(height x width); differs from PyTorch by at most {difference:.1g} on "
+        f"{len(photographs(size))} photographs"
+    )
+
+
+COMMANDS = {
+    run.__name__: run
+    for run in (train, evaluate, predict, study, reproduce, tables, data, app, ship, export)
+}
+COMPUTE = ("train", "evaluate", "predict", "study", "reproduce")  # and end; the app stays
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; bad input ends with one sentence on stderr and status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("als COMMAND ... (als COMMAND --help tells more)\n")
+        for name, run in COMMANDS.items():
+            print(f"  {name:<10}{run.__doc__}")
+        return
+    if arguments[0] in COMPUTE:
+        keep_freed_memory()
+    try:
+        if arguments[0] not in COMMANDS:
+            raise InputError(f"'{arguments[0]}' is no command; there are {', '.join(COMMANDS)}.")
+        COMMANDS[arguments[0]](arguments[1:])
+    except InputError as error:
+        print(f"als: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        print(f"als: {error.filename}: {error.strerror}; give another place.", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,0 @@
-"""`python -m als.cli`."""
-
-from als.cli import main
-
-main()

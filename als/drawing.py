@@ -1,0 +1,247 @@
+"""Predictions drawn on photographs: boxes, maps, and sheets of both; files of a prediction."""
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps, get_data_path
+from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
+
+from als.files import atomic_write, write_json
+from als.images import as_rgb
+from als.inference import Prediction
+
+# Perceptually even; all but magma keep their order for colour-blind readers too.
+COLOUR_MAPS = ("viridis", "cividis", "magma", "gray")
+RULES = ("raw 0 to 1", "lowest to highest", "1st to 99th percentile")
+# Okabe and Ito's palette: told apart with any colour vision.
+CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+LONG_SIDE, SHORT_SIDE = 640, 24  # pixels of a picture on the page
+LABELS_AT_ONCE = 8
+CONSTANT = 1e-6  # a map of no more range than this says nothing by its shape
+
+# Of a sheet, in pixels: a panel, between panels, letters, a bar; a picture's height; texts.
+WIDTH, MARGIN, TEXT, BAR = 480, 24, 20, 14
+HIGHEST, TITLE_ROOM, FOOT_ROOM = 640, 40, 110
+INK, PALE, PAPER = "#1b1f24", "#57606a", "white"
+COMPRESSION = 1  # of PNG's 9 levels; the usual 6 takes 4.5 times as long and saves a tenth
+
+
+@dataclass(frozen=True)
+class Look:
+    """How maps are shown: opacity 0 to 1, a name of COLOUR_MAPS, one of RULES for every map."""
+
+    opacity: float = 0.6
+    colour_map: str = "viridis"
+    rule: str = RULES[1]
+
+
+SAVED = Look(rule=RULES[0])  # both maps on the scale on which they multiply the feature
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a page or sheet: its title, what it says, and the values at the bar's ends.
+
+    picture is None where there is nothing to show; `note` then says why. alt: the picture in
+    words, for who cannot see it.
+    """
+
+    title: str
+    picture: Image.Image | None
+    note: str = ""
+    bar: tuple[float, float] | None = None
+    alt: str = ""
+
+
+def display_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) at which a photo is shown: longest side 640, never thinner than 24."""
+    scale = LONG_SIDE / max(width, height)
+    return max(SHORT_SIDE, round(width * scale)), max(SHORT_SIDE, round(height * scale))
+
+
+def to_display(photo: Image.Image) -> Image.Image:
+    """The photo at its display size."""
+    return photo.resize(display_size(*photo.size), Image.Resampling.BICUBIC, reducing_gap=2)
+
+
+def boxes_to_display(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Boxes [N, 4] in pixels of a photo of `size` (height, width) -> pixels of its display."""
+    width, height = display_size(size[1], size[0])
+    return np.asarray(boxes, np.float32) * np.tile([width / size[1], height / size[0]], 2)
+
+
+def value_range(heat_map: np.ndarray, rule: str) -> tuple[float, float]:
+    """The values of a map [H, W] that get the first and the last colour.
+
+    A constant map has no range of its own: it is shown from 0 to 1, or to its value if that is
+    larger, so that ones look like ones.
+    """
+    if rule == RULES[0]:
+        return 0.0, 1.0
+    low, high = float(heat_map.min()), float(heat_map.max())
+    if rule == RULES[2] and high - low > CONSTANT:
+        low, high = (float(v) for v in np.percentile(sampled(heat_map, (256, 256)), [1, 99]))
+    return (low, high) if high - low > CONSTANT else (0.0, max(1.0, high))
+
+
+def sampled(heat_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map [H, W] at another (height, width), by its nearest pixels: maps are smooth."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip(size, heat_map.shape, strict=True)
+    )
+    return heat_map[rows[:, None], columns[None]]
+
+
+def overlay(photo: Image.Image, heat_map: np.ndarray, look: Look) -> Image.Image:
+    """A map [H, W] in colour over the grey photo; only the map carries colour."""
+    low, high = value_range(heat_map, look.rule)
+    values = sampled(heat_map, (photo.height, photo.width))
+    index = (np.clip((values - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
+    grey = photo.convert("L").convert("RGB")
+    return Image.blend(grey, Image.fromarray(colours_of(look.colour_map)[index]), look.opacity)
+
+
+def colours_of(colour_map: str) -> np.ndarray:
+    """The 256 colours of a map of COLOUR_MAPS, uint8 [256, 3]."""
+    return (colormaps[colour_map](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib, which has every sign that is used."""
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def draw_boxes(
+    photo: Image.Image,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    texts: list[str],
+    chosen: int | None = None,
+) -> Image.Image:
+    """Boxes [N, 4] (pixels of `photo`) on a copy of it, the chosen one last, thick and named.
+
+    labels: class of each box, 1 to C, which gives its colour. Beyond eight boxes only the chosen
+    one is named, so that the names do not cover the photo.
+    """
+    picture = photo.copy()
+    draw = ImageDraw.Draw(picture)
+    line = max(2, max(photo.size) // 200)
+    first = [] if chosen is None else [chosen]
+    order = first + [i for i in range(len(boxes)) if i != chosen]
+    colours = [CLASS_COLOURS[(int(label) - 1) % len(CLASS_COLOURS)] for label in labels]
+    for i in reversed(order):
+        if i == chosen:
+            draw.rectangle(_inside(boxes[i], photo.size, line), outline="black", width=3 * line)
+            draw.rectangle(_inside(boxes[i], photo.size, line), outline="white", width=2 * line)
+        draw.rectangle(_inside(boxes[i], photo.size, 0), outline=colours[i], width=line)
+    taken: list[tuple[float, ...]] = []
+    for i in order if len(boxes) <= LABELS_AT_ONCE else first:
+        _draw_name(draw, boxes[i], texts[i], colours[i], photo.size, taken)
+    return picture
+
+
+def _inside(box: np.ndarray, size: tuple[int, int], margin: int) -> tuple[float, ...]:
+    """A box grown by `margin` but kept in the picture, in an order that Pillow accepts."""
+    x1, y1 = max(0, box[0] - margin), max(0, box[1] - margin)
+    x2, y2 = min(size[0], box[2] + margin) - 1, min(size[1], box[3] + margin) - 1
+    return float(x1), float(y1), float(max(x1, x2)), float(max(y1, y2))
+
+
+def _draw_name(draw: ImageDraw.ImageDraw, box, text: str, colour: str, size, taken) -> None:
+    """A name at the box's upper left corner, unless one of those `taken` stands there already."""
+    letters = font(max(12, max(size) // 24))
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=letters)
+    width, height = right - left + 8, bottom - top + 8
+    x = float(np.clip(box[0], 0, max(0, size[0] - width)))
+    y = float(box[1] - height if box[1] >= height else max(0, min(box[1], size[1] - height)))
+    place = (x, y, x + width, y + height)
+    if any(x < t[2] and t[0] < place[2] and y < t[3] and t[1] < place[3] for t in taken):
+        return
+    taken.append(place)
+    draw.rectangle(place, fill=colour)
+    red, green, blue = ImageColor.getrgb(colour)
+    ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "white"
+    draw.text((x + 4 - left, y + 4 - top), text, font=letters, fill=ink)
+
+
+def draw_detections(shown: Image.Image, prediction: Prediction) -> Image.Image:
+    """A prediction's boxes with names and scores on a photo at its display size."""
+    scored = zip(prediction.names, prediction.scores, strict=True)
+    texts = [f"{name} {score:.2f}" for name, score in scored]
+    boxes = boxes_to_display(prediction.boxes, prediction.size)
+    return draw_boxes(shown, boxes, prediction.labels, texts)
+
+
+def comparison(rows: list[tuple[str, list[Panel]]], look: Look, heading: str) -> Image.Image:
+    """All panels on one white sheet, a row for each (name, panels), under a heading."""
+    columns = max(len(panels) for _, panels in rows)
+    height = max(_fitted(panel).height for _, panels in rows for panel in panels)
+    row_height = 2 * TITLE_ROOM + height + FOOT_ROOM
+    size = (columns * (WIDTH + MARGIN) + MARGIN, TITLE_ROOM + 2 * MARGIN + len(rows) * row_height)
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN), heading, font=font(TEXT + 4), fill=INK)
+    for i, (name, panels) in enumerate(rows):
+        top = TITLE_ROOM + 2 * MARGIN + i * row_height
+        draw.text((MARGIN, top), name, font=font(TEXT), fill=PALE)
+        for j, panel in enumerate(panels):
+            x, y = MARGIN + j * (WIDTH + MARGIN), top + TITLE_ROOM
+            draw.text((x, y), panel.title, font=font(TEXT), fill=INK)
+            y += TITLE_ROOM
+            if panel.picture is not None:
+                sheet.paste(_fitted(panel), (x, y))
+                y += height + 10
+            if panel.bar is not None:
+                strip = Image.fromarray(colours_of(look.colour_map)[None])
+                sheet.paste(strip.resize((WIDTH, BAR)), (x, y))
+                low, high = (f"{value:.2g}" for value in panel.bar)
+                draw.text((x, y + BAR + 4), low, font=font(TEXT - 4), fill=PALE)
+                right = (x + WIDTH, y + BAR + 4)
+                draw.text(right, high, font=font(TEXT - 4), fill=PALE, anchor="ra")
+                y += BAR + 28
+            note = "\n".join(textwrap.wrap(panel.note, width=50))
+            draw.multiline_text((x, y), note, font=font(TEXT - 4), fill=PALE, spacing=6)
+    return sheet
+
+
+def _fitted(panel: Panel) -> Image.Image:
+    """The panel's picture, as large as fits into its place; one pixel where there is none."""
+    if panel.picture is None:
+        return Image.new("RGB", (1, 1), PAPER)
+    return ImageOps.contain(panel.picture, (WIDTH, HIGHEST), Image.Resampling.LANCZOS)
+
+
+def save_prediction(
+    path: Path, prediction: Prediction, out: Path, photo: Image.Image | None = None
+) -> Path:
+    """Write `<out>/<name>.png` and `<out>/<name>.json`; returns the picture's path.
+
+    Args:
+        path: the image that was predicted. out: folder, made if missing.
+        photo: what the file holds, upright and RGB, at any size; None to read it.
+
+    The JSON holds size [height, width] and for each detection name, score and box [x1, y1, x2,
+    y2] in pixels of the upright image.
+    """
+    shown = to_display(as_rgb(path) if photo is None else photo)
+    panels = [Panel("Detections", draw_detections(shown, prediction))]
+    maps = (prediction.localization_map, prediction.classification_map)
+    for title, heat_map in zip(("Localization map", "Classification map"), maps, strict=True):
+        if heat_map is None:
+            note = "This model has no attention, so there is no such map."
+            panels.append(Panel(title, None, note))
+        else:
+            bar = value_range(heat_map, SAVED.rule)
+            panels.append(Panel(title, overlay(shown, heat_map, SAVED), bar=bar))
+    picture = out / f"{path.stem}.png"
+    with atomic_write(picture) as aside:
+        sheet = comparison([("", panels)], SAVED, path.name)
+        sheet.save(aside, format="png", compress_level=COMPRESSION)
+    found = zip(prediction.names, prediction.scores, prediction.boxes, strict=True)
+    detections = [{"name": n, "score": float(s), "box": box.tolist()} for n, s, box in found]
+    record = {"image": path.name, "size": prediction.size, "detections": detections}
+    write_json(out / f"{path.stem}.json", record)
+    return picture

@@ -1,0 +1,82 @@
+"""Bootstrap over images: how much of a figure, or of a difference, is the choice of images?
+
+Images are drawn with replacement, each with all of its objects, which are not independent. Two
+figures from the same draws are paired: what both find easy or hard there cancels in their
+difference (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 6 and 13). It
+says nothing of another training: that is what seeds are for.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from als.evaluation.average_precision import Matches, class_mean, measures
+
+INTERVAL = (2.5, 97.5)  # percentiles of the draws
+# Standard errors by which an effect must differ from 0 so that four tests in five call it
+# significant at 5%: the normal distribution's 97.5% point plus its 80% point.
+POWER = 1.96 + 0.84
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A figure: `whole` on all images, `drawn` [R] on each resample of them."""
+
+    whole: float
+    drawn: np.ndarray
+
+    def __sub__(self, other: "Resampled") -> "Resampled":
+        """The paired difference; both must come from the same weights."""
+        return Resampled(self.whole - other.whole, self.drawn - other.drawn)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(low, high): between them lie 95% of the resamples that have a figure."""
+        low, high = np.nanpercentile(self.drawn, INTERVAL)
+        return float(low), float(high)
+
+    @property
+    def separated(self) -> bool:
+        """Whether 0 is outside the interval."""
+        low, high = self.interval
+        return low > 0 or high < 0
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference that these images would have shown four times in five."""
+        return POWER * float(np.nanstd(self.drawn, ddof=1))
+
+
+@lru_cache(maxsize=8)
+def draw_weights(images: int, resamples: int, seed: int = 0) -> np.ndarray:
+    """How often each image is in each resample: int64 [resamples, images], read-only."""
+    generator = np.random.default_rng(seed)
+    weights = np.empty((resamples, images), np.int64)
+    for row in weights:
+        row[:] = np.bincount(generator.integers(images, size=images), minlength=images)
+    weights.setflags(write=False)
+    return weights
+
+
+def resampled_mean(values: np.ndarray, image: np.ndarray, weights: np.ndarray) -> Resampled:
+    """The mean of values [N] over objects; image [N] is the index of each one's image.
+
+    weights [R, images]. NaN for a resample without an object.
+    """
+    images = weights.shape[1]
+    sums, counts = np.bincount(image, values, images), np.bincount(image, minlength=images)
+    with np.errstate(invalid="ignore"):
+        return Resampled(float(np.mean(values)), (weights @ sums) / (weights @ counts))
+
+
+def resampled_ap(matches: Matches, weights: np.ndarray) -> dict[str, Resampled]:
+    """Measure -> its mean over classes, for those that `als.evaluation.voc.measures` gives.
+
+    weights [R, images].
+    """
+    whole, *drawn = (
+        {name: float(class_mean(values)) for name, values in measures(matches, one).items()}
+        for one in (None, *weights)
+    )
+    return {name: Resampled(whole[name], np.array([d[name] for d in drawn])) for name in whole}

@@ -1,0 +1,183 @@
+"""COCO's measures, computed by pycocotools itself.
+
+Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and its evaluation
+code: AP is the mean over IoU 0.5:0.05:0.95, classes and 101 recall levels, for at most 100
+detections per image and class. All values are fractions in 0..1.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from als.errors import InputError
+from als.evaluation.detections import Detections, GroundTruth, flatten
+
+# Where COCOeval.summarize() puts them in `stats`.
+_MEASURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def coco_metrics(
+    detections: Sequence[Detections],
+    coco_gt: COCO,
+    image_ids: Sequence[int | str],
+    classes: Sequence[str] | None = None,
+) -> dict[str, float | dict[str, float]]:
+    """AP, AP50, AP75, APs, APm, APl and per_class {class name: AP}, over `image_ids` only.
+
+    detections[i] belongs to image_ids[i]; an image of `coco_gt` not named there is not judged.
+    Label k is the category `classes[k - 1]`, and only these are judged; without `classes` it is
+    the k-th category of `coco_gt` by rising id (COCO's own ids have gaps). A measure without ground
+    truth, -1 in pycocotools, is NaN. Raises InputError on lists of different length, on ids that
+    `coco_gt` lacks or that come twice, and on classes or labels without a category.
+    """
+    _check_image_ids(image_ids, coco_gt, len(detections))
+    categories = _category_ids(coco_gt, classes)
+    results = _results(detections, coco_gt, image_ids, categories)
+    with _quiet():
+        evaluator = COCOeval(coco_gt, results, iouType="bbox")
+        evaluator.params.imgIds = list(image_ids)
+        evaluator.params.catIds = sorted(categories)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+
+    metrics: dict[str, float | dict[str, float]] = {
+        name: _nan_if_absent(value) for name, value in zip(_MEASURES, evaluator.stats, strict=False)
+    }
+    # [threshold, recall level, class, area range, cap]: all areas, the cap of 100.
+    precision = evaluator.eval["precision"][:, :, :, 0, -1]
+    metrics["per_class"] = {
+        coco_gt.cats[category]["name"]: _nan_if_absent(precision[:, :, k].mean())
+        for k, category in enumerate(sorted(categories))
+    }
+    return metrics
+
+
+def read_ground_truth(path: Path) -> COCO:
+    """An annotation file of COCO as pycocotools reads it: areas of masks, and crowds, are in it."""
+    with _quiet():
+        return COCO(str(path))
+
+
+def as_coco(
+    ground_truths: Sequence[GroundTruth],
+    sizes: Sequence[tuple[int, int]],
+    classes: Sequence[str],
+) -> COCO:
+    """Plain arrays as a COCO data set: image ids 1..I in the given order, category id = label.
+
+    sizes[i] is (height, width) of image i. Areas are those of boxes, whereas COCO's are those of
+    masks, so APs, APm and APl do not compare with published ones.
+
+    Difficult objects become crowds (iscrowd = 1), the only mark by which pycocotools ignores an
+    object (it overwrites `ignore` with `iscrowd`), and like VOC's difficult objects a crowd takes
+    any number of detections. Two things differ from VOC: a crowd's overlap is intersection over
+    the *detection's* area, so a detection of a mere part of a difficult object is forgiven too;
+    and an ordinary object that reaches the threshold goes before a crowd that overlaps more.
+    Raises InputError on lists of different length and on labels outside 1..C.
+    """
+    if len(ground_truths) != len(sizes):
+        raise InputError(
+            f"{len(ground_truths)} images have ground truth but {len(sizes)} have a size; give one"
+            " of each per image."
+        )
+    images = [
+        {"id": i, "height": int(height), "width": int(width)}
+        for i, (height, width) in enumerate(sizes, start=1)
+    ]
+    categories = [{"id": k, "name": name} for k, name in enumerate(classes, start=1)]
+    return _indexed(images, categories, _annotations(ground_truths, len(classes)))
+
+
+def _annotations(ground_truths: Sequence[GroundTruth], n_classes: int) -> list[dict]:
+    rows = _rows(ground_truths, "difficult", n_classes)
+    return [
+        # Ids count from 1: pycocotools reads a match to object 0 as no match.
+        {"id": n, "image_id": i + 1, "category_id": k, "bbox": box, "area": area}
+        | {"iscrowd": int(crowd)}
+        for n, (i, k, box, area, crowd) in enumerate(rows, start=1)
+    ]
+
+
+def _category_ids(coco_gt: COCO, classes: Sequence[str] | None) -> list[int]:
+    """The category id of each label, in the order of labels."""
+    if classes is None:
+        return sorted(coco_gt.getCatIds())
+    id_of = {category["name"]: id_ for id_, category in coco_gt.cats.items()}
+    if unknown := [name for name in classes if name not in id_of]:
+        raise InputError(
+            f"The COCO ground truth has no category '{unknown[0]}'; check the class names."
+        )
+    return [id_of[name] for name in classes]
+
+
+def _results(
+    detections: Sequence[Detections],
+    coco_gt: COCO,
+    image_ids: Sequence[int | str],
+    categories: list[int],
+) -> COCO:
+    """Detections as a data set, as `COCO.loadRes` makes it, without the outlines that it draws of
+    each box; and finding nothing, on which it fails, is a result too."""
+    rows = _rows(detections, "scores", len(categories))
+    annotations = [
+        {
+            "id": n,  # from 1, as in `_annotations`
+            "image_id": image_ids[i],
+            "category_id": categories[k - 1],
+            "bbox": box,
+            "area": area,
+            "score": score,
+            "iscrowd": 0,
+        }
+        for n, (i, k, box, area, score) in enumerate(rows, start=1)
+    ]
+    return _indexed(coco_gt.dataset["images"], coco_gt.dataset["categories"], annotations)
+
+
+def _indexed(images: list[dict], categories: list[dict], annotations: list[dict]) -> COCO:
+    coco = COCO()
+    coco.dataset = {"info": {}, "images": images, "categories": categories}
+    coco.dataset["annotations"] = annotations
+    with _quiet():
+        coco.createIndex()
+    return coco
+
+
+def _check_image_ids(image_ids: Sequence[int | str], coco_gt: COCO, n_images: int) -> None:
+    if len(image_ids) != n_images:
+        raise InputError(
+            f"{n_images} images have detections but {len(image_ids)} ids were given; give one of"
+            " each per image, in the same order."
+        )
+    unknown = [i for i in image_ids if i not in coco_gt.imgs]
+    if unknown:
+        raise InputError(f"The COCO ground truth has no image {unknown[0]!r}; check the image ids.")
+    if len(set(image_ids)) != len(image_ids):
+        raise InputError("An image id is given twice; COCO's evaluation counts each image once.")
+
+
+def _rows(
+    items: Sequence[Detections] | Sequence[GroundTruth], value: str, n_classes: int
+) -> Iterator[tuple]:
+    """(index of the image, label, box xywh, its area, `value`) of each box of all images."""
+    boxes, labels, values, index = flatten(items, value, n_classes)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    columns = (index, labels, np.hstack([boxes[:, :2], sides]), sides.prod(axis=1), values)
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _nan_if_absent(value: float) -> float:
+    return float(value) if value > -1 else float("nan")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Swallow what pycocotools prints on stdout; stderr and exceptions pass."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -1,0 +1,203 @@
+"""Detector + records -> detections -> metrics, figures of the maps, and a record of it all."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from als.data.dataset import DetectionDataset, collate
+from als.data.masks import read_object_map
+from als.data.record import Record, fingerprint
+from als.data.sampler import AspectBatchSampler
+from als.data.transforms import evaluation_transforms
+from als.evaluation.average_precision import voc_ap
+from als.evaluation.coco_measures import as_coco, coco_metrics, read_ground_truth
+from als.evaluation.confusion import confusion
+from als.evaluation.detections import Detections, GroundTruth, save_detections
+from als.machine import machine, revision
+from als.model import AnyDetector
+from als.model.grid import map_to_image
+
+BATCH_SIZE = 8
+
+
+def evaluate(
+    detector: AnyDetector,
+    records: Sequence[Record],
+    workers: int = 1,
+    progress: bool = True,
+    keep: Path | None = None,
+) -> dict:
+    """Detect on all records and judge detections and maps; what `als evaluate` writes.
+
+        records = load_records("VOC2007:test", "data", predictor.classes)
+        record = als.evaluate(predictor.detector, records)
+
+    Args:
+        records: of `load_records`, loaded for the detector's own classes.
+        workers: processes that load images.
+        keep: a file for the detections themselves, see `als.evaluation.detections`.
+
+    Returns:
+        A record: metrics (AP50_11point, AP50_area, AP75, AP of VOC and COCO's AP, AP50, AP75,
+        each a fraction), per_class, maps (None without attention), confusion (see
+        `als.evaluation.confusion`), config, data, revision, machine, seconds.
+    """
+    started = time.perf_counter()
+    detections, maps = detect_all(detector, records, workers, progress)
+    seconds = time.perf_counter() - started
+    if keep is not None:
+        save_detections(keep, [record.image_id for record in records], detections)
+    classes = detector.config.classes
+    metrics, per_class = judge(detections, records, classes)
+    return {
+        "metrics": metrics,
+        "per_class": per_class,
+        "maps": _mean_maps(maps),
+        "confusion": confusion(detections, truths_of(records), classes),
+        "config": detector.config.to_dict(),
+        "data": {
+            "images": len(records),
+            "fingerprint": fingerprint(records),
+            "COCO_areas": "masks" if _coco_file(records) else "boxes",
+        },
+        "revision": revision(),
+        "machine": machine(),
+        "seconds": {"detection": seconds, "images_per_second": len(records) / seconds},
+    }
+
+
+@torch.no_grad()
+def detect_all(
+    detector: AnyDetector, records: Sequence[Record], workers: int = 1, progress: bool = True
+) -> tuple[list[Detections], list[dict[str, float]]]:
+    """Detections of every record, in the records' order, and figures of each image's maps.
+
+    The figures are the keys that `_map_figures` names; an empty list without attention.
+    """
+    classes = detector.config.classes
+    device = next(detector.parameters()).device
+    detector = detector.eval().to(memory_format=torch.channels_last)
+    dataset = DetectionDataset(records, classes, evaluation_transforms(detector.config.max_size))
+    sampler = AspectBatchSampler(records, BATCH_SIZE, seed=0, shuffle=False, drop_last=False)
+    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
+    record_of = {record.image_id: record for record in records}
+    by_id: dict[str, Detections] = {}
+    maps: list[dict[str, float]] = []
+    for photos, targets in tqdm(loader, desc="detecting", disable=not progress):
+        encoding = detector.encode([p._replace(pixels=p.pixels.to(device)) for p in photos])
+        for index, found in enumerate(detector.detect(encoding)):
+            image_id = targets[index]["image_id"]
+            by_id[image_id] = Detections(**{k: v.cpu() for k, v in found.as_dict().items()})
+            if encoding.a_loc is not None:
+                maps.append(_map_figures(encoding, index, record_of[image_id], classes))
+    return [by_id[record.image_id] for record in records], maps
+
+
+def truths_of(records: Sequence[Record]) -> list[GroundTruth]:
+    """The objects of records as what evaluation takes."""
+    return [GroundTruth(r.boxes, r.labels, r.difficult) for r in records]
+
+
+def judge(
+    detections: Sequence[Detections], records: Sequence[Record], classes: Sequence[str]
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """(mean metrics, metrics per class) of detections, by VOC's and COCO's definitions.
+
+    Records that all come from one COCO file are judged for COCO's measures on that file itself,
+    with its crowds and the areas of its masks; others on their boxes, see `as_coco`.
+    """
+    truths = truths_of(records)
+    voc = voc_ap(detections, truths, classes)
+    if (file := _coco_file(records)) is not None:
+        ids = [record.coco.image_id for record in records]
+        coco = coco_metrics(detections, read_ground_truth(file), ids, classes)
+    else:
+        made = as_coco(truths, [record.size for record in records], classes)
+        coco = coco_metrics(detections, made, range(1, len(records) + 1))
+    coco.pop("per_class")
+    metrics = voc.mean | {f"COCO_{name}": value for name, value in coco.items()}
+    objects = voc.matches.objects.sum(axis=0)
+    per_class = {
+        name: {measure: float(values[k]) for measure, values in voc.per_class.items()}
+        | {"objects": int(objects[k])}
+        for k, name in enumerate(classes)
+    }
+    return metrics, per_class
+
+
+def judge_by_id(
+    found: dict[str, dict[str, np.ndarray]], records: Sequence[Record], classes: Sequence[str]
+) -> dict[str, float]:
+    """AP50 (area), AP75 and AP of detections by image id, for the validation of a training."""
+    detections = [Detections(**found[record.image_id]) for record in records]
+    mean = voc_ap(detections, truths_of(records), classes).mean
+    return {"AP50": mean["AP50_area"], "AP75": mean["AP75"], "AP": mean["AP"]}
+
+
+def table(record: dict, title: str | Path) -> str:
+    """The per-class table of a record as text, in percent."""
+    rows = {**record["per_class"], "mean": record["metrics"]}
+    columns = ["AP50_11point", "AP50_area", "AP75", "AP"]
+    width = max(map(len, rows))
+    lines = [str(title), " " * width + "".join(f"{name:>14}" for name in columns)]
+    for name, values in rows.items():
+        cells = (100 * values[c] if values[c] is not None else np.nan for c in columns)
+        lines.append(f"{name:<{width}}" + "".join(f"{cell:14.1f}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _coco_file(records: Sequence[Record]) -> Path | None:
+    """The COCO file that all records come from, None when there is no such one."""
+    files = {record.coco.file if record.coco else None for record in records}
+    return files.pop() if len(files) == 1 else None
+
+
+def _map_figures(encoding, index: int, record: Record, classes) -> dict[str, float]:
+    a_loc = map_to_image(encoding.a_loc, encoding, index)
+    a_cls = map_to_image(encoding.a_cls, encoding, index)
+    object_map = read_object_map(record, classes)
+    return {
+        "loc_iou_with_mask": np.nan if object_map is None else object_iou(a_loc, object_map),
+        "loc_mean": float(a_loc.mean()),
+        "loc_spread": spread(a_loc),
+        "cls_mean": float(a_cls.mean()),
+        "cls_spread": spread(a_cls),
+        "correlation": correlation(a_loc, a_cls),
+    }
+
+
+def _mean_maps(maps: list[dict[str, float]]) -> dict[str, float] | None:
+    """The mean of each figure without NaN, which an image without a mask has."""
+    return pd.DataFrame(maps).mean().to_dict() if maps else None
+
+
+def object_iou(attention: np.ndarray, object_map: np.ndarray, threshold: float = 0.5) -> float:
+    """IoU of the pixels where `attention` [H, W] is over `threshold` with the object's pixels.
+
+    object_map: uint8 [H, W], 1 object, 0 background, 255 void, which does not count. NaN where
+    neither has a pixel.
+    """
+    known = object_map != 255
+    over, inside = (attention > threshold) & known, object_map == 1
+    union = (over | inside).sum()
+    return float((over & inside).sum() / union) if union else float("nan")
+
+
+def spread(attention: np.ndarray) -> float:
+    """95th minus 5th percentile of a map [H, W]; 0 for a constant."""
+    low, high = np.percentile(attention, [5, 95])
+    return float(high - low)
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson's correlation of two maps [H, W]; 0 where one is constant, up to rounding."""
+    first, second = np.ravel(first).astype(np.float64), np.ravel(second).astype(np.float64)
+    if min(first.std(), second.std()) < 1e-6:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])

@@ -1,1 +1,0 @@
-"""Records and predictions -> tables, charts and pictures."""

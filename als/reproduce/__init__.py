@@ -1,1 +1,0 @@
-"""The paper's tables made anew: which runs they need, what is missing, and doing it."""

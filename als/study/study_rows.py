@@ -1,0 +1,193 @@
+"""The run: checkpoints x images x objects x maps x measures -> one table of rows, resumable."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from als.data.record import Record
+from als.errors import InputError
+from als.explain.registry import DRISE_MASKS, EXPLAINERS, make_maps
+from als.files import atomic_write, read_json, write_json
+from als.inference import Predictor
+from als.study.cases import Case, StudiedPhoto, keypoints_of
+from als.study.measures import MEASURES, SANITY
+from als.study.sanity import CASCADE, randomized
+
+IMAGES_A_PART = 10  # lost at most, if the run is interrupted
+KEYS = ["checkpoint", "image_id", "map", "measure"]
+FOUND = ("detector", "found")  # map and measure of the row that says whether the object was found
+
+
+def run_study(
+    predictors: dict[str, Predictor],
+    records: Sequence[Record],
+    out: Path,
+    maps: Sequence[str],
+    measures: Sequence[str],
+    seed: int = 0,
+    drise_masks: int = DRISE_MASKS,
+    resume: bool = False,
+    progress: bool = True,
+    data: str | None = None,
+) -> pd.DataFrame:
+    """Measure, and write `<out>/rows.parquet`: one row an object, map and measure.
+
+    Only objects that the detector found are measured, since only a detection can be explained;
+    for all of them there is a row of map "detector" and measure "found", 1 or 0.
+
+    Args:
+        predictors: checkpoints by name. Maps that need attention are left out for those without.
+        records: photographs, as `als.data.voc_layout.load_records` gives them.
+        maps, measures: names of `EXPLAINERS` and `MEASURES`.
+        seed: of maps and measures that draw at random. drise_masks: passes of D-RISE an image.
+        resume: go on in a folder that holds rows; what is there is not computed again.
+        data: fingerprint of the data set that the records were chosen of.
+
+    Returns:
+        Columns checkpoint, image_id, object, class, size, score, map, measure, value.
+
+    Raises:
+        InputError: unknown names, a folder with another study, or data that cannot be read.
+    """
+    _check_names(maps, measures)
+    out = Path(out)
+    checkpoints = {name: _digest(predictor) for name, predictor in predictors.items()}
+    settings = {"checkpoints": checkpoints, "data": data, "seed": seed, "drise_masks": drise_masks}
+    _check_settings(out, settings, resume)
+    done, empty = _there(out)
+    animals = keypoints_of(records)
+    for name, predictor in predictors.items():
+        attention = predictor.detector.config.attention
+        own = [m for m in maps if attention or not EXPLAINERS[m].needs_attention]
+        cascade = set(CASCADE) & set(measures)
+        stages = randomized(predictor.detector, seed) if cascade else None
+        measured = []
+        for record in tqdm(records, desc=f"study of {name}", unit="image", disable=not progress):
+            todo = _todo(done, name, record.image_id, own, measures)
+            if not todo or (name, record.image_id) in empty:
+                continue
+            photo = StudiedPhoto(predictor, record, animals, stages, seed, drise_masks)
+            new = _rows(photo, todo)
+            if (name, record.image_id, *FOUND) not in done:
+                new += [_row(photo, c, *FOUND, c.detection is not None) for c in photo.cases]
+            if new:
+                measured.append(pd.DataFrame(new).assign(checkpoint=name))
+            if len(measured) == IMAGES_A_PART:
+                _write_part(out / "parts", measured)
+                measured = []
+        _write_part(out / "parts", measured)
+    rows = read_rows(out)
+    _write_parquet(rows, out / "rows.parquet")
+    return rows
+
+
+def _rows(photo: StudiedPhoto, todo: dict[str, list[str]]) -> list[dict]:
+    """Values of the measures of each map of `todo`, for each object that was found.
+
+    A measure that cannot be taken of an object gives a row without a value.
+    """
+    rows, taken = [], {}
+    for name, measures in todo.items() if photo.seen else ():
+        maps = make_maps(name, photo.scene)
+        for measure in measures:
+            if measure not in taken:
+                taken[measure] = MEASURES[measure].on(photo)
+            values = taken[measure](name, maps)
+            pairs = zip(photo.seen, values, strict=True)
+            rows += [_row(photo, case, name, measure, value) for case, value in pairs]
+    return rows
+
+
+def _row(photo: StudiedPhoto, case: Case, name: str, measure: str, value: float) -> dict:
+    score = float("nan") if case.detection is None else float(photo.scores[case.detection])
+    return {
+        "image_id": photo.record.image_id,
+        "object": case.index,
+        "class": case.name,
+        "size": case.size,
+        "score": score,
+        "map": name,
+        "measure": measure,
+        "value": float(value),
+    }
+
+
+def read_rows(out: Path) -> pd.DataFrame:
+    """All rows of a study's folder, also of one that still runs; none where there is no folder."""
+    parts = sorted((Path(out) / "parts").glob("*.parquet"))
+    if not parts:
+        columns = ["checkpoint", "image_id", "object", "class", "size", "score"]
+        return pd.DataFrame(columns=[*columns, "map", "measure", "value"])
+    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+
+
+def _write_part(folder: Path, tables: list[pd.DataFrame]) -> None:
+    """One more part, named by its number and this process; several may fill one folder at once."""
+    if tables:
+        number = len(list(folder.glob("*.parquet")))
+        path = folder / f"{number:05d}-{os.getpid()}.parquet"
+        _write_parquet(pd.concat(tables, ignore_index=True), path)
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    with atomic_write(path) as aside:
+        table.to_parquet(aside, index=False)
+
+
+def _there(out: Path) -> tuple[set[tuple], set[tuple]]:
+    """(`KEYS` of what is measured, (checkpoint, image_id) of photographs with nothing found)."""
+    rows = read_rows(out)
+    found = rows[rows["measure"] == FOUND[1]].groupby(KEYS[:2])["value"].sum()
+    measured = rows[KEYS].drop_duplicates().itertuples(index=False, name=None)
+    return set(measured), set(found.index[found == 0])
+
+
+def _todo(
+    done: set, checkpoint: str, image_id: str, maps: Sequence[str], measures: Sequence[str]
+) -> dict[str, list[str]]:
+    """Map -> measures that this image still lacks.
+
+    Sanity is asked of what depends on the network, and not of maps that take minutes.
+    """
+    todo = {}
+    for name in maps:
+        sane = EXPLAINERS[name].learnt and not EXPLAINERS[name].slow
+        asked = [m for m in measures if sane or MEASURES[m].group != SANITY]
+        lacking = [m for m in asked if (checkpoint, image_id, name, m) not in done]
+        if lacking:
+            todo[name] = lacking
+    return todo
+
+
+def _check_names(maps: Sequence[str], measures: Sequence[str]) -> None:
+    for kind, given, known in (("map", maps, EXPLAINERS), ("measure", measures, MEASURES)):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise InputError(f"{kind} '{unknown[0]}' is unknown; choose of {', '.join(known)}.")
+
+
+def _check_settings(out: Path, settings: dict, resume: bool) -> None:
+    """Rows of one folder are of one data set, one set of checkpoints and one seed."""
+    file = out / "settings.json"
+    if not file.exists():
+        write_json(file, settings)
+        return
+    if not resume:
+        raise InputError(f"{out}: holds a study already; pass --resume or choose another --out.")
+    before = read_json(file)
+    changed = [name for name in settings if settings[name] != before.get(name)]
+    if changed:
+        raise InputError(
+            f"{out}: its study had other {' and '.join(changed)}; choose another --out."
+        )
+
+
+def _digest(predictor: Predictor) -> str:
+    digest = hashlib.sha256()
+    for tensor in predictor.detector.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

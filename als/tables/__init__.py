@@ -1,0 +1,1 @@
+"""The paper's tables: their rows, making what they lack, and showing them."""

@@ -1,0 +1,279 @@
+"""The tables as charts, and the paper's Figs. 1 and 3: detections and both maps of photographs.
+
+Colours are Okabe and Ito's, told apart with any colour vision; shapes differ as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from als.drawing import Look, draw_detections, overlay, to_display
+from als.errors import InputError
+from als.images import as_rgb
+from als.inference import Prediction, Predictor
+from als.tables.measured import (
+    MEASURES,
+    NOT_RUN,
+    bootstrapped,
+    frame,
+    per_class,
+    published_step,
+    records_of,
+)
+from als.tables.rows import ROWS, SCALES, TABLES, Scale
+
+LOOKS = {
+    "paper": ("paper", "#777777", "s"),
+    "full": ("measured, full scale", "#0072B2", "o"),
+    "compact": ("measured, compact models on voc-animals", "#D55E00", "D"),
+}
+ROW_COLOURS = ("#777777", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73")
+HATCHES = ("", "//", "..", "", "xx", "--")
+CURVES = {
+    "loss": ("all terms", "black"),
+    "loss_rpn": ("region proposals", "#0072B2"),
+    "loss_cls": ("classification", "#D55E00"),
+    "loss_loc": ("localization", "#009E73"),
+    "loss_att": ("attention on objects", "#CC79A7"),
+}
+SIDE = 360  # pixels; 'all the figures are resized to the same size', says the paper of its Fig. 3
+PANELS = ("Detections", "Localization map", "Classification map")
+
+
+def per_class_chart(table: str, results: Path, key: str = "proposed") -> Figure:
+    """AP50 (11 points) per class of one row of table 1; lines are the spread over seeds."""
+    cells = frame(table, results)
+    cells = cells[(cells["key"] == key) & (cells["column"] != "mAP")]
+    title = f"{cells['title'].iloc[0]}: average precision of each class"
+    return _columns_charts({title: cells}, "AP50, percent", (11, 4))
+
+
+def size_chart(results: Path) -> Figure:
+    """Table 3's AP of small, medium and large objects: a panel a row."""
+    words = {"AP": "all", "AP50": "all, AP50", "APS": "small", "APM": "medium", "APL": "large"}
+    cells = frame("table3", results).replace({"column": words})
+    parts = dict(list(cells.groupby("title", sort=False)))
+    return _columns_charts(parts, "AP, percent", (11, 3.6))
+
+
+def _columns_charts(
+    parts: Mapping[str, pd.DataFrame], label: str, size: tuple[float, float]
+) -> Figure:
+    """A panel for each title -> cells of a `frame`, a place a column."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axis, (title, cells) in zip(axes, parts.items(), strict=True):
+        for source in LOOKS:
+            _points(axis, cells, source, upright=True)
+        _tidy(axis, "y")
+        axis.set_xticks(range(len(cells)), cells["column"], rotation=45, ha="right")
+        axis.set_title(title, fontsize=12 if len(parts) == 1 else 9, loc="left")
+    axes[0].legend(frameon=False, fontsize=9)
+    axes[0].set_ylabel(label)
+    return figure
+
+
+def paper_against_measured(table: str, results: Path, column: str = "mAP") -> Figure:
+    """The rows of a table, one column of it: a mark a source, lines the spread over seeds."""
+    cells = frame(table, results)
+    cells = cells[cells["column"] == column]
+    figure = Figure(figsize=(9, 1.4 + 0.42 * len(cells)), layout="constrained")
+    axis = figure.subplots()
+    for source in LOOKS:
+        _points(axis, cells, source, upright=False)
+    axis.set_yticks(range(len(cells)), cells["title"])
+    axis.set_ylim(len(cells) - 0.5, -0.5)
+    axis.set_xlabel(f"{column}, percent")
+    _tidy(axis, "x")
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def rows_per_class(table: str, results: Path) -> Figure:
+    """VOC's AP50 (11 points) of every row, class by class; lines are the spread over seeds.
+
+    A panel for each scale of which a row was run.
+    """
+    panels = []
+    for scale in SCALES:
+        rows = [row for row in TABLES[table] if row.run(scale)]
+        found = {row.title: per_class(row, results, scale) for row in rows}
+        if any(map(len, found.values())):
+            panels.append((found, f"Each class, {LOOKS[scale][0]}"))
+    if not panels:
+        return _empty(f"each class: {NOT_RUN}")
+    figure = Figure(figsize=(11, 4 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for axis, (found, title) in zip(axes, panels, strict=True):
+        _bars(axis, found, title)
+    return figure
+
+
+def _bars(axis: Axes, found: Mapping[str, pd.DataFrame], title: str) -> None:
+    """found: row -> its `per_class`."""
+    classes = next(of_row.index for of_row in found.values() if len(of_row))
+    for place, (row, of_row) in enumerate(found.items()):
+        values = of_row.reindex(classes)
+        axis.bar(
+            np.arange(len(classes)) + (place - (len(found) - 1) / 2) * 0.8 / len(found),
+            values["mean"],
+            0.75 / len(found),
+            yerr=values["std"].fillna(0),
+            label=row if len(of_row) else f"{row}: {NOT_RUN}",
+            color=ROW_COLOURS[place],
+            hatch=HATCHES[place],
+            edgecolor="white",
+        )
+    axis.set_xticks(range(len(classes)), classes, rotation=45 if len(classes) > 10 else 0)
+    axis.set_ylabel("AP50 by 11 points (VOC's), percent")
+    axis.set_title(title, loc="left")
+    _tidy(axis, "y")
+    axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def training_curves(table: str, results: Path, scale: Scale | None = None) -> Figure:
+    """The losses of the proposed row's stages, of the first seed that has a record.
+
+    scale: None takes the full scale where it was run, else compact.
+    """
+    for chosen in [scale] if scale else SCALES:
+        run = next(row for row in TABLES[table] if row.key == "proposed").run(chosen)
+        for seed, record in sorted(records_of(run, results).items()):
+            stages = [stage for stage in record.get("stages", []) if stage.get("curve")]
+            if stages:
+                return _curves(stages, f"{chosen}, seed {seed}")
+    return _empty(f"training curves: {NOT_RUN}")
+
+
+def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
+    """The bootstrap's steps of a table or of the variants: a panel a measure, percentage points.
+
+    Mean difference with its 95% interval over the images; small strokes are the seeds.
+    """
+    found = bootstrapped(table, scale, results)
+    if found is None:
+        return _empty(f"steps against chance: {NOT_RUN}")
+    figure = Figure(figsize=(12, 1.5 + 0.42 * len(found)), layout="constrained")
+    axes = figure.subplots(1, len(MEASURES), sharey=True)
+    for axis, (measure, name) in zip(axes, MEASURES.items(), strict=True):
+        for place, step in enumerate(found.values()):
+            _step(axis, place, step[measure])
+        axis.axvline(0, color="black", lw=0.8)
+        axis.set_title(name, fontsize=10, loc="left")
+        axis.tick_params(labelsize=8)
+        _tidy(axis, "x")
+    titles = {row.key: row.title for row in ROWS[table]}
+    names = [f"{titles[first]} →\n{titles[second]}" for first, second in found]
+    axes[0].set_yticks(range(len(found)), names)
+    axes[0].set_ylim(len(found) - 0.5, -0.5)
+    if table in TABLES:
+        printed = [published_step(table, *pair) for pair in found]
+        axes[0].plot(printed, range(len(found)), "s", mfc="none", color="black", label="paper")
+        figure.legend(loc="outside upper left", frameon=False, fontsize=9)
+    figure.supxlabel("difference, percentage points", fontsize=9)
+    return figure
+
+
+def _step(axis: Axes, place: int, step: dict) -> None:
+    value, low, high = (100 * step[name] for name in ("difference", "low", "high"))
+    colour = "#D55E00" if high < 0 else "#0072B2" if low > 0 else "#777777"
+    axis.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=colour, ms=6)
+    seeds = [100 * one for one in step["per_seed"].values()]
+    axis.plot(seeds, [place + 0.25] * len(seeds), "|", color=colour, ms=7)
+
+
+def _empty(told: str) -> Figure:
+    figure = Figure(figsize=(9, 1.2), layout="constrained")
+    axis = figure.subplots()  # a figure without axes is not shown in a notebook
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, told, ha="center", va="center", fontsize=12)
+    return figure
+
+
+def _curves(stages: list[dict], title: str) -> Figure:
+    figure = Figure(figsize=(5.5 * len(stages), 3.8), layout="constrained")
+    for axis, stage in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):
+        curve = stage["curve"]
+        for loss, (name, colour) in CURVES.items():
+            if loss in curve:
+                axis.plot(curve["step"], curve[loss], color=colour, label=name)
+        axis.set_title(f"{Path(stage['config_file']).stem} ({title})", fontsize=10, loc="left")
+        axis.set_xlabel("step")
+        axis.set_ylabel("loss")
+        axis.set_yscale("log")
+        _tidy(axis, "y")
+    lines = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
+    figure.legend(
+        lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False
+    )
+    return figure
+
+
+def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None:
+    """Means of a source; where nothing was run only the legend says so."""
+    name, colour, shape = LOOKS[source]
+    values = cells[source].to_numpy(float)
+    if not np.isfinite(values).any():
+        name = f"{name}: {NOT_RUN}"
+    places = np.arange(len(values))
+    spread = None if source == "paper" else np.nan_to_num(cells[f"{source}_spread"].to_numpy())
+    points: Mapping = {"fmt": shape, "color": colour, "label": name, "ms": 6}
+    if upright:
+        axis.errorbar(places, values, yerr=spread, **points)
+    else:
+        axis.errorbar(values, places, xerr=spread, **points)
+
+
+def _tidy(axis: Axes, along: str) -> None:
+    axis.grid(axis=along, alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def attention_figure(
+    predictor: Predictor,
+    images: Sequence,
+    score_threshold: float = 0.5,
+    look: Look | None = None,
+) -> Figure:
+    """A column an image, a row for the detections and each map; every map has its values below.
+
+    Args:
+        images: paths, PIL images or arrays, as `Predictor.predict` takes them.
+        look: how maps are shown; None is opaque enough to read colours off, from 0 to 1.
+
+    Raises:
+        InputError: no image, one that cannot be read, or a model without attention.
+    """
+    if not len(images):
+        raise InputError("no image to show; give at least one.")
+    if not predictor.detector.config.attention:
+        raise InputError(f"{predictor.source}: has no attention maps to show.")
+    look = look or Look(opacity=0.75, rule="raw 0 to 1")
+    figure = Figure(figsize=(2.6 * len(images) + 0.9, 8.4), layout="constrained")
+    axes = figure.subplots(len(PANELS), len(images), squeeze=False)
+    for column, image in zip(axes.T, images, strict=True):
+        prediction = predictor.predict(image, score_threshold=score_threshold)
+        _draw_column(column, as_rgb(image), prediction, look)
+    for axis, name in zip(axes[:, 0], PANELS, strict=True):
+        axis.set_ylabel(name, fontsize=11)
+    return figure
+
+
+def _draw_column(column: Sequence[Axes], photo, prediction: Prediction, look: Look) -> None:
+    shown = to_display(photo)
+    pictures = [draw_detections(shown, prediction)]
+    notes = [f"{len(prediction.boxes)} found"]
+    for heat_map in (prediction.localization_map, prediction.classification_map):
+        pictures.append(overlay(shown, heat_map, look))
+        low, high = np.percentile(heat_map, [5, 95])
+        notes.append(f"mean {heat_map.mean():.2f}, 5 to 95%: {low:.2f} to {high:.2f}")
+    for axis, picture, note in zip(column, pictures, notes, strict=True):
+        axis.imshow(picture.resize((SIDE, SIDE)))
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_xlabel(note, fontsize=8)
+        axis.spines[:].set_visible(False)

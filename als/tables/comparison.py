@@ -1,0 +1,125 @@
+"""The last step of an ablation: each step from row to row against chance."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from als.data.voc_layout import load_records
+from als.errors import InputError
+from als.evaluation.average_precision import match
+from als.evaluation.bootstrap import Resampled, draw_weights, resampled_ap
+from als.evaluation.detections import load_detections
+from als.evaluation.evaluate import truths_of
+from als.files import read_json, write_json
+from als.machine import revision
+from als.tables.measured import bootstrap_file, bootstrapped, record_files
+from als.tables.rows import COMPARED, ROWS, Run
+from als.tables.stage_config import Settings
+from als.tables.training_steps import State, detections_of
+
+RESAMPLES = 1000
+Figures = Mapping[str, Resampled]  # measure -> it, of one detector
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Paired bootstrap between rows, of every seed whose detections are there."""
+
+    table: str
+    settings: Settings
+
+    @property
+    def target(self) -> Path:
+        """The record."""
+        return bootstrap_file(self.table, self.settings.scale, self.settings.results)
+
+    @property
+    def title(self) -> str:
+        return f"paired bootstrap over the images -> {self.target}"
+
+    def state(self) -> State:
+        made = bootstrapped(self.table, self.settings.scale, self.settings.results)
+        if made is None or list(made) != self._pairs():
+            return "to do"
+        return "done" if read_json(self.target)["AP50_area"] == self._ap50() else "to do"
+
+    def _records(self) -> Iterator[tuple[str, Run, int, Path]]:
+        """(row, run, seed, file) of every record."""
+        for row in ROWS[self.table]:
+            run = row.run(self.settings.scale)
+            for seed, path in record_files(run, self.settings.results).items():
+                yield row.key, run, seed, path
+
+    def _ap50(self) -> dict[str, float]:
+        """The figure of every record, by which a bootstrap of other records is told apart."""
+        return {
+            f"{key}-seed{seed}": read_json(path)["metrics"]["AP50_area"]
+            for key, _, seed, path in self._records()
+        }
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        """Pairs of rows that have detections of one seed."""
+        kept = defaultdict(set)
+        for key, _, seed, path in self._records():
+            if detections_of(path).is_file():
+                kept[key].add(seed)
+        return [pair for pair in COMPARED[self.table] if kept[pair[0]] & kept[pair[1]]]
+
+    def run(self) -> None:
+        """Writes nothing where no two rows have detections of one seed.
+
+        Raises InputError when the data are not there.
+        """
+        figures: dict[str, dict[int, Figures]] = defaultdict(dict)
+        for key, run, seed, path in self._records():
+            if detections_of(path).is_file():
+                classes = read_json(path)["config"]["classes"]
+                records = load_records(run.data.test, self.settings.root(run.data), classes)
+                kept = load_detections(detections_of(path))
+                found = [kept[record.image_id] for record in records]
+                weights = draw_weights(len(records), RESAMPLES)
+                matches = match(found, truths_of(records), classes)
+                figures[key][seed] = resampled_ap(matches, weights)
+        steps = [
+            {"first": first, "second": second} | paired_difference(figures[first], figures[second])
+            for first, second in self._pairs()
+        ]
+        if steps:
+            made = {"steps": steps, "images": len(records), "resamples": RESAMPLES}
+            made |= {"revision": revision(), "AP50_area": self._ap50()}
+            write_json(self.target, made)
+
+
+def paired_difference(
+    first: Mapping[int, Figures], second: Mapping[int, Figures]
+) -> dict[str, dict]:
+    """second minus first, the mean over the seeds that both have.
+
+    Both must come from the same weights. Returns for each measure: difference, low and high
+    (95% of the resamples), half_width of that interval, detectable, separated (see `Resampled`),
+    per_seed and seed_spread (sample standard deviation, None for one seed).
+    Raises InputError when no seed is in both.
+    """
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        raise InputError("the two rows have no seed in common; run both with the same --seeds.")
+    found = {}
+    for name in first[seeds[0]]:
+        of_seeds = [second[seed][name] - first[seed][name] for seed in seeds]
+        whole = np.array([one.whole for one in of_seeds])
+        mean = Resampled(float(whole.mean()), np.mean([one.drawn for one in of_seeds], axis=0))
+        low, high = mean.interval
+        found[name] = {
+            "difference": mean.whole,
+            "low": low,
+            "high": high,
+            "half_width": (high - low) / 2,
+            "detectable": mean.detectable,
+            "separated": mean.separated,
+            "per_seed": {str(seed): one.whole for seed, one in zip(seeds, of_seeds, strict=True)},
+            "seed_spread": float(whole.std(ddof=1)) if len(seeds) > 1 else None,
+        }
+    return found

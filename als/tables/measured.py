@@ -1,0 +1,164 @@
+"""What the paper prints, and what the records here say beside it, as frames in percent."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from als.files import read_json
+from als.tables.rows import CHOICES, SCALES, TABLES, Row, Run, Scale
+
+PUBLISHED = Path(__file__).with_name("published.csv")
+
+# The paper's columns as measures of a record.
+CLASS_OF = {
+    **{"aero": "aeroplane", "bike": "bicycle", "mbike": "motorbike"},
+    **{"plant": "pottedplant", "table": "diningtable", "tv": "tvmonitor"},
+}
+MEASURE_OF = {
+    "mAP": "AP50_11point",
+    **{"AP": "COCO_AP", "AP50": "COCO_AP50"},
+    **{"APS": "COCO_APs", "APM": "COCO_APm", "APL": "COCO_APl"},
+}
+MARKS = ("att", "split")
+FURTHER = {"table2": {"AP50, area": "AP50_area", "AP75": "AP75", "VOC AP": "AP"}}
+"""Measures that a table of the paper has no column for."""
+
+MEASURES = {
+    "AP50_11point": "AP50 (11 points)",
+    "AP50_area": "AP50 (area)",
+    "AP75": "AP75",
+    "AP": "VOC AP",
+}
+"""Of a bootstrap's steps -> how a table calls them."""
+
+ABSENT, NOT_RUN, NOT_REIMPLEMENTED = "–", "not run", "not reimplemented"
+
+OF_CHOICES = {
+    "AP50": ("metrics", "AP50_11point"),
+    "AP50, area": ("metrics", "AP50_area"),
+    "AP75": ("metrics", "AP75"),
+    "VOC AP": ("metrics", "AP"),
+    "IoU of A_loc": ("maps", "loc_iou_with_mask"),
+    "mean of A_cls": ("maps", "cls_mean"),
+    "spread of A_cls": ("maps", "cls_spread"),
+    "correlation": ("maps", "correlation"),
+}
+"""Columns of the choices -> part of a record, name there."""
+
+
+def published(table: str | None = None) -> pd.DataFrame:
+    """A line a cell of tables 1 to 3, in the paper's order; `table` keeps one, as "table1".
+
+    Columns, all text: table; key, a short name that is unique within its table (three rows of
+    table 2 have one name); row, the method as printed; backbone (table 1); column; value, in
+    percent, or of table 2's marks yes, no and - (not stated).
+    """
+    cells = pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False)
+    return cells if table is None else cells[cells["table"] == table]
+
+
+def columns_of(table: str) -> list[str]:
+    """The figures of a table: the paper's columns, without marks, and further measures."""
+    printed = [name for name in published(table)["column"].unique() if name not in MARKS]
+    return [*printed, *FURTHER.get(table, {})]
+
+
+def record_files(run: Run | None, results: Path) -> dict[int, Path]:
+    """Seed -> the file of a run's record, by rising seed. Other files beside them are left."""
+    paths = Path(results).glob(f"{run.name}-seed*.json") if run else ()
+    found = {path: re.search(r"-seed(\d+)$", path.stem) for path in paths}
+    return dict(sorted((int(match[1]), path) for path, match in found.items() if match))
+
+
+def records_of(run: Run | None, results: Path) -> dict[int, dict]:
+    """Seed -> record of a run."""
+    return {seed: read_json(path) for seed, path in record_files(run, results).items()}
+
+
+def frame(table: str, results: Path) -> pd.DataFrame:
+    """A line a cell of a table: the paper's figure, and mean and spread of what was measured.
+
+    Columns: table, key, title, column; paper (percent, NaN where it prints none); of each scale
+    its mean over seeds, SCALE_spread (sample standard deviation, NaN for less than two seeds),
+    SCALE_seeds and SCALE_run (whether there is such a run at all); difference, full minus paper;
+    reimplemented (whether the row's network is in this repository); SCALE_changed, the options
+    that `als reproduce --set` made others than the row's own, joined by commas.
+    """
+    printed = published(table).set_index(["key", "column"])["value"]
+    columns = columns_of(table)
+    lines = []
+    for row in TABLES[table]:
+        records = {s: list(records_of(row.run(s), results).values()) for s in SCALES}
+        for column in columns:
+            line = {"table": table, "key": row.key, "title": row.title, "column": column}
+            line["paper"] = float(printed.get((row.key, column), "nan"))
+            line["reimplemented"] = row.reimplemented
+            for scale, made in records.items():
+                values = pd.Series([_figure(r, table, column) for r in made], dtype=float).dropna()
+                line[scale] = values.mean()
+                line[f"{scale}_spread"] = values.std(ddof=1)
+                line[f"{scale}_seeds"] = len(values)
+                line[f"{scale}_run"] = row.run(scale) is not None
+                changed = {name for record in made for name in record.get("changed_options", [])}
+                line[f"{scale}_changed"] = ", ".join(sorted(changed))
+            lines.append(line | {"difference": line["full"] - line["paper"]})
+    return pd.DataFrame(lines)
+
+
+def _figure(record: dict, table: str, column: str) -> float:
+    """A column's value in percent; NaN where the record has none, as of a class not detected."""
+    measure = MEASURE_OF.get(column) or FURTHER.get(table, {}).get(column)
+    if measure is not None:
+        value = record["metrics"].get(measure)
+    else:
+        value = record["per_class"].get(CLASS_OF.get(column, column), {}).get("AP50_11point")
+    return float("nan") if value is None else 100 * value
+
+
+def per_class(row: Row, results: Path, scale: Scale) -> pd.DataFrame:
+    """A row's AP50 (11 points) in percent: class against mean and std over seeds; maybe empty."""
+    values = {
+        seed: {name: of_class["AP50_11point"] for name, of_class in record["per_class"].items()}
+        for seed, record in records_of(row.run(scale), results).items()
+    }
+    by_seed = 100 * pd.DataFrame(values, dtype=float)
+    return pd.DataFrame({"mean": by_seed.mean(axis=1), "std": by_seed.std(axis=1)})
+
+
+def judged(name: str, results: Path) -> pd.DataFrame:
+    """A line a run and seed of a choice: key, row, seed and `OF_CHOICES`, on val; seed NA: not run.
+
+    AP in percent; of the maps the mean over images (docs/model.md, section 2.1), NaN without
+    attention. name: "recipes" or "variants".
+    """
+    lines = []
+    for row in CHOICES[name]:
+        for seed, record in (records_of(row.compact, results) or {pd.NA: {}}).items():
+            line = {"key": row.key, "row": row.title, "seed": seed}
+            for column, (part, measure) in OF_CHOICES.items():
+                value = (record.get(part) or {}).get(measure)
+                value = float("nan") if value is None else value
+                line[column] = 100 * value if part == "metrics" else value
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def bootstrap_file(table: str, scale: Scale, results: Path) -> Path:
+    """The record of a table's steps against chance."""
+    return Path(results, f"{table}-{scale}", "bootstrap.json")
+
+
+def bootstrapped(table: str, scale: Scale, results: Path) -> dict[tuple[str, str], dict] | None:
+    """(first, second) row -> measure -> what `als.tables.comparison` found; None: not run."""
+    path = bootstrap_file(table, scale, results)
+    if not path.is_file():
+        return None
+    return {(step["first"], step["second"]): step for step in read_json(path)["steps"]}
+
+
+def published_step(table: str, first: str, second: str) -> float:
+    """The paper's mAP of the second row minus the first's; NaN where it prints not both."""
+    cells = published(table)
+    printed = cells[cells["column"] == "mAP"].set_index("key")["value"].astype(float)
+    return printed.get(second, float("nan")) - printed.get(first, float("nan"))

@@ -1,0 +1,271 @@
+"""What the page does on each event: change the session, then draw the tab that is open."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from als.errors import InputError
+from als.explain import EXPLAINERS
+from als.inference import Predictor, load
+from als.ui import markup, what_if
+from als.ui.panels import captions, explained_sentence, first_panels, panels_of
+from als.ui.session import (
+    BOX_KINDS,
+    WORDS,
+    Choice,
+    Session,
+    SessionStore,
+    Settings,
+    Study,
+    study_photo,
+)
+from als.ui.takeaway import fresh_folder, write_files
+
+NO_CLASS = "the chosen detection"
+NO_PHOTO = "There is no photo here, or it is no longer kept in memory: choose it again."
+NO_VIEWS = markup.empty(
+    "Drop one in, paste it, take one with the camera, or choose an example. Five pictures of it "
+    "appear here: what is found, where the model looks to place boxes, where it looks to name what "
+    "is in them, and two maps of one box.",
+    "No photo yet",
+)
+NOT_COMPARED = markup.empty("Choose a photo: the views of both models appear here.")
+NO_SECOND = markup.empty(
+    "Give one above, for example the same detector trained without attention. A large one is named "
+    "when the app starts: als app --other FILE.",
+    "No second checkpoint yet",
+)
+NOT_CHANGED = markup.empty(
+    "Choose what becomes of a map, then run. The boxes with the changed maps appear below the "
+    "original ones."
+)
+EMPTY_PAGE = {
+    **{"table": "", "sentence": "", "views": NO_VIEWS, "numbers": "", "name": NO_CLASS},
+    **{"compare_status": "", "compare_views": NOT_COMPARED, "compare_numbers": ""},
+    **{"changed_status": "", "changed_views": NOT_CHANGED, "changes": ""},
+    "files": gr.update(visible=False, value=None),
+}
+
+
+class Handlers:
+    """One method an event. Each gives the parts of the page that change, by name.
+
+    `values`: of the page's controls, as `Settings.from_page` takes them.
+    """
+
+    def __init__(self, predictor: Predictor, other: Predictor | None, store: SessionStore):
+        self.predictor, self.other, self.store = predictor, other, store
+
+    def open_photo(self, request: gr.Request, payload: dict | None, *values) -> dict:
+        """Run the network on a new photo; the maps of one box follow in `refresh`.
+
+        A photo that cannot be read is taken off the page.
+        """
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
+        with session.lock:
+            session.open(None)
+            if not payload or not payload.get("path"):
+                # Emptying the photo after an error comes here too: what was said then stays.
+                said = {} if session.refused else {"status": ""}
+                session.refused = False
+                return EMPTY_PAGE | said | self._canvas(session)
+            try:
+                session.open(study_photo(self.predictor, payload["path"], name_of(payload)))
+            except InputError as error:
+                session.refused = True
+                said = {"status": markup.status(str(error), error=True), "photo": None}
+                return EMPTY_PAGE | said | self._canvas(session)
+            panels = first_panels(session.photo, settings)
+            return EMPTY_PAGE | {
+                "status": "",
+                "table": markup.detections_table(session.photo, settings.threshold),
+                "views": markup.grid([("", panels)], settings.look, captions(settings, True)),
+            }
+
+    def refresh(self, request: gr.Request, *values) -> dict:
+        """The open tab as it is chosen and set now; new maps only where needed."""
+        session = self.store.get(request.session_hash)
+        with session.lock:
+            return self._drawn(session, Settings.from_page(*values))
+
+    def open_tab(self, request: gr.Request, event: gr.EventData, *values) -> dict:
+        """Another tab; the second model runs only on a photo that it has not seen."""
+        session = self.store.get(request.session_hash)
+        with session.lock:
+            session.tab = str(event._data["value"])
+            return self._drawn(session, Settings.from_page(*values))
+
+    def pick(self, request: gr.Request, event: gr.EventData, *values) -> dict:
+        """A click on a row of the table or on a picture."""
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
+        with session.lock:
+            study, row = session.photo, event._data.get("row")
+            if study is None:
+                return {"status": markup.status(NO_PHOTO, error=True)}
+            if row is None:
+                place = float(event._data["x"]), float(event._data["y"])
+                row = study.detection_at(*place, settings.threshold)
+            if row is None or not 0 <= int(row) < len(study.prediction.boxes):
+                said = "No detection there. Lower the threshold to see more, or choose a class."
+                return {"status": markup.status(said)}
+            study.choice = Choice(detection=int(row))
+            return self._drawn(session, settings) | {"name": NO_CLASS}
+
+    def pick_class(self, request: gr.Request, name: str, *values) -> dict:
+        """A class to explain at its best-scoring proposal, or back to the best detection."""
+        session = self.store.get(request.session_hash)
+        with session.lock:
+            study = session.photo
+            if study is None:
+                return {"status": markup.status(NO_PHOTO, error=True)}
+            if name in study.predictor.classes:
+                study.choice = Choice(label=study.predictor.classes.index(name) + 1)
+            elif study.choice.detection is None:
+                study.choice = study.best
+            return self._drawn(session, Settings.from_page(*values))
+
+    def pick_explainer(self, name: str) -> dict:
+        """The choice of its scalar begins at the explainer's own; some explain none."""
+        own = EXPLAINERS[name].kind
+        words = WORDS[own] if own in BOX_KINDS.values() else next(iter(BOX_KINDS))
+        return {"kind": gr.update(value=words, interactive=bool(own))}
+
+    def load_second(self, request: gr.Request, payload: dict | None, *values) -> dict:
+        """Take an uploaded checkpoint as the second model."""
+        session, said = self.store.get(request.session_hash), {}
+        with session.lock:
+            session.compared, session.second, session.tab = None, None, "Compare"
+            if payload and payload.get("path"):
+                try:
+                    session.second = load(payload["path"]).require_branches()
+                    session.second.source = name_of(payload)
+                except InputError as error:
+                    text = str(error).replace(payload["path"], name_of(payload))
+                    said = {"compare_status": markup.status(text, error=True)}
+            line = {"second": markup.model_line(session.second or self.other)}
+            return self._drawn(session, Settings.from_page(*values)) | line | said
+
+    def change_maps(self, request: gr.Request, loc: str, cls: str, painting, *values) -> dict:
+        """Run the network with the maps replaced as asked."""
+        session = self.store.get(request.session_hash)
+        with session.lock:
+            session.changed = None
+            try:
+                if session.photo is None:
+                    raise InputError("Choose a photo first.")
+                session.changed = what_if.with_changed_maps(session.photo, loc, cls, painting)
+            except InputError as error:
+                said = {"changed_status": markup.status(str(error), error=True)}
+                return {"changed_views": NOT_CHANGED, "changes": ""} | said
+            return self._changed(session, Settings.from_page(*values))
+
+    def download(self, request: gr.Request, *values) -> dict:
+        """The three files of what the page shows now."""
+        session = self.store.get(request.session_hash)
+        with session.lock:
+            if session.photo is None:
+                raise gr.Error("Choose a photo first.", duration=5)
+            files = write_files(session.photo, Settings.from_page(*values), session.compared)
+            return {"files": gr.update(visible=True, value=files)}
+
+    def forget(self, request: gr.Request) -> None:
+        """The browser's tab was closed."""
+        self.store.drop(request.session_hash)
+
+    def _drawn(self, session: Session, settings: Settings) -> dict:
+        """The table of detections and the open tab; what is not on the screen stays as it was."""
+        if session.photo is None:
+            return self._compared(session, settings) | self._canvas(session)
+        draw = {"Compare": self._compared, "What if": self._changed}
+        try:
+            shown = draw.get(session.tab, self._explained)(session, settings)
+        except InputError as error:
+            return {"status": markup.status(str(error), error=True)}
+        table = markup.detections_table(session.photo, settings.threshold)
+        return {"status": "", "table": table} | shown
+
+    def _explained(self, session: Session, settings: Settings) -> dict:
+        study, panels = session.photo, panels_of(session.photo, settings)
+        return {
+            "sentence": markup.status(explained_sentence(study, settings.threshold)),
+            "views": markup.grid([("", panels)], settings.look, captions(settings, True)),
+            "numbers": markup.numbers_table(study, settings),
+        }
+
+    def _compared(self, session: Session, settings: Settings) -> dict:
+        first, second = session.photo, session.second or self.other
+        if first is None or second is None:
+            views = NO_SECOND if second is None else NOT_COMPARED
+            return {"compare_status": "", "compare_views": views, "compare_numbers": ""}
+        if session.compared is None:
+            session.compared = study_photo(second, first.analysis.image, first.name)
+        session.compared.choice = session.compared.same_choice(first)
+        rows = [
+            (_title("First", first), first),
+            (_title("Second", session.compared), session.compared),
+        ]
+        views = [(name, panels_of(study, settings)) for name, study in rows]
+        numbers = [markup.numbers_table(study, settings, name) for name, study in rows]
+        return {
+            "compare_status": markup.status(_which_boxes(first, session.compared)),
+            "compare_views": markup.grid(views, settings.look, captions(settings)),
+            "compare_numbers": "".join(numbers),
+        }
+
+    def _changed(self, session: Session, settings: Settings) -> dict:
+        before, after, canvas = session.photo, session.changed, self._canvas(session)
+        if after is None:
+            return {"changed_views": NOT_CHANGED} | canvas
+        rows = [
+            ("As the network makes its maps", first_panels(before, settings, waiting=False)),
+            ("With the maps replaced", first_panels(after, settings, waiting=False)),
+        ]
+        changes = what_if.changes_of(before, after, settings.threshold)
+        gone = sum(row[2] == "gone" for row in changes)
+        new = sum(row[1] == "none" for row in changes)
+        said = f"Boxes: {len(changes) - gone - new} kept, {gone} gone, {new} new."
+        return canvas | {
+            "changed_status": markup.status(said),
+            "changed_views": markup.grid(rows, settings.look, captions(settings)),
+            "changes": markup.changes_table(changes),
+        }
+
+    def _canvas(self, session: Session) -> dict:
+        """The photo to paint on, in the size of the page's pictures, unless it is there already.
+
+        Only while its tab is open: an editor that is not on the screen does not take it.
+        """
+        if session.tab != "What if":
+            return {}
+        if session.photo is None:
+            return {"canvas": None}
+        if session.on_canvas is session.photo:
+            return {}
+        session.on_canvas = session.photo
+        # A picture that Gradio stores itself goes to a file named after its content, which is
+        # written again when the same picture comes again, perhaps while a browser reads it.
+        path = fresh_folder() / "photo.png"
+        session.photo.display.save(path, compress_level=1)
+        return {"canvas": {"background": str(path), "layers": [], "composite": None}}
+
+
+def name_of(payload: dict) -> str:
+    """An uploaded file's name as its owner knows it."""
+    return payload.get("orig_name") or Path(payload["path"]).name
+
+
+def _title(which: str, study: Study) -> str:
+    attention = study.predictor.detector.config.attention
+    return f"{which}: {study.predictor.source} ({'with' if attention else 'without'} attention)"
+
+
+def _which_boxes(first: Study, second: Study) -> str:
+    """Which box of the second model stands beside the chosen one of the first."""
+    mine, theirs = first.class_map(), second.class_map()
+    how = "its detection of the same class there"
+    if second.choice.detection is None:
+        how = "its best-scoring proposal for that class, as it detects none there"
+    return (
+        f"First: {mine.name} {mine.score:.2f}, chosen on the first tab. Second: {theirs.name} "
+        f"{theirs.score:.2f}, {how}."
+    )

@@ -1,0 +1,196 @@
+"""The page's own HTML: pictures with captions, tables, the model line, states. Text is escaped."""
+
+import base64
+import io
+import json
+import math
+from collections.abc import Iterable
+from html import escape
+
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from als.drawing import CLASS_COLOURS, Look, Panel
+from als.inference import Predictor
+from als.ui.panels import figures_of
+from als.ui.session import Settings, Study
+
+
+def empty(text: str, title: str = "", small: bool = False) -> str:
+    """A frame that says why there is nothing here yet."""
+    title = f"<p><strong>{escape(title)}</strong></p>" if title else ""
+    return f'<div class="als-empty{" als-small" * small}">{title}<p>{escape(text)}</p></div>'
+
+
+def grid(rows: list[tuple[str, list[Panel]]], look: Look, says: dict[str, str]) -> str:
+    """Rows of panels, each with its name (may be empty), as figures that wrap on narrow screens.
+
+    says: the caption of each panel of the first row, by title; a second row has the same columns.
+    """
+    html = ""
+    for name, panels in rows:
+        figures = "".join(_figure(p, look, says.get(p.title, ""), name) for p in panels)
+        html += f'{_heading(name)}<div class="als-grid als-of-{len(panels)}">{figures}</div>'
+        says = {}
+    return html
+
+
+def _heading(name: str) -> str:
+    return f'<h2 class="als-row">{escape(name)}</h2>' if name else ""
+
+
+def _figure(panel: Panel, look: Look, says: str, row: str) -> str:
+    if panel.picture is None:
+        note, body = "", f'<div class="als-nothing">{escape(panel.note)}</div>'
+    else:
+        note = f'<p class="als-note">{escape(panel.note)}</p>' if panel.note else ""
+        enlarge = escape(f"Enlarge {panel.title}" + (f", {row}" if row else ""))
+        body = (
+            f'<div class="als-picture"><img src="{_data_url(panel.picture)}" '
+            f'alt="{escape(panel.alt)}" width="{panel.picture.width}" '
+            f'height="{panel.picture.height}">'
+            f'<button class="als-large" type="button" aria-label="{enlarge}">⤢</button></div>'
+        )
+    return (
+        f'<figure class="als-figure"><h3>{escape(panel.title)}</h3>{body}'
+        f"{_bar(panel, look)}<figcaption>{note}{escape(says)}</figcaption></figure>"
+    )
+
+
+def _bar(panel: Panel, look: Look) -> str:
+    if panel.bar is None:
+        return ""
+    stops = ",".join(to_hex(colormaps[look.colour_map](i / 16)) for i in range(17))
+    low, high = (f"{value:.2g}" for value in panel.bar)
+    return (
+        f'<div class="als-bar"><span>{low}</span>'
+        f'<i style="background:linear-gradient(90deg,{stops})"></i><span>{high}</span></div>'
+    )
+
+
+def _data_url(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def detections_table(study: Study, threshold: float) -> str:
+    """Rows over the threshold; each is a button that chooses the detection."""
+    found, shown = study.prediction, study.shown(threshold)
+    if not shown:
+        best = f" The highest is {found.names[0]} {found.scores[0]:.2f}." if found.names else ""
+        said = f"Nothing passes the threshold of {threshold:.2f}.{best}"
+        return empty(f"{said} Lower it, or explain a class all the same.", small=True)
+    rows = "".join(_detection_row(study, i) for i in range(shown))
+    heads = ("Class", "Score", "Box: x1, y1, x2, y2")
+    return _table("Detections: choose one to explain", heads, rows)
+
+
+def _detection_row(study: Study, i: int) -> str:
+    found, chosen = study.prediction, study.choice.detection == i
+    colour = CLASS_COLOURS[(int(found.labels[i]) - 1) % len(CLASS_COLOURS)]
+    box = ", ".join(f"{value:.0f}" for value in found.boxes[i])
+    return (
+        f'<tr data-row="{i}"{" class=als-chosen" if chosen else ""}><td>'
+        f'<button type="button" aria-pressed="{str(chosen).lower()}">'
+        f'<i style="background:{colour}"></i>{escape(found.names[i])}</button></td>'
+        f"<td>{found.scores[i]:.3f}</td><td>{box}</td></tr>"
+    )
+
+
+def numbers_table(study: Study, settings: Settings, name: str = "") -> str:
+    """Shares, IoU, rank correlations and times, under a heading if the study has a name."""
+    figures = figures_of(study, settings)
+    inside, at_half = figures["share_inside_box"], figures["iou_at_half_with_box"]
+    pairs, times, titles = figures["rank_correlation"], figures["milliseconds"], list(inside)
+    maps = ((t, _percent(inside[t]), _two(at_half[t])) for t in titles)
+    square = (
+        (first, *(_two(pairs.get(f"{first} / {second}")) for second in titles[1:]))
+        for first in titles[:-1]
+    )
+    box, total = _percent(figures["box_share_of_image"]), sum(times.values())
+    tables = (
+        (f"Maps and the chosen box ({box} of the photo)", maps, MAP_HEADS),
+        ("Rank correlation of each two maps", square, ("Map", *titles[1:])),
+        (
+            f"Milliseconds of each step, {total:.0f} in all",
+            ((step, f"{ms:.0f}") for step, ms in times.items()),
+            ("Step", "ms"),
+        ),
+    )
+    html = "".join(_table(caption, heads, _rows(rows)) for caption, rows, heads in tables)
+    return f'{_heading(name)}<div class="als-numbers">{html}</div>'
+
+
+MAP_HEADS = ("Map", "Share inside", "IoU at half of its maximum")
+
+
+def _table(caption: str, heads: tuple[str, ...], rows: str) -> str:
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    return (
+        f'<div class="als-scroll"><table class="als-table"><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _rows(rows: Iterable[tuple[str, ...]]) -> str:
+    return "".join(
+        f'<tr><th scope="row">{escape(first)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for first, *cells in rows
+    )
+
+
+def _percent(share: float) -> str:
+    return "empty map" if math.isnan(share) else f"{100 * share:.0f} %"
+
+
+def _two(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "none" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # no -0.00
+
+
+def changes_table(changes: list[tuple[str, str, str, str]]) -> str:
+    """Boxes before and after maps were replaced."""
+    if not changes:
+        return empty("No box is over the threshold.", small=True)
+    heads = ("Class", "Score before", "Score after", "IoU of the two boxes")
+    return _table("Boxes before and after", heads, _rows(changes))
+
+
+def status(text: str, error: bool = False) -> str:
+    """One line under the photo; an error is announced to screen readers at once."""
+    kind = ' als-error" role="alert"' if error else '" role="status"'
+    return f'<p class="als-status{kind}>{escape(text)}</p>' if text else ""
+
+
+def model_line(predictor: Predictor | None) -> str:
+    """The checkpoint, its kind, its data and figures in a line, and all that it says of itself."""
+    if predictor is None:
+        return ""
+    config, info = predictor.detector.config, predictor.info
+    attention = "with attention" if config.attention else "without attention"
+    branches = "separate branches" if config.separation else "one shared branch"
+    kind = f"{config.backbone}, {attention}, {branches}. Classes: {', '.join(config.classes)}."
+    said = _data_and_figures(info) or "It says nothing of its data or its figures."
+    record = json.dumps(info, indent=2, default=str, ensure_ascii=False)
+    return (
+        f'<div class="als-model"><details><summary><strong>{escape(predictor.source)}</strong> '
+        f"{escape(kind)} <u>Its record</u></summary><pre>{escape(record)}</pre></details>"
+        f"<p>{escape(said)}</p></div>"
+    )
+
+
+def _data_and_figures(info: dict) -> str:
+    """What training (`data`) and `als ship` (`figures`) wrote into a checkpoint."""
+    data, figures, said = info.get("data"), info.get("figures"), []
+    if isinstance(data, dict) and data.get("train"):
+        said.append(f"Trained on {data['train']}.")
+    if isinstance(figures, dict) and figures:
+        where = f"On {figures['data']}" if figures.get("data") else "Figures"
+        values = ", ".join(f"{name} {value}" for name, value in figures.items() if name != "data")
+        said.append(f"{where}: {values}.")
+    return " ".join(said)

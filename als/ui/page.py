@@ -1,0 +1,268 @@
+"""The page: which component stands where, and which handler answers which event."""
+
+from collections.abc import Callable
+from functools import wraps
+
+import gradio as gr
+
+from als.drawing import COLOUR_MAPS, RULES, Look
+from als.inference import Predictor
+from als.photographs import package_photographs
+from als.ui import handlers, markup, what_if
+from als.ui.handlers import NO_CLASS, Handlers
+from als.ui.session import (
+    BOX_KINDS,
+    DEFAULT_EXPLAINER,
+    DEFAULT_THRESHOLD,
+    SessionStore,
+    offered,
+)
+from als.ui.style import ENLARGE, NAME_EXAMPLES, PICK, REFUSE_LARGE
+from als.ui.takeaway import Endpoint
+
+MAX_FILE_SIZE = 40 * 2**20  # bytes of a photo or a checkpoint
+MAX_WAITING = 64  # events in the queue; who comes later is told that it is full
+CACHE_SECONDS = (600, 3600)  # look every ten minutes, delete what is older than an hour
+TITLE = "Attentive layer separation"
+HEAD = (
+    f'<div class="als-head"><h1>{TITLE}</h1><p>Where a detector looks to say <em>where</em>, and '
+    "where it looks to say <em>what</em>.</p></div>"
+)
+WHAT_IF = (
+    '<p class="als-status">The two maps are part of the computation, so they can be tested by '
+    "intervention: replace one, and boxes and scores follow. The classification map is made "
+    "from the localization map's feature and follows it, unless you replace it too. In Python: "
+    '<code>predictor.predict(photo, localization_map="neutral")</code>.</p>'
+)
+# Events of one group run one at a time: the network has one lock anyway, and a queue is fair.
+MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+DRAW = {"concurrency_id": "draw", "concurrency_limit": 4, "api_visibility": "private"}
+HIDDEN = {"show_progress": "hidden"}
+# Gradio would decode the photo itself before the pixel limit is checked.
+RAW = {"preprocess": False}
+
+
+def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks:
+    """The page for one model and, on its second tab, another one beside it.
+
+    Use `launch` to serve it; who serves it otherwise passes what `serving` gives.
+    """
+    handle = Handlers(predictor, other, SessionStore())
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=True
+    ) as app:
+        _html(HEAD + markup.model_line(predictor), js_on_load=NAME_EXAMPLES)
+        parts, controls = _inputs(predictor)
+        with gr.Tabs() as tabs:
+            with gr.Tab("Explain"):
+                export = _explain(parts)
+            with gr.Tab("Compare"):
+                file = _compare(parts, other)
+            with gr.Tab("What if"):
+                run, changes = _what_if(parts)
+        _endpoint(Endpoint(predictor))
+        _connect(handle, parts, controls, tabs)
+
+        answer, values = _answering(parts), list(controls.values())
+        shown = list(parts.values())
+        there = {"show_progress_on": [parts["compare_views"]]} | MODEL | RAW
+        file.change(answer(handle.load_second), [file, *values], shown, **there)
+        there = {"show_progress_on": [parts["changed_views"]]} | MODEL
+        given = [*changes, parts["canvas"], *values]
+        run.click(answer(handle.change_maps), given, shown, **there)
+        there = {"show_progress_on": [parts["numbers"]]} | MODEL | RAW
+        export.click(answer(handle.download), values, shown, **there)
+        app.unload(handle.forget)
+    return app.queue(max_size=MAX_WAITING)
+
+
+def _answering(parts: dict[str, gr.components.Component]) -> Callable:
+    """What turns a handler's answer, by name, into one by component."""
+
+    def answering(handler):
+        @wraps(handler)  # Gradio reads the annotations
+        def answer(*given):
+            return {parts[name]: value for name, value in handler(*given).items()}
+
+        return answer
+
+    return answering
+
+
+def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> None:
+    """Events of the row above the tabs, of the pictures and of the tabs."""
+    answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
+    refresh = {"fn": answer(handle.refresh), "inputs": values, "outputs": shown}
+    hidden = HIDDEN | MODEL | RAW
+    views = {"show_progress_on": [parts["views"], parts["compare_views"]]} | MODEL | RAW
+    opened = answer(handle.open_photo)
+    parts["photo"].change(opened, [parts["photo"], *values], shown, **views).then(
+        **refresh, **hidden
+    )
+    tabs.select(answer(handle.open_tab), values, shown, **views)
+    for part in (parts["table"], parts["views"]):
+        part.pick(answer(handle.pick), values, shown, **hidden)
+    parts["name"].input(answer(handle.pick_class), [parts["name"], *values], shown, **hidden)
+    controls["kind"].input(**refresh, **hidden)
+    explainer, own = controls["explainer"], answer(handle.pick_explainer)
+    explainer.input(own, explainer, parts["kind"], **HIDDEN, **DRAW).then(**refresh, **hidden)
+    drawing = [controls[name].input for name in ("threshold", "opacity", "colour_map", "rule")]
+    gr.on(drawing, **refresh, trigger_mode="always_last", **HIDDEN, **DRAW, **RAW)
+
+
+def _inputs(predictor: Predictor) -> tuple[dict, dict]:
+    """The row above the tabs: parts that handlers change, and controls in the order of Settings."""
+    lowest = predictor.detector.config.score_threshold  # below it nothing was kept
+    kinds = list(BOX_KINDS)
+    with gr.Row():
+        with gr.Column(scale=3, min_width=300):
+            photo = gr.Image(
+                type="filepath",
+                sources=["upload", "webcam", "clipboard"],
+                label="Photo",
+                height=240,
+                elem_id="photo",
+            )
+            status = _status("status", "#photo")
+            gr.Examples(
+                [[str(path)] for path in package_photographs()],
+                [photo],
+                label="Examples",
+                elem_id="examples",
+                api_visibility="private",
+            )
+        with gr.Column(scale=4, min_width=300):
+            value = max(lowest, DEFAULT_THRESHOLD)
+            threshold = gr.Slider(
+                lowest, 1, value, step=0.01, label="Score threshold", elem_id="threshold"
+            )
+            table = _html(js_on_load=PICK, elem_id="detections")
+        with gr.Column(scale=3, min_width=300):
+            name = gr.Dropdown(
+                [NO_CLASS, *predictor.classes],
+                value=NO_CLASS,
+                label="Explain",
+                info="A class can be explained even if nothing of it is detected.",
+                elem_id="class-choice",
+            )
+            with gr.Row():
+                explainer = gr.Dropdown(
+                    [(title, name) for name, title in offered(predictor).items()],
+                    value=DEFAULT_EXPLAINER,
+                    label="Last view",
+                    elem_id="explainer",
+                    min_width=140,
+                )
+                kind = gr.Dropdown(kinds, value=kinds[0], label="explains its", min_width=140)
+            with gr.Accordion("How maps are drawn", open=False, elem_id="drawing"):
+                opacity = gr.Slider(
+                    0, 1, Look.opacity, step=0.05, label="Opacity", elem_id="opacity"
+                )
+                with gr.Row():
+                    colour_map = gr.Dropdown(
+                        COLOUR_MAPS, value=Look.colour_map, label="Colours", scale=2, min_width=110
+                    )
+                    rule = gr.Dropdown(
+                        RULES, value=Look.rule, label="Scale, for every map", scale=3, min_width=220
+                    )
+    parts = {"photo": photo, "status": status, "table": table, "name": name, "kind": kind}
+    controls = {"threshold": threshold, "kind": kind, "opacity": opacity}
+    return parts, controls | {"colour_map": colour_map, "rule": rule, "explainer": explainer}
+
+
+def _explain(parts: dict) -> gr.Button:
+    """The first tab; gives its button for the three files."""
+    parts["sentence"] = _html(elem_id="sentence")
+    parts["views"] = _html(handlers.NO_VIEWS, js_on_load=ENLARGE + PICK, elem_id="views")
+    parts["numbers"] = _html(elem_id="numbers")
+    with gr.Row():
+        with gr.Column(scale=1, min_width=240):
+            button = gr.Button("Export picture, numbers and maps", elem_id="export")
+        with gr.Column(scale=2, min_width=300):
+            parts["files"] = gr.File(
+                label="PNG, JSON, NPZ",
+                file_count="multiple",
+                interactive=False,
+                visible=False,
+                elem_id="files",
+            )
+    return button
+
+
+def _compare(parts: dict, other: Predictor | None) -> gr.File:
+    """The second tab; gives the place of the second checkpoint."""
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            file = gr.File(
+                label="Second checkpoint (.safetensors)",
+                file_types=[".safetensors"],
+                height=150,
+                elem_id="second-checkpoint",
+            )
+        with gr.Column(scale=2, min_width=300):
+            parts["second"] = _html(markup.model_line(other))
+            parts["compare_status"] = _status("compare-status", "#second-checkpoint")
+    nothing = handlers.NOT_COMPARED if other else handlers.NO_SECOND
+    parts["compare_views"] = _html(nothing, js_on_load=ENLARGE, elem_id="compare-views")
+    parts["compare_numbers"] = _html(elem_id="compare-numbers")
+    return file
+
+
+def _what_if(parts: dict) -> tuple[gr.Button, list[gr.Dropdown]]:
+    """The third tab; gives its button and what becomes of the two maps."""
+    _html(WHAT_IF)
+    changes, (keep, neutral) = list(what_if.CHANGES), what_if.CHANGES[:2]
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            loc = gr.Dropdown(changes, value=neutral, label="Localization map becomes")
+            cls = gr.Dropdown(changes, value=keep, label="Classification map becomes")
+            run = gr.Button("Run with these maps", variant="primary")
+            parts["changed_status"] = _html(elem_id="whatif-status")
+            parts["changes"] = _html(elem_id="whatif-changes")
+        with gr.Column(scale=1, min_width=300):
+            parts["canvas"] = gr.ImageEditor(
+                label="Strokes",
+                sources=(),
+                transforms=(),
+                layers=False,
+                brush=gr.Brush(default_size=40, colors=["#E69F00"], color_mode="fixed"),
+                height=420,
+                elem_id="canvas",
+            )
+    views = _html(handlers.NOT_CHANGED, js_on_load=ENLARGE, elem_id="whatif-views")
+    parts["changed_views"] = views
+    return run, [loc, cls]
+
+
+def _endpoint(endpoint: Endpoint) -> None:
+    """`/analyse`, without a place on the page."""
+    with gr.Group(visible=False):
+        inputs = [
+            gr.File(label="image"),
+            gr.Number(DEFAULT_THRESHOLD, label="score_threshold"),
+            gr.Textbox("", label="explain_class"),
+            gr.Dropdown(list(BOX_KINDS), label="per_box_target"),
+            gr.Textbox(DEFAULT_EXPLAINER, label="explainer"),
+        ]
+        outputs = [gr.JSON(label="record"), gr.File(label="comparison"), gr.File(label="maps")]
+        public = MODEL | RAW | {"api_visibility": "public", "api_name": "analyse"}
+        gr.Button().click(endpoint.analyse, inputs, outputs, **public)
+
+
+def _html(value: str = "", **options) -> gr.HTML:
+    """The page's own HTML; Gradio's style for running text would draw lines into the tables."""
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
+def _status(elem_id: str, place: str) -> gr.HTML:
+    """A line for errors, which also refuses files that are too large for the upload at `place`."""
+    refuse = REFUSE_LARGE % {"place": place, "limit": MAX_FILE_SIZE}
+    line = _html(elem_id=elem_id, js_on_load=refuse)
+    line.refuse(_too_large, None, line, **HIDDEN, **DRAW, **RAW)
+    return line
+
+
+def _too_large(event: gr.EventData) -> str:
+    name, megabytes = str(event._data["name"]), event._data["size"] / 2**20
+    limit = f"the limit of {MAX_FILE_SIZE / 2**20:g} MB; give a smaller file."
+    return markup.status(f"{name}: {megabytes:.1f} MB are over {limit}", error=True)

@@ -1,0 +1,120 @@
+"""Files to take away: the comparison as PNG, the numbers as JSON, the raw maps as NPZ; the API."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from gradio.utils import get_upload_folder
+
+from als.drawing import comparison
+from als.errors import InputError
+from als.files import write_json
+from als.inference import Predictor
+from als.model.grid import map_to_image
+from als.ui.panels import explained_sentence, panels_of, record_of
+from als.ui.session import (
+    BOX_KINDS,
+    DEFAULT_EXPLAINER,
+    DEFAULT_THRESHOLD,
+    Choice,
+    Settings,
+    Study,
+    offered,
+    study_photo,
+)
+
+
+def fresh_folder() -> Path:
+    """An empty folder of Gradio's cache, which the page may read."""
+    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="als-", dir=get_upload_folder()))
+
+
+def write_files(study: Study, settings: Settings, compared: Study | None = None) -> list[str]:
+    """[comparison.png, detections.json, maps.npz] in a fresh folder of Gradio's cache.
+
+    `compared` adds the second model's row to the picture.
+    """
+    picture, record, maps = names = ("comparison.png", "detections.json", "maps.npz")
+    folder = fresh_folder()
+    studies = [study] if compared is None else [study, compared]
+    rows = [(each.predictor.source, panels_of(each, settings)) for each in studies]
+    heading = explained_sentence(study, settings.threshold)
+    comparison(rows, settings.look, heading).save(folder / picture, compress_level=3)
+    write_json(folder / record, record_of(study, settings))
+    np.savez_compressed(folder / maps, **_arrays(study, settings))
+    return [str(folder / name) for name in names]
+
+
+def _arrays(study: Study, settings: Settings) -> dict[str, np.ndarray]:
+    """Detections and raw maps at the photo's size; no attention maps where the model has none."""
+    found, encoding = study.prediction, study.analysis.encoding
+    default = settings.explainer == DEFAULT_EXPLAINER
+    last, name = study.last_map(settings, whole=True), settings.explainer
+    arrays = {
+        "boxes": found.boxes,
+        "labels": found.labels,
+        "scores": found.scores,
+        "grad_cam": study.class_map(whole=True).map,
+        "gradient_x_activation" if default else name: None if last is None else last.map,
+        "localization_map": map_to_image(encoding.a_loc, encoding),
+        "classification_map": map_to_image(encoding.a_cls, encoding),
+    }
+    return {name: values for name, values in arrays.items() if values is not None}
+
+
+class Endpoint:
+    """`/analyse`: what the page computes, asked for from a program."""
+
+    def __init__(self, predictor: Predictor):
+        self.predictor = predictor
+
+    def analyse(
+        self,
+        image: dict | None,
+        score_threshold: float = DEFAULT_THRESHOLD,
+        explain_class: str = "",
+        per_box_target: str = next(iter(BOX_KINDS)),
+        explainer: str = DEFAULT_EXPLAINER,
+    ) -> tuple[dict, str, str]:
+        """Detect, explain and measure one photo.
+
+        image: a photo, as gradio_client.handle_file gives it. score_threshold: 0 to 1.
+        explain_class: a class to explain at its best-scoring proposal; empty for the best
+        detection. per_box_target: what the last map explains. explainer: what makes the last map.
+
+        Returns detections and numbers (JSON), the five views (PNG), the raw maps (NPZ).
+        """
+        try:
+            if not image or not image.get("path"):
+                raise InputError("image: none given; send a photo with gradio_client.handle_file.")
+            settings = self._settings(score_threshold, per_box_target, explainer)
+            choice = self._choice(explain_class) if explain_class else None
+            name = image.get("orig_name") or Path(image["path"]).name
+            study = study_photo(self.predictor, image["path"], name)
+            study.choice = choice or study.choice
+            picture, record, maps = write_files(study, settings)
+        except InputError as error:
+            raise gr.Error(str(error)) from error
+        told = json.loads(Path(record).read_text())
+        Path(record).unlink()  # Gradio deletes what it hands out, an hour later, and nothing else
+        return told, picture, maps
+
+    def _choice(self, name: str) -> Choice:
+        classes = self.predictor.classes
+        if name not in classes:
+            known = ", ".join(classes)
+            raise InputError(f"explain_class '{name}' is unknown; choose one of {known}.")
+        return Choice(label=classes.index(name) + 1)
+
+    def _settings(self, threshold, kind: str, explainer: str) -> Settings:
+        if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+            raise InputError(f"score_threshold {threshold!r}: give a number from 0 to 1.")
+        if kind not in BOX_KINDS:
+            raise InputError(f"per_box_target '{kind}': choose one of {', '.join(BOX_KINDS)}.")
+        if explainer not in offered(self.predictor):
+            known = ", ".join(offered(self.predictor))
+            raise InputError(f"explainer '{explainer}' is not offered; choose one of {known}.")
+        return Settings(threshold=threshold, kind=kind, explainer=explainer)

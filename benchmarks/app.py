@@ -1,0 +1,179 @@
+"""The app in a process of its own and a browser on it: its latency, and its screenshots."""
+
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gradio_client import Client, handle_file
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from als.errors import InputError
+from als.files import write_json
+from als.photographs import package_photographs
+from benchmarks.recording import made_with, options
+from benchmarks.timing import resident_megabytes
+
+START = (
+    "import sys; from als.ui import launch;"
+    "launch(sys.argv[1] or None, port=int(sys.argv[2]), other=sys.argv[3] or None)"
+)
+PATIENCE = 300  # seconds to import everything on a slow machine
+BROWSER_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+DESKTOP = {"viewport": {"width": 1440, "height": 900}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True}
+REPEATS, REQUESTS, REQUESTS_BEFORE = 7, 200, 50
+LARGE = (4000, 3000)  # pixels: what a phone takes
+
+
+@contextmanager
+def served(checkpoint: Path | None, other: Path | None = None) -> Iterator[tuple[str, int]]:
+    """(address, process) of the app on a free port; no checkpoint is the one that ships."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = [str(checkpoint or ""), str(port), str(other or "")]
+    server = subprocess.Popen([sys.executable, "-c", START, *arguments])
+    url, end = f"http://127.0.0.1:{port}/", time.monotonic() + PATIENCE
+    try:
+        while not _answers(url):
+            if server.poll() is not None or time.monotonic() > end:
+                raise InputError("The app did not start; its own message stands above.")
+            time.sleep(0.5)
+        yield url, server.pid
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Debian's chromium, without a window."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        raise InputError("There is no chromium; install it with apt-get install chromium.")
+    with sync_playwright() as player:
+        chromium = player.chromium.launch(executable_path=path, args=BROWSER_OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+def open_page(chromium: Browser, url: str, **look) -> Page:
+    """A fresh page of the app, ready for a photo."""
+    page = chromium.new_page(**(DESKTOP | look))
+    page.set_default_timeout(PATIENCE * 1000)
+    page.goto(url)
+    page.locator("#photo input[type=file]").wait_for(state="attached")
+    page.wait_for_timeout(500)
+    return page
+
+
+def visit(page: Page, photo: Path) -> dict[str, float]:
+    """Seconds to the first pictures, to everything, and of another detection."""
+    started = time.perf_counter()
+    page.set_input_files("#photo input[type=file]", photo)
+    page.locator("#views img").nth(2).wait_for()
+    seconds = {"first pictures": time.perf_counter() - started}
+    page.locator("#numbers table").first.wait_for()
+    seconds["all views"] = time.perf_counter() - started
+    page.locator("#threshold input[type=number]").fill("0.05")
+    page.locator("#threshold input[type=number]").press("Enter")
+    rows = page.locator("#detections tr[data-row]")
+    rows.first.wait_for()
+    page.wait_for_timeout(1000)  # the new threshold is drawn
+    if rows.count() > 1:
+        started = time.perf_counter()
+        rows.nth(1).locator("button").click()
+        page.locator("#sentence", has_text="detection 2").wait_for()
+        seconds["another detection"] = time.perf_counter() - started
+    page.close()
+    return seconds
+
+
+def latency(url: str, photo: Path) -> dict[str, dict[str, float]]:
+    """Median and worst seconds of each step, over visits after a first one that warms up."""
+    with browser() as chromium:
+        _, *visits = (visit(open_page(chromium, url), photo) for _ in range(REPEATS + 1))
+    steps = [step for step in visits[0] if all(step in one for one in visits)]
+    values = {step: [one[step] for one in visits] for step in steps}
+    return {s: {"median": statistics.median(v), "worst": max(v)} for s, v in values.items()}
+
+
+def server_memory(url: str, process: int, photo: Path) -> dict[str, float]:
+    """Resident megabytes after 50 requests, which fill caches, and after 200 more."""
+    client = Client(url, verbose=False)
+    for i in range(REQUESTS_BEFORE + REQUESTS):
+        if i == REQUESTS_BEFORE:
+            before = resident_megabytes(process)
+        client.predict(handle_file(photo), 0.3, api_name="/analyse")
+    after = resident_megabytes(process)
+    return {"before": before, "after": after, "growth": after - before, "requests": REQUESTS}
+
+
+def app_latency(arguments: list[str]) -> None:
+    """How long the app takes, seen from the browser, and whether its memory grows.
+
+    On a warm server: from the upload to the first pictures (aim: 1.5 s on two cores), to all views
+    and numbers, and from choosing another detection to its views (aim: 0.5 s).
+    """
+    parser = options(app_latency)
+    parser.add_argument("--checkpoint", type=Path, help="default: the one that ships")
+    given = parser.parse_args(arguments)
+    photo = package_photographs()[1]  # two people: there is another detection to choose
+    record = made_with() | {"seconds": {}}
+    with tempfile.TemporaryDirectory() as folder, served(given.checkpoint) as (url, process):
+        large = Path(folder) / "large.jpg"
+        Image.open(photo).convert("RGB").resize(LARGE).save(large, quality=90)
+        for name, one in (("512 x 512", photo), ("4000 x 3000", large)):
+            record["seconds"][name] = latency(url, one)
+        memory = record["megabytes"] = server_memory(url, process, photo)
+    for name, steps in record["seconds"].items():
+        for step, value in steps.items():
+            print(f"{name:12} {step:20} {value['median']:6.2f} s, worst {value['worst']:.2f} s")
+    print(f"memory: {memory['growth']:+.0f} MB over {REQUESTS} requests")
+    if given.out is not None:
+        write_json(given.out, record)
+
+
+def app_screenshots(arguments: list[str]) -> None:
+    """The app's pictures in the README: app.png, -dark, -phone, -what-if and, of two, -compare."""
+    parser = options(app_screenshots, "docs")
+    parser.add_argument("--checkpoint", type=Path, help="default: the one that ships")
+    parser.add_argument("--other", type=Path, help="a second one, for the tab that compares")
+    given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
+    cat = package_photographs()[0]
+
+    def take(page: Page, name: str, ready: str) -> None:
+        page.locator(ready).first.wait_for()
+        page.wait_for_timeout(800)  # animations of the page end
+        page.screenshot(path=given.out / name, full_page=True)
+
+    with served(given.checkpoint, given.other) as (url, _), browser() as chromium:
+        looks = {"app-phone.png": PHONE, "app-dark.png": {"color_scheme": "dark"}, "app.png": {}}
+        for name, look in looks.items():
+            page = open_page(chromium, url, **look)
+            page.set_input_files("#photo input[type=file]", cat)
+            take(page, name, "#numbers table")
+        page.get_by_role("tab", name="What if").click()
+        page.get_by_role("button", name="Run with these maps").click()
+        take(page, "app-what-if.png", "#whatif-status p")
+        if given.other is not None:
+            page.get_by_role("tab", name="Compare").click()
+            take(page, "app-compare.png", "#compare-numbers table")
