@@ -5,7 +5,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from als.study.command import study
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from tiny import lively_detector

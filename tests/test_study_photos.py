@@ -21,9 +21,9 @@ from als.model.grid import map_to_image
 from als.study import interventions
 from als.study.interventions import intervene, read_arrays
 from als.study.measures import MEASURES, Measure
-from als.study.study_rows import run_study
 from als.study.sanity import under_randomization
 from als.study.study_figures import class_table, forest, map_row
+from als.study.study_rows import run_study
 from als.study.summary import by_group, summarise
 
 LARGE, THIN = (1200, 1804), (40, 2000)  # (height, width); the detector's max_size is 96
