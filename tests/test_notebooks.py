@@ -5,7 +5,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from als.report.tables import render
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from tiny import lively_detector
@@ -15,6 +14,7 @@ from als.data.toy import TOY_CLASSES, write_toy
 from als.files import write_json
 from als.study import interventions
 from als.study.study_command import study
+from als.tables.render import render
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
