@@ -1,5 +1,7 @@
 """The predictor: a picture in, detections and maps at its size out; maps can be replaced."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,21 @@ def test_evaluation_sees_a_large_photo_as_predict_does(predictor, tmp_path):
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     assert maps[0]["cls_mean"] == pytest.approx(expected.classification_map.mean(), abs=1e-4)
+
+
+def test_evaluation_puts_the_mode_back(predictor, tmp_path):
+    Image.new("RGB", (96, 64)).save(tmp_path / "a.png")
+    box = np.array([[10, 10, 50, 50]], np.float32)
+    record = Record("a", tmp_path / "a.png", (64, 96), box, np.array([1]), np.array([False]), None)
+    try:
+        detect_all(predictor.detector.train(), [record], workers=0, progress=False)
+        assert predictor.detector.training
+        with pytest.raises(InputError):
+            missing = replace(record, path=tmp_path / "b.png")
+            detect_all(predictor.detector, [missing], workers=0, progress=False)
+        assert predictor.detector.training
+    finally:
+        predictor.detector.eval()
 
 
 def test_a_model_without_maps(image):

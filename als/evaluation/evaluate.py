@@ -82,20 +82,24 @@ def detect_all(
     """
     classes = detector.config.classes
     device = next(detector.parameters()).device
-    detector = detector.eval().to(memory_format=torch.channels_last)
+    was_training = detector.training
+    detector.eval().to(memory_format=torch.channels_last)
     dataset = DetectionDataset(records, classes, evaluation_transforms(detector.config.max_size))
     sampler = AspectBatchSampler(records, BATCH_SIZE, seed=0, shuffle=False, drop_last=False)
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
     record_of = {record.image_id: record for record in records}
     by_id: dict[str, Detections] = {}
     maps: list[dict[str, float]] = []
-    for photos, targets in tqdm(loader, desc="detecting", disable=not progress):
-        encoding = detector.encode([p._replace(pixels=p.pixels.to(device)) for p in photos])
-        for index, found in enumerate(detector.detect(encoding)):
-            image_id = targets[index]["image_id"]
-            by_id[image_id] = Detections(**{k: v.cpu() for k, v in found.as_dict().items()})
-            if encoding.a_loc is not None:
-                maps.append(_map_figures(encoding, index, record_of[image_id], classes))
+    try:
+        for photos, targets in tqdm(loader, desc="detecting", disable=not progress):
+            encoding = detector.encode([p._replace(pixels=p.pixels.to(device)) for p in photos])
+            for index, found in enumerate(detector.detect(encoding)):
+                image_id = targets[index]["image_id"]
+                by_id[image_id] = Detections(**{k: v.cpu() for k, v in found.as_dict().items()})
+                if encoding.a_loc is not None:
+                    maps.append(_map_figures(encoding, index, record_of[image_id], classes))
+    finally:
+        detector.train(was_training)
     return [by_id[record.image_id] for record in records], maps
 
 
