@@ -212,9 +212,9 @@ def test_files_outside_the_cache_are_not_served(web, path):
         raw.close()
 
 
-def call_with(web, photo: dict) -> str:
+def call_with(web, photo: dict, *others) -> str:
     """What the API answers to a photo as somebody else's program might send it."""
-    body = {"data": [photo, 0.5, "", "class score"]}
+    body = {"data": [photo, *(others or (0.5, "", "class score"))]}
     call = web.post("/gradio_api/call/analyse", json=body)
     if call.status_code != 200:
         return f"event: error {call.text}"
@@ -228,6 +228,7 @@ def test_a_photo_on_the_server_is_not_read_by_its_path(web, photo, meta):
         (uploaded,) = web.post("/gradio_api/upload", files={"files": file}).json()
     good = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
     assert "event: complete" in call_with(web, good)
+    assert "event: complete" in call_with(web, good, 0.5, "", "class score", "gradcam_F")
     for path in (str(photo), str(Path(uploaded).parent) + 20 * "/.." + str(photo)):
         answer = call_with(web, {"path": path, **meta})
         assert "event: error" in answer and "event: complete" not in answer

@@ -42,13 +42,25 @@ HIDDEN = {"show_progress": "hidden"}
 RAW = {"preprocess": False}
 
 
+class Page(gr.Blocks):
+    """Blocks whose `/analyse` may be sent its first values alone, as `gradio_client` allows too.
+
+    Programs that post four values are older than the fifth.
+    """
+
+    def validate_inputs(self, block_fn, inputs: list) -> None:
+        if block_fn.api_name == "analyse":
+            inputs.extend(block.value for block in block_fn.inputs[len(inputs) :])
+        super().validate_inputs(block_fn, inputs)
+
+
 def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks:
     """The page for one model and, on its second tab, another one beside it.
 
     Use `launch` to serve it; who serves it otherwise passes what `serving` gives.
     """
     handle = Handlers(predictor, other, SessionStore())
-    with gr.Blocks(
+    with Page(
         title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=True
     ) as app:
         _html(HEAD + markup.model_line(predictor), js_on_load=NAME_EXAMPLES)
