@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
+from als.evaluation.bootstrap import Resampled
 from als.evaluation.detections import Detections
 from als.evaluation.evaluate import judge
 from als.explain import default_explainers, make_maps
@@ -25,7 +26,7 @@ from als.study.interventions import (
     REPLACEMENTS,
     _displaced,
     _replacement,
-    _with_interval,
+    _with_change,
     intervene,
     read_arrays,
     write_arrays,
@@ -240,9 +241,8 @@ def test_a_mask_lies_on_its_cells(predictor):  # noqa: F811
 
 
 def test_intervals_of_a_change_by_hand():
-    base = np.array([4.0, *np.zeros(1000)])
-    values = np.array([5.0, *np.linspace(0, 1, 1000)])
-    told = _with_interval(values, base)
+    base = Resampled(4.0, np.zeros(1000))
+    told = _with_change(Resampled(5.0, np.linspace(0, 1, 1000)), base)
     assert (told["mean"], told["change"]) == (5, 1)
     assert (told["low"], told["high"]) == pytest.approx((0.025, 0.975))
     assert (told["change_low"], told["change_high"]) == pytest.approx((0.025, 0.975))

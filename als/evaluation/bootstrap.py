@@ -71,7 +71,7 @@ def resampled_mean(values: np.ndarray, image: np.ndarray, weights: np.ndarray) -
 
 
 def resampled_ap(matches: Matches, weights: np.ndarray) -> dict[str, Resampled]:
-    """Measure -> its mean over classes, for those that `als.evaluation.voc.measures` gives.
+    """Measure -> its mean over classes, for those that `average_precision.measures` gives.
 
     weights [R, images].
     """

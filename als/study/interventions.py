@@ -20,7 +20,8 @@ from tqdm import tqdm
 from als.data.masks import read_object_map
 from als.data.record import Record
 from als.errors import InputError
-from als.evaluation.average_precision import average_precisions, match
+from als.evaluation.average_precision import match
+from als.evaluation.bootstrap import Resampled, draw_weights, resampled_ap, resampled_mean
 from als.evaluation.detections import Detections, GroundTruth
 from als.files import atomic_write
 from als.inference import Predictor
@@ -197,9 +198,7 @@ def _refine(detector: Detector, encoding: Encoding, rois: Tensor, labels: Tensor
 
 
 def _table(taken: list[dict[Row, Taken]], records: list[Record], classes) -> list[dict]:
-    n = len(records)
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES)
-    weights = np.concatenate([np.ones((1, n), int), draws])  # the photographs themselves first
+    weights = draw_weights(len(records), RESAMPLES)
     truths = [GroundTruth(r.boxes, r.labels, r.difficult) for r in records]
     values = {
         row: _resampled([one[row] for one in taken], truths, classes, weights)
@@ -207,34 +206,31 @@ def _table(taken: list[dict[Row, Taken]], records: list[Record], classes) -> lis
     }
     base = values["", ""]
     return [
-        {"map": name, "by": by} | {m: _with_interval(v, base[m]) for m, v in row.items()}
+        {"map": name, "by": by} | {m: _with_change(v, base[m]) for m, v in row.items()}
         for (name, by), row in values.items()
     ]
 
 
-def _resampled(taken: list[Taken], truths, classes, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Each measure [1 + RESAMPLES], for the photographs and for each resample of them."""
+def _resampled(taken: list[Taken], truths, classes, weights: np.ndarray) -> dict[str, Resampled]:
+    """Each measure, on the photographs and on each resample of them."""
     detections = [Detections(one["boxes"], one["labels"], one["scores"]) for one in taken]
-    matches = match(detections, truths, classes)
-    area = np.stack([average_precisions(matches, w).area for w in weights])  # [B, T, C]
-    means = np.nanmean(area, axis=2)
-    middle = matches.iou_thresholds.index(0.75)
-    values = {"AP50": means[:, 0], "AP75": means[:, middle], "AP": means.mean(1)}
+    ap = resampled_ap(match(detections, truths, classes), weights)
+    values = {"AP50": ap["AP50_area"], "AP75": ap["AP75"], "AP": ap["AP"]}
     for name in ERRORS:
-        sums, counts = (np.array([f(one[name]) for one in taken]) for f in (np.sum, len))
-        values[name] = (weights @ sums) / (weights @ counts)
+        photograph = np.repeat(np.arange(len(taken)), [len(one[name]) for one in taken])
+        errors = np.concatenate([one[name] for one in taken])
+        values[name] = resampled_mean(errors, photograph, weights)
     return values
 
 
-def _with_interval(values: np.ndarray, base: np.ndarray) -> dict[str, float]:
-    change = values - base
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    change_low, change_high = np.quantile(change[1:], [0.025, 0.975])
+def _with_change(value: Resampled, base: Resampled) -> dict[str, float]:
+    change = value - base
+    (low, high), (change_low, change_high) = value.interval, change.interval
     return {
-        "mean": float(values[0]),
-        "low": float(low),
-        "high": float(high),
-        "change": float(change[0]),
-        "change_low": float(change_low),
-        "change_high": float(change_high),
+        "mean": value.whole,
+        "low": low,
+        "high": high,
+        "change": change.whole,
+        "change_low": change_low,
+        "change_high": change_high,
     }

@@ -1,16 +1,15 @@
 """Rows of a study -> means with intervals, paired differences, per class and per size."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
+from als.evaluation.bootstrap import draw_weights, resampled_mean
 from als.explain.registry import EXPLAINERS
 from als.study.measures import MEASURES
 
 RESAMPLES = 2000
-LEVEL = 0.95
 OBJECT = ["image_id", "object"]
 
 
@@ -18,9 +17,6 @@ def interval(
     values: np.ndarray, images: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, float]:
     """Mean of values [N] over objects with a bootstrap interval over images.
-
-    Objects of one image are not independent, so images are drawn with replacement, each with all
-    of its objects (Efron's percentile interval).
 
     Args:
         values: NaN for objects that do not count. images: [N], the image of each.
@@ -32,26 +28,16 @@ def interval(
     values, images = values[counted], images[counted]
     if len(values) == 0:
         return {"mean": np.nan, "low": np.nan, "high": np.nan, "objects": 0, "images": 0}
-    _, index = np.unique(images, return_inverse=True)
-    n = index.max() + 1
-    sums, counts = np.bincount(index, values, n), np.bincount(index, minlength=n)
-    weights = _draws(n, seed, resamples)
-    means = (weights @ sums) / (weights @ counts)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    photographs, index = np.unique(images, return_inverse=True)
+    mean = resampled_mean(values, index, draw_weights(len(photographs), resamples, seed))
+    low, high = mean.interval
     return {
-        "mean": float(values.mean()),
-        "low": float(low),
-        "high": float(high),
-        "objects": int(len(values)),
-        "images": int(n),
+        "mean": mean.whole,
+        "low": low,
+        "high": high,
+        "objects": len(values),
+        "images": len(photographs),
     }
-
-
-@lru_cache(maxsize=8)
-def _draws(n: int, seed: int, resamples: int) -> np.ndarray:
-    """How often each of n images is drawn in each resample: float64 [resamples, n]."""
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
-    return draws.astype(float)
 
 
 def summarise(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
