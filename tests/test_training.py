@@ -162,5 +162,5 @@ def test_the_optimizer_and_the_augmentation_are_those_of_the_config(toy, tmp_pat
         world_size=1, global_rank=0, fit_loop=SimpleNamespace(total_batch_idx=-1)
     )
     steps = [type(step).__name__ for step in data.train_dataloader().dataset.transform.transforms]
-    expected = ["RandomHorizontalFlip", "RandomZoomOut", "RandomApply", "ShareShortestSize"]
-    assert steps[:5] == [*expected, "RandomPhotometricDistort"]
+    expected = ["TakePhoto", "RandomHorizontalFlip", "RandomZoomOut", "RandomApply"]
+    assert steps[:6] == [*expected, "ShareShortestSize", "RandomPhotometricDistort"]

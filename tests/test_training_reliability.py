@@ -160,7 +160,7 @@ def test_an_image_deleted_during_the_epoch_stops_with_its_name(tmp_path, monkeyp
             path.unlink()
 
     at_step(1, delete, monkeypatch)
-    with pytest.raises(InputError, match=r"toy_\d+\.jpg: there is no such image") as error:
+    with pytest.raises(InputError, match=r"toy_\d+\.jpg: no such file") as error:
         train(config_of(root, tmp_path / "run"), **OPTIONS)
     assert "\n" not in str(error.value)
 

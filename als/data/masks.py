@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.io
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from als.errors import InputError
 
@@ -201,25 +200,32 @@ def pack(segmentation: list | dict, size: tuple[int, int]) -> bytes:
             if min(counts) < 0 or sum(counts) != height * width:
                 # pycocotools would fill what is lacking with whatever lies in memory.
                 raise ValueError(f"an RLE of {sum(counts)} pixels, not {height} x {width}")
-            return coco_mask.frPyObjects(segmentation, height, width)["counts"]
+            return _coco_mask().frPyObjects(segmentation, height, width)["counts"]
         return counts.encode() if isinstance(counts, str) else counts
     if not all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation):
         # pycocotools takes four numbers for a box and reads past an odd end.
         raise ValueError("a polygon of fewer than three points or of an odd number of values")
-    return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))["counts"]
+    return _coco_mask().merge(_coco_mask().frPyObjects(segmentation, height, width))["counts"]
 
 
 def write_runs(inside: np.ndarray) -> dict:
     """A bool [H, W] as COCO's compressed RLE, ready for JSON: {"size": [H, W], "counts": str}."""
-    runs = coco_mask.encode(np.asfortranarray(inside, dtype=np.uint8))
+    runs = _coco_mask().encode(np.asfortranarray(inside, dtype=np.uint8))
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode()}
 
 
 def read_runs(runs: bytes, size: tuple[int, int]) -> np.ndarray:
     """Compressed runs as a bool [H, W] for `size` (height, width)."""
-    return coco_mask.decode({"size": list(size), "counts": runs}).astype(bool)
+    return _coco_mask().decode({"size": list(size), "counts": runs}).astype(bool)
 
 
 def area(runs: bytes, size: tuple[int, int]) -> int:
     """Pixels in compressed runs."""
-    return int(coco_mask.area({"size": list(size), "counts": runs}))
+    return int(_coco_mask().area({"size": list(size), "counts": runs}))
+
+
+def _coco_mask():
+    """pycocotools, imported when a COCO mask is first used: VOC's data need no such package."""
+    from pycocotools import mask
+
+    return mask

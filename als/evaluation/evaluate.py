@@ -16,7 +16,6 @@ from als.data.record import Record, fingerprint
 from als.data.sampler import AspectBatchSampler
 from als.data.transforms import evaluation_transforms
 from als.evaluation.average_precision import voc_ap
-from als.evaluation.coco_measures import as_coco, coco_metrics, read_ground_truth
 from als.evaluation.confusion import confusion
 from als.evaluation.detections import Detections, GroundTruth, save_detections
 from als.machine import machine, revision
@@ -116,6 +115,9 @@ def judge(
     Records that all come from one COCO file are judged for COCO's measures on that file itself,
     with its crowds and the areas of its masks; others on their boxes, see `as_coco`.
     """
+    # Training validates by VOC's measure alone, also where pycocotools is not installed.
+    from als.evaluation.coco_measures import as_coco, coco_metrics, read_ground_truth
+
     truths = truths_of(records)
     voc = voc_ap(detections, truths, classes)
     if (file := _coco_file(records)) is not None:
