@@ -7,7 +7,20 @@ import pytest
 
 from als.data.toy import write_toy
 
+# Files whose tests train, export, serve or study: marked slow, and left out by `make quick`.
+SLOW = (
+    *("app_launch", "app_server", "benchmarks", "benchmarks_training", "browser", "export"),
+    *("gpu_check", "notebooks", "study", "study_changes", "study_photos", "tables_choices"),
+    *("tables_plan", "training", "training_broken", "training_ddp", "training_families"),
+    *("training_maps", "training_reliability", "training_resume", "training_tensorboard"),
+)
 SHARED_VOC = Path(__file__).parents[2] / "shared" / "data" / "voc-animals"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
