@@ -132,11 +132,17 @@ def reduced(image: Image.Image, longest: int) -> Image.Image:
     The networks' own resizing reads four pixels for each new one, so that a large photo would
     reach them full of noise.
     """
-    scale = longest / max(image.size)
-    if scale >= 1:
+    height, width = reduced_size((image.height, image.width), longest)
+    if (width, height) == image.size:
         return image
-    width, height = (max(1, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.BOX)
+
+
+def reduced_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """The (height, width) of what `reduced` makes of an image of `size`."""
+    scale = min(1.0, longest / max(size))
+    height, width = (max(1, round(side * scale)) for side in size)
+    return height, width
 
 
 def stretch_thin(pixels: Tensor, max_size: int) -> Tensor:
@@ -144,11 +150,15 @@ def stretch_thin(pixels: Tensor, max_size: int) -> Tensor:
 
     A photo of 1 x 5000 pixels, resized to `max_size`, would have no height at all.
     """
-    height, width = pixels.shape[-2:]
-    least = math.ceil(max(height, width) * CELL / max_size)
-    if min(height, width) >= least:
-        return pixels
-    return F.interpolate(pixels[None], (max(height, least), max(width, least)))[0]
+    size = (pixels.shape[-2], pixels.shape[-1])
+    thick = stretched_size(size, max_size)
+    return pixels if thick == size else F.interpolate(pixels[None], thick)[0]
+
+
+def stretched_size(size: tuple[int, int], max_size: int) -> tuple[int, int]:
+    """The (height, width) of what `stretch_thin` makes of an image of `size`."""
+    least = math.ceil(max(size) * CELL / max_size)
+    return max(size[0], least), max(size[1], least)
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:

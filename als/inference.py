@@ -11,8 +11,10 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +25,15 @@ from torch import Tensor
 from als.checkpoint import load_checkpoint
 from als.errors import InputError
 from als.explain import DRISE_MASKS, Scene, best_proposal, boxes_of_class, is_empty, make_maps
-from als.images import Photo, as_rgb, image_size, photo_of, reduced
+from als.images import (
+    Photo,
+    as_rgb,
+    image_size,
+    photo_of,
+    reduced,
+    reduced_size,
+    stretched_size,
+)
 from als.machine import device_named
 from als.model import AnyDetector, Detector, Encoding, Found
 from als.model.grid import image_to_map, map_to_image
@@ -42,6 +52,7 @@ IMAGE_SUFFIXES = (
 BATCH_SIZE_CPU = 2  # more gain nothing there, and would all wait for the last one
 BATCH_SIZE_GPU = 8
 NETWORKS = 4  # batches at once on a CPU, at most
+DECODERS = 2  # threads beside a GPU
 PADDING = 32  # torchvision pads the sides of a batch to a multiple of this
 OnError = Callable[[Path, InputError], None]
 
@@ -425,18 +436,30 @@ def predict_many(
         raise InputError(f"batch_size {batch_size}: give at least 1.")
     threshold = _checked_threshold(score_threshold)
     cores = torch.get_num_threads()
-    count = min(cores, NETWORKS) if on_cpu else 1
+    networks = min(cores, NETWORKS) if on_cpu else 1
+    idle: SimpleQueue[AnyDetector] = SimpleQueue()
+    for _ in range(networks):
+        idle.put(_twin(predictor.detector))
+    # A GPU works on one batch while others are decoded.
+    workers = networks if on_cpu else 1 + DECODERS
+    threads = torch.set_num_threads, (max(1, cores // workers),)
     running: deque[Future] = deque()
     try:
-        with ThreadPoolExecutor(count, "network", torch.set_num_threads, (cores // count,)) as pool:
+        with ThreadPoolExecutor(workers, "network", *threads) as pool:
             for batch in _alike(predictor, paths, batch_size):
-                running.append(pool.submit(_predict, predictor, batch, threshold, on_error))
-                if len(running) > count:
+                running.append(pool.submit(_predict, predictor, idle, batch, threshold, on_error))
+                if len(running) > workers:
                     yield from running.popleft().result()
             while running:
                 yield from running.popleft().result()
     finally:
         torch.set_num_threads(cores)  # threads that start later would have the networks' number
+
+
+def _twin(detector: AnyDetector) -> AnyDetector:
+    """The same weights in modules of their own, so that two threads do not meet in a hook."""
+    shared = {id(tensor): tensor for tensor in (*detector.parameters(), *detector.buffers())}
+    return deepcopy(detector, shared)
 
 
 def _alike(predictor: Predictor, paths: Sequence[Path], most: int) -> Iterator[list[Path]]:
@@ -445,9 +468,10 @@ def _alike(predictor: Predictor, paths: Sequence[Path], most: int) -> Iterator[l
     waiting: dict[tuple[int, ...], list[Path]] = defaultdict(list)
     for path in map(Path, paths):
         try:
-            size = image_size(path)
+            size = reduced_size(image_size(path), 2 * config.max_size)
         except InputError:
             size = (1, 1)
+        size = stretched_size(size, config.max_size)
         scale = min(config.min_size / min(size), config.max_size / max(size))
         group = waiting[tuple(math.ceil(int(side * scale) / PADDING) for side in size)]
         group.append(path)
@@ -460,9 +484,13 @@ def _alike(predictor: Predictor, paths: Sequence[Path], most: int) -> Iterator[l
 @torch.inference_mode(False)
 @torch.no_grad()
 def _predict(
-    predictor: Predictor, paths: list[Path], threshold: float | None, on_error: OnError | None
+    predictor: Predictor,
+    idle: SimpleQueue,
+    paths: list[Path],
+    threshold: float | None,
+    on_error: OnError | None,
 ) -> list[Predicted]:
-    """Some files through the network together."""
+    """Some files through one of the idle networks together."""
     read, photos, seconds = [], [], {}
     with _timed(seconds, "decode"):
         for path in paths:
@@ -477,9 +505,13 @@ def _predict(
                 read.append((path, reduced(image, 2 * predictor.detector.config.max_size)))
     if not photos:
         return []
-    with _timed(seconds, "network"):
-        encoding = predictor.detector.encode(photos)
-        found = predictor.detector.detect(encoding, threshold)
+    detector = idle.get()
+    try:
+        with _timed(seconds, "network"):
+            encoding = detector.encode(photos)
+            found = detector.detect(encoding, threshold)
+    finally:
+        idle.put(detector)
     shares = {name: value / len(photos) for name, value in seconds.items()}
     return [
         Predicted(path, image, predictor._prediction(one, encoding, i, shares))

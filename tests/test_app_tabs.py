@@ -14,7 +14,7 @@ from als.explain.map_measures import box_region, energy
 from als.ui import markup
 from als.ui.handlers import NO_CLASS, Handlers
 from als.ui.panels import explained_sentence, figures_of, panels_of, record_of
-from als.ui.session import BOX_KINDS, Choice, SessionStore, Settings, study_photo
+from als.ui.session import KIND_OF_WORDS, Choice, SessionStore, Settings, study_photo
 from als.ui.takeaway import write_files
 
 SETTINGS = Settings(*VALUES)
@@ -145,7 +145,7 @@ def test_an_empty_map_is_called_empty(study, monkeypatch):
     assert "empty map" in page and "nan" not in page
 
 
-@pytest.mark.parametrize("kind", BOX_KINDS)
+@pytest.mark.parametrize("kind", KIND_OF_WORDS)
 def test_numbers_of_every_target(study, kind):
     figures = figures_of(study, Settings(kind=kind))
     assert len(figures["share_inside_box"]) == 4 and len(figures["rank_correlation"]) == 6
@@ -205,7 +205,7 @@ def test_the_store_forgets_what_was_used_longest_ago(study):
 def test_explanations_that_are_kept_are_bounded(study):
     for row in range(10):
         study.choice = Choice(label=1 + row % 3)
-        for kind in BOX_KINDS:
+        for kind in KIND_OF_WORDS:
             study.last_map(Settings(kind=kind))
     assert len(study.explained) == 12
 

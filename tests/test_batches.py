@@ -8,7 +8,7 @@ from tiny import lively_detector
 from als.checkpoint import save_checkpoint
 from als.cli import main
 from als.errors import InputError
-from als.inference import Predictor, image_files, predict_many
+from als.inference import Predictor, _alike, image_files, predict_many
 
 # (width, height): three canvases, one of them upright and one of a photo that is far too thin
 SIZES = [(96, 64), (64, 96), (200, 140), (90, 60), (96, 64), (300, 4)]
@@ -54,18 +54,35 @@ def test_results_are_those_of_one_photo_alone(predictor, folder, batch_size):
 
 def test_a_batch_holds_photos_of_one_canvas(predictor, folder, monkeypatch):
     shapes = []
-    encode = predictor.detector.encode
+    encode = type(predictor.detector).encode
 
-    def seen(images):
-        encoding = encode(images)
-        shapes.append((len(images), tuple(encoding.images.tensors.shape[-2:])))
+    def seen(detector, photos):
+        encoding = encode(detector, photos)
+        shapes.append((len(photos), tuple(encoding.images.tensors.shape[-2:])))
         return encoding
 
-    monkeypatch.setattr(predictor.detector, "encode", seen)
+    monkeypatch.setattr(type(predictor.detector), "encode", seen)
     list(predict_many(predictor, image_files([folder]), 2))
     assert sum(count for count, _ in shapes) == len(SIZES)
     # 96 x 64, 200 x 140, 90 x 60 and 96 x 64 share a canvas; the upright and the thin one do not.
     assert sorted(shapes) == [(1, (32, 96)), (1, (96, 64)), (2, (64, 96)), (2, (64, 96))]
+
+
+def test_the_canvas_is_that_of_the_reduced_and_stretched_photo(tmp_path):
+    """At 2777 x 1740 and 2777 x 1735 rounding in the reduction decides on a cell of the canvas."""
+    predictor = Predictor(lively_detector(min_size=384, max_size=512).float(), {})
+    sizes = [(2777, 1740), (2777, 1735), (30, 900), (900, 30), (513, 1025)]
+    for i, size in enumerate(sizes):
+        Image.new("RGB", size).save(tmp_path / f"{i}.png")
+    seen = {}
+    for batch in _alike(predictor, image_files([tmp_path]), 1):
+        (path,) = batch
+        alone = predictor.encode(path).images.tensors.shape[-2:]
+        seen[path.stem] = tuple(alone)
+    together = [batch for batch in _alike(predictor, image_files([tmp_path]), 5)]
+    for batch in together:
+        assert len({seen[path.stem] for path in batch}) == 1
+    assert sorted(path.stem for batch in together for path in batch) == sorted(seen)
 
 
 def test_broken_files_are_told_and_left_out(predictor, folder, tmp_path):

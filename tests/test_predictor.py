@@ -13,6 +13,7 @@ from als.checkpoint import save_checkpoint
 from als.data.record import Record
 from als.errors import InputError
 from als.evaluation.evaluate import detect_all
+from als.explain import make_maps
 from als.inference import Predictor, load, predict_many
 
 HEIGHT, WIDTH = 90, 75  # resized to 77 x 64, in a batch of 96 x 64
@@ -149,6 +150,20 @@ def test_evaluation_sees_a_large_photo_as_predict_does(predictor, tmp_path):
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     assert maps[0]["cls_mean"] == pytest.approx(expected.classification_map.mean(), abs=1e-4)
+
+
+def test_a_map_for_a_large_photo_is_not_rounded(predictor):
+    """A map whose values are small is not in 8 bit on its way to the grid."""
+    photo = np.zeros((300, 400, 3), np.uint8)
+    small = np.full((300, 400), 0.0015, np.float32)
+    found = predictor.predict(photo, localization_map=small)
+    np.testing.assert_allclose(found.localization_map, small, rtol=1e-4)
+
+
+def test_nothing_to_explain_gives_no_map(predictor, image):
+    scene = predictor.scene(predictor.analyse(image), [])
+    for name in ("gradcam", "drise", "box_gaussian", "localization"):
+        assert make_maps(name, scene).shape == (0, HEIGHT, WIDTH)
 
 
 def test_evaluation_puts_the_mode_back(predictor, tmp_path):

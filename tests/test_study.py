@@ -20,7 +20,7 @@ from als.study.cases import cases_of, keypoints_of, match_detections, size_name
 from als.study.interventions import rows_of_the_table
 from als.study.study_command import chosen, measure_names, shard_slice, study
 from als.study.study_figures import chosen_cases
-from als.study.study_rows import read_rows, run_study
+from als.study.study_rows import _check_settings, read_rows, run_study
 from als.study.summary import differences, interval, summarise
 
 MAPS = ["localization", "classification", "gradcam", "box_gaussian", "random"]
@@ -294,3 +294,11 @@ def test_the_command_line_says_what_is_wrong(wrong, said, root, detector, tmp_pa
     with pytest.raises(SystemExit) as stop:
         main([*given, "--out", str(tmp_path / "out"), *wrong])
     assert stop.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_folder_of_older_definitions_is_refused(tmp_path):
+    """Of the same names, Grad-CAM explained the softmax once; such rows are not mixed."""
+    _check_settings(tmp_path, {"seed": 0}, resume=False)
+    _check_settings(tmp_path, {"seed": 0}, resume=True)
+    with pytest.raises(InputError, match="other definitions"):
+        _check_settings(tmp_path, {"seed": 0, "definitions": 2}, resume=True)

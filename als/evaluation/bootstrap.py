@@ -48,7 +48,7 @@ class Resampled:
         return POWER * float(np.nanstd(self.drawn, ddof=1))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)  # tens of megabytes for thousands of images
 def draw_weights(images: int, resamples: int, seed: int = 0) -> np.ndarray:
     """How often each image is in each resample: int64 [resamples, images], read-only."""
     generator = np.random.default_rng(seed)

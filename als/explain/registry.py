@@ -186,6 +186,8 @@ def make_maps(name: str, scene: Scene, kind: str | None = None) -> np.ndarray:
         raise InputError(f"explainer '{name}': this model has no attention; choose another.")
     if kind is not None and not explainer.kind:
         raise InputError(f"explainer '{name}' explains no {kind}; leave the kind out.")
+    if not len(scene.boxes):
+        return np.zeros((0, *scene.size), np.float32)
     made = explainer.make(scene, kind or explainer.kind)
     if explainer.per_object:
         return made

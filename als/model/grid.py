@@ -6,7 +6,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from als.images import photo_of
+from als.images import reduced_size, stretch_thin
 from als.model.backbone import STRIDE
 from als.model.detector import Detector, Encoding
 
@@ -46,8 +46,11 @@ def image_to_map(
     Each cell gets the mean over its pixels of the resized image. The padding counts as 0, as for
     a mask, since no object is there; or with beyond="edge" as the image's last row and column.
     """
-    pixels = photo_of(pixels, detector.config.max_size).pixels
-    resized, _ = detector.transform.resize(pixels, None)
+    longest = detector.config.max_size
+    small = reduced_size((pixels.shape[-2], pixels.shape[-1]), 2 * longest)
+    if small != tuple(pixels.shape[-2:]):  # as `photo_of` averages photos, but not in 8 bit
+        pixels = F.interpolate(pixels[None], small, mode="area")[0]
+    resized, _ = detector.transform.resize(stretch_thin(pixels, longest), None)
     padded = (like.shape[-2] * STRIDE, like.shape[-1] * STRIDE)
     missing = (0, padded[1] - resized.shape[-1], 0, padded[0] - resized.shape[-2])
     full = F.pad(resized[None], missing, mode="replicate" if beyond == "edge" else "constant")

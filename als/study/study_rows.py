@@ -22,6 +22,10 @@ KEYS = ["checkpoint", "image_id", "map", "measure"]
 FOUND = ("detector", "found")  # map and measure of the row that says whether the object was found
 
 
+# Raised when a map or measure of the same name becomes another: 2, Grad-CAM takes the logit.
+DEFINITIONS = 2
+
+
 def run_study(
     predictors: dict[str, Predictor],
     records: Sequence[Record],
@@ -57,6 +61,7 @@ def run_study(
     out = Path(out)
     checkpoints = {name: _digest(predictor) for name, predictor in predictors.items()}
     settings = {"checkpoints": checkpoints, "data": data, "seed": seed, "drise_masks": drise_masks}
+    settings["definitions"] = DEFINITIONS
     _check_settings(out, settings, resume)
     done, empty = _there(out)
     animals = keypoints_of(records)

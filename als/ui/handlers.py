@@ -10,7 +10,7 @@ from als.inference import Predictor, load
 from als.ui import markup, what_if
 from als.ui.panels import captions, explained_sentence, first_panels, panels_of
 from als.ui.session import (
-    BOX_KINDS,
+    KIND_OF_WORDS,
     WORDS,
     Choice,
     Session,
@@ -127,7 +127,7 @@ class Handlers:
     def pick_explainer(self, name: str) -> dict:
         """The choice of its scalar begins at the explainer's own; some explain none."""
         own = EXPLAINERS[name].kind
-        words = WORDS[own] if own in BOX_KINDS.values() else next(iter(BOX_KINDS))
+        words = WORDS[own] if own in KIND_OF_WORDS.values() else next(iter(KIND_OF_WORDS))
         return {"kind": gr.update(value=words, interactive=bool(own))}
 
     def load_second(self, request: gr.Request, payload: dict | None, *values) -> dict:

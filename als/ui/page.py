@@ -11,9 +11,9 @@ from als.photographs import package_photographs
 from als.ui import handlers, markup, what_if
 from als.ui.handlers import NO_CLASS, Handlers
 from als.ui.session import (
-    BOX_KINDS,
     DEFAULT_EXPLAINER,
     DEFAULT_THRESHOLD,
+    KIND_OF_WORDS,
     SessionStore,
     offered,
 )
@@ -125,7 +125,7 @@ def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> No
 def _inputs(predictor: Predictor) -> tuple[dict, dict]:
     """The row above the tabs: parts that handlers change, and controls in the order of Settings."""
     lowest = predictor.detector.config.score_threshold  # below it nothing was kept
-    kinds = list(BOX_KINDS)
+    kinds = list(KIND_OF_WORDS)
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             photo = gr.Image(
@@ -251,7 +251,7 @@ def _endpoint(endpoint: Endpoint) -> None:
             gr.File(label="image"),
             gr.Number(DEFAULT_THRESHOLD, label="score_threshold"),
             gr.Textbox("", label="explain_class"),
-            gr.Dropdown(list(BOX_KINDS), label="per_box_target"),
+            gr.Dropdown(list(KIND_OF_WORDS), label="per_box_target"),
             gr.Textbox(DEFAULT_EXPLAINER, label="explainer"),
         ]
         outputs = [gr.JSON(label="record"), gr.File(label="comparison"), gr.File(label="maps")]

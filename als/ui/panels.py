@@ -20,12 +20,8 @@ from als.explain.map_measures import box_region, energy, mask_iou
 from als.inference import Explanation
 from als.ui.session import DEFAULT_EXPLAINER, WORDS, Settings, Study
 
-DETECTIONS, LOCALIZATION, CLASSIFICATION, GRAD_CAM = TITLES = (
-    "Detections",
-    "Localization map",
-    "Classification map",
-    "Grad-CAM",
-)
+DETECTIONS, LOCALIZATION, CLASSIFICATION = "Detections", "Localization map", "Classification map"
+GRAD_CAM = "Grad-CAM"
 GRADIENT_X_ACTIVATION = "Gradient × activation"
 SAYS = {
     DETECTIONS: "What the model reports over the threshold.{click}",

@@ -23,17 +23,17 @@ from als.inference import Analysis, Explanation, Prediction, Predictor
 MAX_BYTES = 1_000_000_000
 MAX_EXPLANATIONS = 12
 MAP_SIDE = 1024  # pixels of the longest side of a map that is kept
-MATCH_IOU = 0.3  # a second model's detection counts as the same one from here
+SAME_BOX = 0.3  # a second model's detection counts as the same one from here
 DEFAULT_THRESHOLD, DEFAULT_EXPLAINER = 0.5, "gradact"
 # What the last view explains: a kind of `als.explain.Target` for each word of the page.
-BOX_KINDS = {
+KIND_OF_WORDS = {
     "class score": "logit",
     "rightward shift (dx)": "dx",
     "downward shift (dy)": "dy",
     "width (dw)": "dw",
     "height (dh)": "dh",
 }
-WORDS = {kind: words for words, kind in BOX_KINDS.items()}
+WORDS = {kind: words for words, kind in KIND_OF_WORDS.items()}
 WORDS |= {"softmax": "class score after the softmax", "margin": "margin of the class score"}
 
 
@@ -50,10 +50,10 @@ def offered(predictor: Predictor) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Settings:
-    """Values of the page's controls, in their order; kind is a key of BOX_KINDS."""
+    """Values of the page's controls, in their order; kind is a key of KIND_OF_WORDS."""
 
     threshold: float = DEFAULT_THRESHOLD
-    kind: str = next(iter(BOX_KINDS))
+    kind: str = next(iter(KIND_OF_WORDS))
     opacity: float = Look.opacity
     colour_map: str = Look.colour_map
     rule: str = Look.rule
@@ -76,8 +76,8 @@ class Settings:
 
         An explainer of another class scalar (softmax, margin) keeps it as its class score.
         """
-        own, asked = EXPLAINERS[self.explainer].kind, BOX_KINDS[self.kind]
-        keeps = asked == "logit" and own not in BOX_KINDS.values()
+        own, asked = EXPLAINERS[self.explainer].kind, KIND_OF_WORDS[self.kind]
+        keeps = asked == "logit" and own not in KIND_OF_WORDS.values()
         return (own if keeps else asked) if own else None
 
 
@@ -104,7 +104,7 @@ class Study:
     analysis: Analysis
     name: str
     choice: Choice = Choice()
-    explained: OrderedDict = field(default_factory=OrderedDict)
+    explained: dict = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -143,15 +143,16 @@ class Study:
         asked = choice.detection, choice.label, name, kind
         if whole:
             return self.predictor.explain(self.analysis, *asked)
-        if key not in self.explained:
+        told = self.explained.pop(key, None)
+        if told is None:
             started = time.perf_counter()
             told = self.predictor.explain(self._light, *asked)
-            self.explained[key] = replace(told, box=told.box / self._scale)
+            told = replace(told, box=told.box / self._scale)
             self.seconds[step] = time.perf_counter() - started
-            if len(self.explained) > MAX_EXPLANATIONS:
-                self.explained.popitem(last=False)
-        self.explained.move_to_end(key)
-        return self.explained[key]
+        self.explained[key] = told  # the last used comes last
+        if len(self.explained) > MAX_EXPLANATIONS:
+            del self.explained[next(iter(self.explained))]
+        return told
 
     @cached_property
     def _scale(self) -> np.ndarray:
@@ -192,7 +193,7 @@ class Study:
             return self.choice
         label = self.predictor.classes.index(chosen.name) + 1
         overlap = iou(chosen.box, found.boxes) * (found.labels == label)
-        if len(overlap) and overlap.max() >= MATCH_IOU:
+        if len(overlap) and overlap.max() >= SAME_BOX:
             return Choice(detection=int(overlap.argmax()))
         return Choice(label=label)
 

@@ -15,9 +15,9 @@ from als.inference import Predictor
 from als.model.grid import map_to_image
 from als.ui.panels import explained_sentence, panels_of, record_of
 from als.ui.session import (
-    BOX_KINDS,
     DEFAULT_EXPLAINER,
     DEFAULT_THRESHOLD,
+    KIND_OF_WORDS,
     Choice,
     Settings,
     Study,
@@ -76,7 +76,7 @@ class Endpoint:
         image: dict | None,
         score_threshold: float = DEFAULT_THRESHOLD,
         explain_class: str = "",
-        per_box_target: str = next(iter(BOX_KINDS)),
+        per_box_target: str = next(iter(KIND_OF_WORDS)),
         explainer: str = DEFAULT_EXPLAINER,
     ) -> tuple[dict, str, str]:
         """Detect, explain and measure one photo.
@@ -112,8 +112,8 @@ class Endpoint:
     def _settings(self, threshold, kind: str, explainer: str) -> Settings:
         if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
             raise InputError(f"score_threshold {threshold!r}: give a number from 0 to 1.")
-        if kind not in BOX_KINDS:
-            raise InputError(f"per_box_target '{kind}': choose one of {', '.join(BOX_KINDS)}.")
+        if kind not in KIND_OF_WORDS:
+            raise InputError(f"per_box_target '{kind}': choose one of {', '.join(KIND_OF_WORDS)}.")
         if explainer not in offered(self.predictor):
             known = ", ".join(offered(self.predictor))
             raise InputError(f"explainer '{explainer}' is not offered; choose one of {known}.")
