@@ -36,7 +36,7 @@ app: install ## the app in the browser, with the checkpoint that ships
 test: $(VENV)/.installed-test ## the whole test suite
 	$(PYTEST) $(ARGS)
 
-quick: $(VENV)/.installed-test ## the quick half of the tests
+quick: $(VENV)/.installed-test ## the 800 quick tests, in under two minutes
 	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(VENV)/.installed-test ## style, format and types, changing nothing
