@@ -17,7 +17,16 @@ from als.model.detector import Detector
 from als.model.interface import AnyDetector
 
 FORMAT = "als-detector-1"
+WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = WEIGHTS / "compact.safetensors"
+BY_NAME = {"shipped": SHIPPED, "animals": WEIGHTS / "compact.safetensors"}
 ATTENTION_PREFIXES = ("attention_loc.", "attention_cls.")
+# Of the RoI heads: one row (cls_score) or four (bbox_pred) for the background and each class.
+ROWS_BY_CLASS = {
+    f"roi_heads.{layer}.{part}"
+    for layer in ("cls_score", "bbox_pred")
+    for part in ("weight", "bias")
+}
 FAMILIES: dict[Family, type[AnyDetector]] = {
     "als": Detector,
     "rfcn": RFCNDetector,
@@ -56,13 +65,15 @@ def save_checkpoint(
         save_file(tensors, aside, metadata)
 
 
-def read_checkpoint(path: Path) -> tuple[ModelConfig, dict, dict[str, torch.Tensor]]:
+def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict, dict[str, torch.Tensor]]:
     """(config, info, float32 tensors) of a checkpoint; nothing is unpickled.
+
+    path: a file, or the name of one in the package: "shipped", "animals".
 
     Raises:
         InputError: missing, truncated, or not a checkpoint of this project.
     """
-    path = Path(path)
+    path = BY_NAME.get(str(path), Path(path))
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give an ALS .safetensors file.")
     try:
@@ -81,7 +92,7 @@ def read_checkpoint(path: Path) -> tuple[ModelConfig, dict, dict[str, torch.Tens
 
 
 @torch.inference_mode(False)  # else its tensors could never take a gradient
-def load_checkpoint(path: Path) -> tuple[AnyDetector, dict]:
+def load_checkpoint(path: str | Path) -> tuple[AnyDetector, dict]:
     """(detector in evaluation mode on the CPU, info), rebuilt from the file alone."""
     config, info, tensors = read_checkpoint(path)
     detector = build_detector(config, pretrained=False)
@@ -95,30 +106,48 @@ def load_checkpoint(path: Path) -> tuple[AnyDetector, dict]:
     return detector.eval(), info
 
 
-def load_weights(detector: AnyDetector, path: Path) -> list[str]:
-    """Start `detector` from a checkpoint of stage 1; only attention layers may be new.
+def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
+    """Start `detector` from a checkpoint: of stage 1, or of other classes to fine-tune from.
+
+    Attention layers may be new. Of the RoI heads a class that both know keeps its rows, by its
+    name; other classes start anew.
 
     Returns:
-        Names of the tensors that the file does not have and that keep their start values.
+        Names of the tensors that keep their start values, all of them or some rows.
 
     Raises:
-        InputError: other classes, or any other tensor is missing, left over or of another shape.
+        InputError: any other tensor is missing, left over or of another shape.
     """
     config, _, tensors = read_checkpoint(path)
-    if config.classes != detector.config.classes:
-        raise InputError(
-            f"{path}: was trained on classes {', '.join(config.classes)}; use the same classes in "
-            "the same order."
-        )
     own = detector.state_dict()
     new = sorted(own.keys() - tensors.keys())
     odd = [name for name in new if not name.startswith(ATTENTION_PREFIXES)]
     odd += sorted(tensors.keys() - own.keys())
+    if config.classes != detector.config.classes and not odd:
+        for name in sorted(tensors.keys() & ROWS_BY_CLASS):
+            tensors[name] = _rows_by_class(name, tensors[name], config.classes, detector)
+            new.append(name)
     odd += [n for n, t in tensors.items() if n in own and own[n].shape != t.shape]
     if odd:
         raise InputError(
             f"{path}: {len(odd)} tensors do not fit this network, the first is {odd[0]}; "
-            "use the same family, backbone, separation, fold_batch_norm and classes as stage 1."
+            "use the same family, backbone, separation and fold_batch_norm (of R-FCN and SSD the "
+            "same classes too)."
         )
     detector.load_state_dict(tensors, strict=False)
     return new
+
+
+def _rows_by_class(
+    name: str, rows: torch.Tensor, classes: tuple[str, ...], detector: AnyDetector
+) -> torch.Tensor:
+    """The detector's own tensor with the rows of each class (and background) that the file has."""
+    own = detector.state_dict()[name].clone()
+    own_classes = detector.config.classes
+    own_parts = own.unflatten(0, (len(own_classes) + 1, -1))
+    parts = rows.unflatten(0, (len(classes) + 1, -1))
+    own_parts[0] = parts[0]
+    for index, one in enumerate(own_classes, start=1):
+        if one in classes:
+            own_parts[index] = parts[classes.index(one) + 1]
+    return own

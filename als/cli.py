@@ -51,7 +51,7 @@ def train(arguments: list[str]) -> None:
 
 def ship(arguments: list[str]) -> None:
     """Make a checkpoint the one that ships: als ship CHECKPOINT [--record FILE]"""
-    from als.inference import SHIPPED
+    from als.checkpoint import SHIPPED
 
     parser = ArgumentParser(prog="als ship", description=ship.__doc__)
     parser.add_argument("checkpoint", type=Path)

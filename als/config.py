@@ -289,8 +289,9 @@ class TrainConfig:
 
     Args:
         out: folder of the run (checkpoints, logs, resolved config).
-        start_from: inference checkpoint (.safetensors) whose tensors the run starts from, as
-            stage 2 starts from stage 1 (section 3.2); only attention layers may be new.
+        start_from: inference checkpoint (.safetensors, or "animals", "shipped") whose tensors the
+            run starts from, as stage 2 starts from stage 1 (section 3.2). Attention layers may be
+            new, and of the RoI heads the rows of classes that the checkpoint does not know.
         seed: of weights, order, augmentation and sampling.
         epochs: passes over the training images.
         channels_last: memory layout of the convolutions.

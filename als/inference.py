@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from als.checkpoint import load_checkpoint
+from als.checkpoint import BY_NAME, load_checkpoint
 from als.errors import InputError
 from als.explain import DRISE_MASKS, Scene, best_proposal, boxes_of_class, is_empty, make_maps
 from als.images import (
@@ -38,9 +38,6 @@ from als.machine import device_named
 from als.model import AnyDetector, Detector, Encoding, Found
 from als.model.grid import image_to_map, map_to_image
 
-WEIGHTS = Path(__file__).parent / "weights"
-SHIPPED = WEIGHTS / "compact.safetensors"
-BY_NAME = {"shipped": SHIPPED}  # what `load` knows by name
 MAP_NAMES = ("localization", "classification", "neutral")
 MapInput = str | float | np.ndarray
 ROUNDING = 1e-3  # by which a map that was resized may be over 1
@@ -355,16 +352,17 @@ class Predictor:
         return lambda loc, cls: image_to_map(pixels, detector, loc, beyond="edge")
 
 
-def load(path: str | Path | None = None, device: str = "cpu") -> Predictor:
-    """A predictor from a checkpoint; without a path, or by the name "shipped", the one that ships.
+def load(path: str | Path = "shipped", device: str = "cpu") -> Predictor:
+    """A predictor from a checkpoint: a file, or one of the package by its name.
+
+    "shipped" is the one that the app takes, "animals" the one of six classes.
 
     Raises:
         InputError: there is no such file, it is not a checkpoint of this project, or there is no
             such device.
     """
-    path = SHIPPED if path is None else BY_NAME.get(str(path), Path(path))
     detector, info = load_checkpoint(path)
-    return Predictor(detector, info, device, source=path.name)
+    return Predictor(detector, info, device, source=BY_NAME.get(str(path), Path(path)).name)
 
 
 def _closest_class(logits: Tensor) -> int:

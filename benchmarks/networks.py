@@ -78,7 +78,7 @@ def build_side(name: str, side: str, setting: Setting) -> Detector:
     """One detector alone: side "als", or "frcnn" for the same without both parts."""
     off = {} if side == "als" else PLAIN
     if name == "compact":
-        from als.inference import SHIPPED  # which needs captum: not everywhere where GPUs are
+        from als.checkpoint import SHIPPED
 
         config, _, weights = read_checkpoint(SHIPPED)
         config = replace(config, **COMPACT, **off, **(QUICK if setting.quick else {}))

@@ -6,10 +6,11 @@ from tiny import tiny_config
 from torchvision import models
 from torchvision.models._meta import _COCO_CATEGORIES
 
+from als.checkpoint import SHIPPED
 from als.classes import VOC_CLASSES
 from als.config import ModelConfig
 from als.errors import InputError
-from als.inference import SHIPPED, load
+from als.inference import load
 from als.model.backbone import build_backbone
 
 RFCN = {"family": "rfcn", "attention": False, "separation": False}

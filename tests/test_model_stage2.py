@@ -5,7 +5,7 @@ import torch
 from tiny import assert_same_detections, lively_detector, random_images, tiny_config
 from torchvision.ops import box_iou
 
-from als.checkpoint import build_detector, load_weights, save_checkpoint
+from als.checkpoint import build_detector, load_checkpoint, load_weights, save_checkpoint
 from als.errors import InputError
 
 
@@ -81,7 +81,6 @@ def test_step_0_of_stage_2_changes_little(tmp_path, bias, score_bound, delta_bou
 @pytest.mark.parametrize(
     "other",
     [
-        {"classes": ("cat", "dog")},
         {"backbone": "resnet18"},
         {"separation": False},
         {"fold_batch_norm": True},
@@ -104,8 +103,28 @@ def test_a_detector_without_attention_refuses_attention_layers(tmp_path):
         load_weights(build_detector(tiny_config(attention=False)), tmp_path / "two.safetensors")
 
 
-def test_same_classes_in_another_order_are_refused(tmp_path):
+def test_each_class_keeps_its_own_rows_among_others(tmp_path):
+    """Fine-tuning: classes are found by name, wherever they stand; the others start anew."""
     path = tmp_path / "one.safetensors"
-    save_checkpoint(build_detector(tiny_config(attention=False)), path)
-    with pytest.raises(InputError, match="classes"):
-        load_weights(build_detector(tiny_config(classes=("dog", "cat", "person"))), path)
+    known = lively_detector(0).float()  # cat, dog, person
+    save_checkpoint(known, path)
+    torch.manual_seed(3)
+    detector = build_detector(tiny_config(classes=("bus", "person", "cat")))
+    fresh = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    new = load_weights(detector, path)
+    assert set(new) == {
+        *("roi_heads.cls_score.weight", "roi_heads.cls_score.bias"),
+        *("roi_heads.bbox_pred.weight", "roi_heads.bbox_pred.bias"),
+    }
+    old, own = known.state_dict(), detector.state_dict()
+    for name, tensor in own.items():
+        if name not in new:
+            assert torch.equal(tensor, old[name]), name
+    for name, size in (("roi_heads.cls_score.weight", 1), ("roi_heads.bbox_pred.weight", 4)):
+        rows, before, start = (t[name].split(size) for t in (own, old, fresh))
+        for index, source in ((0, before[0]), (2, before[3]), (3, before[1]), (1, start[1])):
+            assert torch.equal(rows[index], source), (name, index)
+
+
+def test_checkpoints_of_the_package_are_known_by_name():
+    assert load_checkpoint("animals")[0].config.classes[0] == "cat"

@@ -221,7 +221,7 @@ def _start(config: TrainConfig):
     """The detector at step 0: ImageNet weights, or a checkpoint of stage 1 and new attention."""
     detector = build_detector(config.model, pretrained=config.start_from is None)
     if config.start_from is not None:
-        new = load_weights(detector, Path(config.start_from))
+        new = load_weights(detector, config.start_from)
         say(f"{config.start_from}: {len(new)} tensors are new: {', '.join(new) or 'none'}")
     if config.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
