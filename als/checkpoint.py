@@ -1,6 +1,7 @@
 """The one builder of the network, and its checkpoints: .safetensors with the config inside."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -139,7 +140,7 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
 
 
 def _rows_by_class(
-    name: str, rows: torch.Tensor, classes: tuple[str, ...], detector: AnyDetector
+    name: str, rows: torch.Tensor, classes: Sequence[str], detector: AnyDetector
 ) -> torch.Tensor:
     """The detector's own tensor with the rows of each class (and background) that the file has."""
     own = detector.state_dict()[name].clone()
