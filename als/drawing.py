@@ -1,6 +1,7 @@
 """Predictions drawn on photographs: boxes, maps, and sheets of both; files of a prediction."""
 
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,32 +115,51 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
+def class_colours(labels: Iterable[int]) -> dict[int, str]:
+    """A colour for each class that is there, the surest detection's class first.
+
+    A class has a colour of its own, or takes the next one that is free: as many classes as there
+    are colours stay apart. Classes of later labels change nothing for those of earlier ones.
+    """
+    colours: dict[int, str] = {}
+    for label in map(int, labels):
+        if label not in colours:
+            count = len(CLASS_COLOURS)
+            wished = [CLASS_COLOURS[(label - 1 + step) % count] for step in range(count)]
+            free = [colour for colour in wished if colour not in colours.values()]
+            colours[label] = (free or wished)[0]
+    return colours
+
+
 def draw_boxes(
     photo: Image.Image,
     boxes: np.ndarray,
     labels: np.ndarray,
     texts: list[str],
     chosen: int | None = None,
+    colours: dict[int, str] | None = None,
 ) -> Image.Image:
     """Boxes [N, 4] (pixels of `photo`) on a copy of it, the chosen one last, thick and named.
 
-    labels: class of each box, 1 to C, which gives its colour. Beyond eight boxes only the chosen
-    one is named, so that the names do not cover the photo.
+    labels: class of each box, 1 to C, which gives its colour (`class_colours` of all labels of
+    the photo, if others are drawn elsewhere). Beyond eight boxes only the chosen one is named, so
+    that the names do not cover the photo.
     """
+    by_class = class_colours(labels) if colours is None else colours
     picture = photo.copy()
     draw = ImageDraw.Draw(picture)
     line = max(2, max(photo.size) // 200)
     first = [] if chosen is None else [chosen]
     order = first + [i for i in range(len(boxes)) if i != chosen]
-    colours = [CLASS_COLOURS[(int(label) - 1) % len(CLASS_COLOURS)] for label in labels]
+    inks = [by_class[int(label)] for label in labels]
     for i in reversed(order):
         if i == chosen:
             draw.rectangle(_inside(boxes[i], photo.size, line), outline="black", width=3 * line)
             draw.rectangle(_inside(boxes[i], photo.size, line), outline="white", width=2 * line)
-        draw.rectangle(_inside(boxes[i], photo.size, 0), outline=colours[i], width=line)
+        draw.rectangle(_inside(boxes[i], photo.size, 0), outline=inks[i], width=line)
     taken: list[tuple[float, ...]] = []
     for i in order if len(boxes) <= LABELS_AT_ONCE else first:
-        _draw_name(draw, boxes[i], texts[i], colours[i], photo.size, taken)
+        _draw_name(draw, boxes[i], texts[i], inks[i], photo.size, taken)
     return picture
 
 

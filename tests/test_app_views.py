@@ -66,6 +66,18 @@ def test_boxes_are_drawn_where_they_are():
     assert photo.getbbox() is None, "the photo itself was drawn on"
 
 
+def test_classes_of_a_photo_have_colours_apart_as_long_as_there_are_colours():
+    """Classes 1 and 8 would have one colour by their numbers."""
+    labels = [8, 1, 15, 2, 8, 20]
+    colours = views.class_colours(labels)
+    assert colours[8] == views.CLASS_COLOURS[0], "the surest keeps its own"
+    assert len(set(colours.values())) == len(colours) == 5
+    for end in range(len(labels)):
+        before = views.class_colours(labels[:end])
+        assert before.items() <= colours.items(), "a threshold changes no colour"
+    assert set(views.class_colours(range(1, 21))) == set(range(1, 21))
+
+
 @pytest.mark.parametrize(
     "box", [[0, 0, 1, 640], [639, 0, 640, 1], [-5, -5, 900, 900], [3, 3, 3, 3]]
 )

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from als.drawing import CLASS_COLOURS, Look, Panel
+from als.drawing import Look, Panel, class_colours
 from als.inference import Predictor
 from als.ui.panels import figures_of
 from als.ui.session import Settings, Study
@@ -89,7 +89,7 @@ def detections_table(study: Study, threshold: float) -> str:
 
 def _detection_row(study: Study, i: int) -> str:
     found, chosen = study.prediction, study.choice.detection == i
-    colour = CLASS_COLOURS[(int(found.labels[i]) - 1) % len(CLASS_COLOURS)]
+    colour = class_colours(found.labels)[int(found.labels[i])]
     box = ", ".join(f"{value:.0f}" for value in found.boxes[i])
     return (
         f'<tr data-row="{i}"{" class=als-chosen" if chosen else ""}><td>'

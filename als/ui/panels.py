@@ -10,6 +10,7 @@ from als.drawing import (
     Look,
     Panel,
     boxes_to_display,
+    class_colours,
     draw_boxes,
     overlay,
     sampled,
@@ -104,11 +105,17 @@ def detections_panel(study: Study, threshold: float, chosen: Explanation | None)
         boxes = np.concatenate([boxes, chosen.box[None]])
         labels, row = np.append(labels, chosen.label), shown
         texts.append(f"{chosen.name} {chosen.score:.2f}")
-    picture = draw_boxes(
-        study.display, boxes_to_display(boxes, found.size), labels, texts, chosen=row
-    )
+    boxes = boxes_to_display(boxes, found.size)
+    colours = _colours(study, chosen)
+    picture = draw_boxes(study.display, boxes, labels, texts, row, colours)
     alt = f"The photo with {shown} boxes: {', '.join(texts[:8]) or 'none'}"
     return Panel(DETECTIONS, picture, alt=alt)
+
+
+def _colours(study: Study, chosen: Explanation | None) -> dict[int, str]:
+    """The colour of each class in every picture of the photo; the chosen one may be undetected."""
+    labels = study.prediction.labels
+    return class_colours(labels if chosen is None else np.append(labels, chosen.label))
 
 
 def attention_panels(study: Study, look: Look, chosen: Explanation | None) -> list[Panel]:
@@ -134,7 +141,8 @@ def _map_panel(
     picture = study.display if empty else overlay(study.display, values, look)
     if chosen is not None:
         box = boxes_to_display(chosen.box[None], study.prediction.size)
-        picture = draw_boxes(picture, box, np.array([chosen.label]), [chosen.name], chosen=0)
+        labels, colours = np.array([chosen.label]), _colours(study, chosen)
+        picture = draw_boxes(picture, box, labels, [chosen.name], 0, colours)
     if empty:
         return Panel(title, picture, EMPTY, alt=f"{title}: empty")
     low, high = value_range(values, look.rule)
