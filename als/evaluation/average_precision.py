@@ -27,14 +27,17 @@ class Matches:
     """What became of each of N detections at each of T IoU thresholds, on I images, C classes.
 
     Detections are ordered by label, then by falling score, ties as given; label l has those from
-    class_starts[l - 1] to class_starts[l]. image [N]: index of the image. true_positive and
+    class_starts[l - 1] to class_starts[l]. given [N]: its place in the list of all detections,
+    image after image. image [N]: index of the image. scores [N]. true_positive and
     false_positive [T, N] bool: a detection that is neither was matched to a difficult object and
     does not count. objects [I, C]: objects per image and class, without the difficult ones.
     """
 
     classes: tuple[str, ...]
     iou_thresholds: tuple[float, ...]
+    given: np.ndarray
     image: np.ndarray
+    scores: np.ndarray
     class_starts: np.ndarray
     true_positive: np.ndarray
     false_positive: np.ndarray
@@ -124,7 +127,8 @@ def match(
     tp, fp = _decide(*(values[order] for values in overlaps), hard, thresholds)
     objects = np.bincount(gt_group[~hard], minlength=n_images * n_classes)
     objects = objects.reshape(n_images, n_classes)
-    return Matches(tuple(classes), thresholds, image[order], starts, tp, fp, objects)
+    kept = order, image[order], scores[order]
+    return Matches(tuple(classes), thresholds, *kept, starts, tp, fp, objects)
 
 
 def average_precisions(

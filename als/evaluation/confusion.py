@@ -7,9 +7,9 @@ import torch
 from torchvision.ops import box_iou
 
 from als.errors import InputError
+from als.evaluation.confidence import SCORE
 from als.evaluation.detections import Detections, GroundTruth
 
-SCORE = 0.5  # what a detection must score to be shown to somebody
 IOU = 0.5
 CROWDS = ((1, "1 object"), (3, "2 or 3 objects"), (np.inf, "4 objects or more"))
 

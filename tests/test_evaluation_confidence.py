@@ -1,0 +1,61 @@
+"""Scores against what they promise, on cases counted by hand and on scores drawn to a rule."""
+
+import numpy as np
+import pytest
+
+from als.errors import InputError
+from als.evaluation.average_precision import match
+from als.evaluation.confidence import counted, fit_temperature, reliability, sure
+from als.evaluation.detections import Detections, GroundTruth
+
+BOX, FAR, FARTHER = [0, 0, 10, 10], [50, 50, 60, 60], [80, 80, 90, 95]
+
+
+def test_what_somebody_sees_is_counted():
+    truths = [
+        GroundTruth([BOX, FAR], [1, 2], [False, True]),
+        GroundTruth([BOX], [1], [False]),
+        GroundTruth([], [], []),
+    ]
+    found = [
+        # right; a second box of the same cat; on a difficult dog (no count); too low a score
+        Detections([BOX, BOX, FAR, FARTHER], [1, 1, 2, 2], [0.9, 0.6, 0.8, 0.4]),
+        Detections([BOX], [2], [0.5]),  # another class
+        Detections([], [], []),
+    ]
+    kept = counted(match(found, truths, ("cat", "dog")))
+    assert sure(kept, 3) == {"detections": 3, "right": 1, "images": 3, "images_without": 1}
+    assert dict(zip(kept.given.tolist(), kept.right.tolist(), strict=True)) == {
+        0: True,
+        1: False,
+        3: False,
+        4: False,
+    }
+
+
+def test_the_calibration_error_of_a_case_done_by_hand():
+    scores = np.array([0.95, 0.85, 0.85, 1.0])
+    told = reliability(scores, np.array([True, True, False, False]))
+    # 0.8 to 0.9: 0.5 right of 0.85; 0.9 to 1: 0.5 right of 0.975
+    assert told["error"] == pytest.approx((2 * 0.35 + 2 * 0.475) / 4)
+    assert [b["detections"] for b in told["bins"]] == [2, 2]
+    assert reliability(np.zeros(0), np.zeros(0, bool)) == {"error": None, "bins": []}
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_the_temperature_is_found_again(temperature):
+    """Detections are right as often as softmax(logits / T) says."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (20_000, 4))
+    labels = rng.integers(1, 4, len(logits))
+    powers = np.exp(logits / temperature)
+    chance = powers[np.arange(len(labels)), labels] / powers.sum(axis=1)
+    right = rng.random(len(labels)) < chance
+    fitted = fit_temperature(logits, labels, right)
+    assert fitted == pytest.approx(temperature, rel=0.06)
+    assert reliability(chance, right)["error"] < 0.01
+
+
+def test_a_temperature_needs_right_and_wrong_detections():
+    with pytest.raises(InputError, match="right"):
+        fit_temperature(np.zeros((2, 3)), np.array([1, 2]), np.array([True, True]))
