@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from als.errors import InputError
 from als.machine import keep_freed_memory
 
+CHECKPOINT = "a file, or the name of one in the package: shipped, animals"
 SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
 
 
@@ -68,6 +69,31 @@ def ship(arguments: list[str]) -> None:
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB; write its card beside it")
 
 
+def calibrate(arguments: list[str]) -> None:
+    """Make scores chances: als calibrate CHECKPOINT --data VAL --root DIR --out FILE"""
+    parser = ArgumentParser(prog="als calibrate", description=calibrate.__doc__)
+    parser.add_argument("checkpoint", type=str, help=CHECKPOINT)
+    parser.add_argument("--data", type=str, required=True, help="that it was not trained on")
+    parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
+    parser.add_argument("--out", type=Path, required=True, help="the calibrated checkpoint")
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args(arguments)
+
+    from als.checkpoint import load_checkpoint, save_checkpoint
+    from als.data.layouts import load_records
+    from als.evaluation.calibration import calibrate as run
+
+    detector, info = load_checkpoint(given.checkpoint)
+    records = load_records(given.data, given.root, detector.config.classes)
+    fitted = run(detector, records, given.workers)
+    save_checkpoint(detector, given.out, info | {"calibration": {"data": given.data, **fitted}})
+    before, after = (100 * fitted[name]["error"] for name in ("before", "after"))
+    print(
+        f"{given.out}: temperature {fitted['temperature']:.2f}; calibration error on "
+        f"{given.data}: {before:.1f}% before, {after:.1f}% after"
+    )
+
+
 def _figures(file: Path) -> dict:
     """What the checkpoint says of itself, from a record of `als evaluate`."""
     from als.files import read_json
@@ -87,7 +113,7 @@ WRITERS = 2  # threads; most of a picture's time is spent where Python's lock is
 def evaluate(arguments: list[str]) -> None:
     """Measure a checkpoint: als evaluate CHECKPOINT --data VOC2012:test --root DIR [--out FILE]"""
     parser = ArgumentParser(prog="als evaluate", description=evaluate.__doc__)
-    parser.add_argument("checkpoint", type=Path, help="or 'shipped' for the one in the package")
+    parser.add_argument("checkpoint", type=str, help=CHECKPOINT)
     parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
     parser.add_argument("--out", type=Path, default=Path("record.json"), help="the JSON record")
@@ -121,7 +147,7 @@ def evaluate(arguments: list[str]) -> None:
 def predict(arguments: list[str]) -> None:
     """Detect on images: als predict CHECKPOINT IMAGE_OR_FOLDER... --out DIR (pictures and JSON)"""
     parser = ArgumentParser(prog="als predict", description=predict.__doc__)
-    parser.add_argument("checkpoint", type=Path, help="or 'shipped' for the one in the package")
+    parser.add_argument("checkpoint", type=str, help=CHECKPOINT)
     parser.add_argument("images", type=Path, nargs="+", help="files, or folders of them")
     parser.add_argument("--out", type=Path, default=Path("predictions"))
     parser.add_argument("--score-threshold", type=float, default=0.5)
@@ -372,7 +398,7 @@ def app(arguments: list[str]) -> None:
 def export(arguments: list[str]) -> None:
     """For other programs: als export CHECKPOINT --format onnx|torchscript|pt2 [--size H W]"""
     parser = ArgumentParser(prog="als export", description=export.__doc__)
-    parser.add_argument("checkpoint", type=Path, help="or 'shipped' for the one in the package")
+    parser.add_argument("checkpoint", type=str, help=CHECKPOINT)
     parser.add_argument("--format", choices=["onnx", "torchscript", "pt2"], default="onnx")
     parser.add_argument(
         "--size",
@@ -404,7 +430,10 @@ def export(arguments: list[str]) -> None:
 
 COMMANDS = {
     run.__name__: run
-    for run in (train, evaluate, predict, study, reproduce, tables, data, app, ship, export)
+    for run in (
+        *(train, evaluate, predict, study, reproduce, tables, data, app),
+        *(calibrate, ship, export),
+    )
 }
 COMPUTE = ("train", "evaluate", "predict", "study", "reproduce")  # and end; the app stays
 

@@ -1,8 +1,9 @@
 """Detector + records -> detections -> metrics, figures of the maps, and a record of it all."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,12 @@ from als.data.masks import read_object_map
 from als.data.record import Record, fingerprint
 from als.data.sampler import AspectBatchSampler
 from als.data.transforms import evaluation_transforms
-from als.evaluation.average_precision import voc_ap
+from als.evaluation.average_precision import match, voc_ap
+from als.evaluation.confidence import counted, reliability, sure
 from als.evaluation.confusion import confusion
 from als.evaluation.detections import Detections, GroundTruth, save_detections
 from als.machine import machine, revision
-from als.model import AnyDetector
+from als.model import AnyDetector, Found
 from als.model.grid import map_to_image
 
 BATCH_SIZE = 8
@@ -44,8 +46,9 @@ def evaluate(
 
     Returns:
         A record: metrics (AP50_11point, AP50_area, AP75, AP of VOC and COCO's AP, AP50, AP75,
-        each a fraction), per_class, maps (None without attention), confusion (see
-        `als.evaluation.confusion`), config, data, revision, machine, seconds.
+        each a fraction), per_class, maps (None without attention), sure and reliability (see
+        `als.evaluation.confidence`), confusion (see `als.evaluation.confusion`), config, data,
+        revision, machine, seconds.
     """
     started = time.perf_counter()
     detections, maps = detect_all(detector, records, workers, progress)
@@ -54,10 +57,13 @@ def evaluate(
         save_detections(keep, [record.image_id for record in records], detections)
     classes = detector.config.classes
     metrics, per_class = judge(detections, records, classes)
+    scored = counted(match(detections, truths_of(records), classes, (0.5,)))
     return {
         "metrics": metrics,
         "per_class": per_class,
         "maps": _mean_maps(maps),
+        "sure": sure(scored, len(records)),
+        "reliability": reliability(scored.scores, scored.right),
         "confusion": confusion(detections, truths_of(records), classes),
         "config": detector.config.to_dict(),
         "data": {
@@ -79,27 +85,38 @@ def detect_all(
 
     The figures are the keys that `_map_figures` names; an empty list without attention.
     """
-    classes = detector.config.classes
+    by_id: dict[str, Detections] = {}
+    maps: list[dict[str, float]] = []
+    for record, encoding, index, found in each_found(detector, records, workers, progress):
+        some = {k: v.cpu() for k, v in found.as_dict().items()}
+        by_id[record.image_id] = Detections(**some)
+        if encoding.a_loc is not None:
+            maps.append(_map_figures(encoding, index, record, detector.config.classes))
+    return [by_id[record.image_id] for record in records], maps
+
+
+def each_found(
+    detector: AnyDetector, records: Sequence[Record], workers: int = 1, progress: bool = True
+) -> Iterator[tuple[Record, Any, int, Found]]:
+    """(record, encoding of its batch, its row there, what is found) of every record, in no order.
+
+    Nobody's gradients are wanted: iterate under `torch.no_grad`.
+    """
     device = next(detector.parameters()).device
     was_training = detector.training
     detector.eval().to(memory_format=torch.channels_last)
-    dataset = DetectionDataset(records, classes, evaluation_transforms(detector.config.max_size))
+    transform = evaluation_transforms(detector.config.max_size)
+    dataset = DetectionDataset(records, detector.config.classes, transform)
     sampler = AspectBatchSampler(records, BATCH_SIZE, seed=0, shuffle=False, drop_last=False)
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
     record_of = {record.image_id: record for record in records}
-    by_id: dict[str, Detections] = {}
-    maps: list[dict[str, float]] = []
     try:
         for photos, targets in tqdm(loader, desc="detecting", disable=not progress):
             encoding = detector.encode([p._replace(pixels=p.pixels.to(device)) for p in photos])
             for index, found in enumerate(detector.detect(encoding)):
-                image_id = targets[index]["image_id"]
-                by_id[image_id] = Detections(**{k: v.cpu() for k, v in found.as_dict().items()})
-                if encoding.a_loc is not None:
-                    maps.append(_map_figures(encoding, index, record_of[image_id], classes))
+                yield record_of[targets[index]["image_id"]], encoding, index, found
     finally:
         detector.train(was_training)
-    return [by_id[record.image_id] for record in records], maps
 
 
 def truths_of(records: Sequence[Record]) -> list[GroundTruth]:

@@ -1,0 +1,51 @@
+"""Temperature scaling of a detector: fitted on data that it did not train on, kept in its weights.
+
+softmax(logits / T) is the softmax of a class layer whose weight and bias are divided by T. So a
+calibrated checkpoint needs nothing more of whoever loads it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from als.data.record import Record
+from als.errors import InputError
+from als.evaluation.average_precision import match
+from als.evaluation.confidence import counted, fit_temperature, reliability
+from als.evaluation.detections import Detections
+from als.evaluation.evaluate import each_found, truths_of
+from als.model import Detector
+
+
+@torch.no_grad()
+def calibrate(
+    detector: Detector, records: Sequence[Record], workers: int = 1, progress: bool = True
+) -> dict:
+    """Fit the temperature (Guo et al. 2017) on detections, and divide the class layer by it.
+
+    Returns:
+        temperature; before, after: `als.evaluation.confidence.reliability` of these detections.
+
+    Raises:
+        InputError: a detector of another family, or no detection is right, or all are.
+    """
+    if not isinstance(detector, Detector) or detector.config.family != "als":
+        raise InputError("calibration: only detectors of family als; leave it out for others.")
+    by_id: dict[str, tuple[Detections, np.ndarray]] = {}
+    for record, _, _, found in each_found(detector, records, workers, progress):
+        some = Detections(**{k: v.cpu() for k, v in found.as_dict().items()})
+        by_id[record.image_id] = some, found.logits[found.rois].cpu().numpy()
+    detections = [by_id[record.image_id][0] for record in records]
+    counts = counted(match(detections, truths_of(records), detector.config.classes, (0.5,)))
+    logits = np.concatenate([by_id[record.image_id][1] for record in records])[counts.given]
+    labels = np.concatenate([some.labels for some in detections])[counts.given]
+    temperature = fit_temperature(logits, labels, counts.right)
+    detector.roi_heads.cls_score.weight.div_(temperature)
+    detector.roi_heads.cls_score.bias.div_(temperature)
+    scores = torch.from_numpy(logits / temperature).softmax(1).numpy()
+    return {
+        "temperature": temperature,
+        "before": reliability(counts.scores, counts.right),
+        "after": reliability(scores[np.arange(len(labels)), labels], counts.right),
+    }
