@@ -116,6 +116,7 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("checkpoint", type=str, help=CHECKPOINT)
     parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
+    parser.add_argument("--classes", type=str, nargs="+", help="judge only these; default: all")
     parser.add_argument("--out", type=Path, default=Path("record.json"), help="the JSON record")
     parser.add_argument("--device", type=str, default="cpu")
     parser.add_argument("--workers", type=int, default=1)
@@ -130,8 +131,9 @@ def evaluate(arguments: list[str]) -> None:
     from als.inference import load
 
     predictor = load(given.checkpoint, given.device)
-    records = load_records(given.data, given.root, predictor.classes)
-    record = run(predictor.detector, records, given.workers)
+    classes = tuple(given.classes or predictor.classes)
+    records = load_records(given.data, given.root, classes)
+    record = run(predictor.detector, records, given.workers, classes=classes)
     record["data"]["split"] = given.data
     record["training"] = predictor.info
     print(table(record, given.checkpoint))

@@ -5,7 +5,7 @@ import pytest
 
 from als.errors import InputError
 from als.evaluation.confusion import confusion
-from als.evaluation.detections import Detections, GroundTruth
+from als.evaluation.detections import Detections, GroundTruth, class_numbers, of_classes
 
 CLASSES = ("cat", "dog")
 BOX, FAR, FARTHER = [0, 0, 10, 10], [50, 50, 60, 60], [80, 80, 90, 95]
@@ -45,3 +45,11 @@ def test_images_without_objects_or_detections():
     assert counts["taken_for"] == {"cat": {}, "dog": {}}
     with pytest.raises(InputError, match="1 images have detections but 0"):
         confusion([silent], [], CLASSES)
+
+
+def test_some_of_the_classes_are_judged_alone():
+    found = Detections([BOX, FAR, FARTHER], [1, 2, 3], [0.9, 0.8, 0.7])
+    some = of_classes(found, class_numbers(("cat", "dog", "cow"), ("cow", "cat")))
+    assert some.labels.tolist() == [2, 1] and some.scores.tolist() == [0.9, 0.7]
+    with pytest.raises(InputError, match="'bus'"):
+        class_numbers(("cat", "dog", "cow"), ("bus",))

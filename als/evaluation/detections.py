@@ -71,6 +71,24 @@ def flatten(
     return boxes, labels, extras, index
 
 
+def class_numbers(classes: Sequence[str], kept: Sequence[str]) -> np.ndarray:
+    """[C + 1]: by the label that a name has among `classes`, its label among `kept`, 0 for none.
+
+    Raises InputError for a name of `kept` that is not among `classes`.
+    """
+    if unknown := [name for name in kept if name not in classes]:
+        raise InputError(f"class '{unknown[0]}' is none of the detector's: {', '.join(classes)}.")
+    numbers = np.zeros(len(classes) + 1, np.int64)
+    numbers[[classes.index(name) + 1 for name in kept]] = np.arange(1, len(kept) + 1)
+    return numbers
+
+
+def of_classes(found: Detections, numbers: np.ndarray) -> Detections:
+    """The detections of some classes, relabelled by `class_numbers`."""
+    own = numbers[found.labels] > 0
+    return Detections(found.boxes[own], numbers[found.labels[own]], found.scores[own])
+
+
 def save_detections(path: Path, image_ids: Sequence[str], detections: Sequence[Detections]) -> None:
     """Write the detections of each image as one compressed .npz, to be judged again."""
     with atomic_write(path) as aside, open(aside, "wb") as file:

@@ -19,7 +19,13 @@ from als.data.transforms import evaluation_transforms
 from als.evaluation.average_precision import match, voc_ap
 from als.evaluation.confidence import counted, reliability, sure
 from als.evaluation.confusion import confusion
-from als.evaluation.detections import Detections, GroundTruth, save_detections
+from als.evaluation.detections import (
+    Detections,
+    GroundTruth,
+    class_numbers,
+    of_classes,
+    save_detections,
+)
 from als.machine import machine, revision
 from als.model import AnyDetector, Found
 from als.model.grid import map_to_image
@@ -33,6 +39,7 @@ def evaluate(
     workers: int = 1,
     progress: bool = True,
     keep: Path | None = None,
+    classes: Sequence[str] | None = None,
 ) -> dict:
     """Detect on all records and judge detections and maps; what `als evaluate` writes.
 
@@ -40,9 +47,10 @@ def evaluate(
         record = als.evaluate(predictor.detector, records)
 
     Args:
-        records: of `load_records`, loaded for the detector's own classes.
+        records: of `load_records`, loaded for `classes`.
         workers: processes that load images.
         keep: a file for the detections themselves, see `als.evaluation.detections`.
+        classes: judge only these of the detector's classes; None for all.
 
     Returns:
         A record: metrics (AP50_11point, AP50_area, AP75, AP of VOC and COCO's AP, AP50, AP75,
@@ -50,12 +58,15 @@ def evaluate(
         `als.evaluation.confidence`), confusion (see `als.evaluation.confusion`), config, data,
         revision, machine, seconds.
     """
+    own = detector.config.classes
+    classes = own if classes is None else classes
+    relabel = class_numbers(own, classes)
     started = time.perf_counter()
     detections, maps = detect_all(detector, records, workers, progress)
     seconds = time.perf_counter() - started
     if keep is not None:
         save_detections(keep, [record.image_id for record in records], detections)
-    classes = detector.config.classes
+    detections = [of_classes(some, relabel) for some in detections]
     metrics, per_class = judge(detections, records, classes)
     scored = counted(match(detections, truths_of(records), classes, (0.5,)))
     return {
