@@ -17,7 +17,7 @@ Backbone = Literal[
 
 ATTENTION_OPTIONS = (
     *("attention_width", "attention_bias", "attention_cls_biased", "attention_form"),
-    *("attention_source", "lambda_att"),
+    *("attention_source", "attention_entropy", "lambda_att", "lambda_focus"),
 )
 ROI_OPTIONS = (
     *("anchor_sizes", "anchor_ratios", "rpn_pre_nms_train", "rpn_post_nms_train"),
@@ -61,9 +61,12 @@ class ModelConfig:
         attention_cls_biased: whether the classification attention's convolutions have biases (the
             text does not say). With them nothing keeps A_cls from becoming one everywhere.
         attention_form: "product" multiplies the feature by A (paper); "residual" by 1 + A, which
-            detected better in every compact training here (docs/ablation.md).
+            detected better in every compact training here (docs/ablation.md); "competition" by A
+            over its mean in the RoI (docs/model.md).
         attention_source: what A_cls is multiplied on: "F" (the paper's wording, 'the last block
             of conv4') or "F_loc", the object area-aware feature.
+        attention_entropy: of competition: relative entropy of the weights in a RoI over which a
+            positive RoI costs `lambda_focus` times the difference; 1 never costs.
         frozen_blocks: leading blocks of the trunk that do not train. ResNet: stem, layer1,
             layer2, layer3; MobileNetV2: features 0 to 13; VGG16: conv1 to conv5; ConvNeXt:
             features 0 to 5.
@@ -91,8 +94,9 @@ class ModelConfig:
     attention_width: int = 2048
     attention_bias: float = 3.0
     attention_cls_biased: bool = True
-    attention_form: Literal["product", "residual"] = "product"
+    attention_form: Literal["product", "residual", "competition"] = "product"
     attention_source: Literal["F", "F_loc"] = "F"
+    attention_entropy: float = 1.0
     frozen_blocks: int = 2
     fold_batch_norm: bool = False
     pool: Literal["align", "max"] = "align"
@@ -116,6 +120,7 @@ class ModelConfig:
     lambda_cls: float = 1.0
     lambda_loc: float = 1.0
     lambda_att: float = 1.0
+    lambda_focus: float = 1.0
 
     def __post_init__(self):
         _check_words(self)

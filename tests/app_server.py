@@ -17,9 +17,9 @@ VALUES = (0.3, "class score", 0.6, "viridis", RULES[1], "gradact")  # of the pag
 
 
 @cache
-def tiny_predictor(attention: bool = True) -> Predictor:
+def tiny_predictor(**options) -> Predictor:
     """A lively detector with three classes; nothing outside the repository is needed."""
-    detector = lively_detector(0, attention=attention).float()
+    detector = lively_detector(0, **options).float()
     info = {"data": {"train": "blocks"}, "seed": 77, "figures": {"data": "lines", "AP50": 12.5}}
     return Predictor(detector, info, source="tiny.safetensors")
 

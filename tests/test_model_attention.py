@@ -5,11 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from tiny import lively_detector
 from torch.nn.functional import binary_cross_entropy
 
 from als.checkpoint import build_detector
 from als.config import ModelConfig
-from als.model.attention import AttentionNetwork, attention_loss, object_map_targets
+from als.model.attention import (
+    AttentionNetwork,
+    attention_loss,
+    compete,
+    object_map_targets,
+    relative_entropy,
+)
 
 NAN = float("nan")
 
@@ -55,6 +62,30 @@ def test_a_batch_keeps_its_images_apart():
     assert targets[1].isnan().all(), "an image without a mask has no target, not an empty one"
     assert same(targets[2, 0], torch.tensor([[1.0, NAN, NAN], [NAN, NAN, NAN]]))
     assert targets[3].isnan().all(), "void is not background"
+
+
+def test_weights_that_compete_have_a_mean_of_one():
+    rivals = torch.tensor([[0.2, 0.6], [0.1, 0.1]])[None, None]
+    feature = torch.tensor([[1.0, 2.0], [3.0, -4.0]])[None, None]
+    found = compete(feature * rivals, rivals)
+    expected = feature * torch.tensor([[0.8, 2.4], [0.4, 0.4]])
+    torch.testing.assert_close(found, expected)
+
+
+def test_relative_entropy_by_hand():
+    """All equal; one alone; two of four; 1/2, 1/4, 1/8, 1/8, which has 1.75 of 2 bits."""
+    rivals = [[0.3, 0.3, 0.3, 0.3], [0, 0.7, 0, 0], [0.4, 0, 0, 0.4], [0.8, 0.4, 0.2, 0.2]]
+    found = relative_entropy(torch.tensor(rivals).reshape(4, 1, 2, 2))
+    torch.testing.assert_close(found, torch.tensor([1, 0, 0.5, 0.875]))
+    assert relative_entropy(torch.zeros(1, 1, 2, 2)).item() == 0, "and no NaN"
+
+
+def test_competition_starts_as_no_attention():
+    detector = lively_detector(0, attention_form="competition")
+    fresh = build_detector(detector.config)
+    with torch.no_grad():
+        logits = fresh.attention_cls(torch.rand(1, 96, 3, 4))
+    torch.testing.assert_close(logits, torch.zeros(1, 1, 3, 4), atol=0.2, rtol=0)
 
 
 def test_background_is_a_target_too():

@@ -17,7 +17,7 @@ from torchvision import models
 from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.errors import InputError
-from als.model.attention import attention_loss, object_map_targets
+from als.model.attention import FORMS, attention_loss, object_map_targets
 from benchmarks.torchvision_baseline import faster_rcnn_of
 
 SWITCHES = list(product([False, True], repeat=2))  # attention, separation
@@ -253,12 +253,35 @@ def test_overriding_with_the_own_maps_changes_nothing():
     assert_same_detections([plain], [detections(detector, own)], atol=0)
 
 
-@pytest.mark.parametrize("form", ["product", "residual"])
+@pytest.mark.parametrize("form", list(FORMS))
 def test_the_neutral_map_of_a_form_leaves_the_feature_as_it_is(form):
     detector = lively_detector(0, attention_form=form)
     neutral = [lambda loc, cls: torch.full_like(loc, detector.form.neutral)] * 2
     e = encode(detector, *neutral)
     assert torch.equal(e.f_loc, e.f) and torch.equal(e.f_cls, e.f)
+
+
+@pytest.mark.parametrize("value", [0.02, 0.5, 1.0])
+def test_under_competition_every_constant_is_neutral(value):
+    detector = lively_detector(0, attention_form="competition")
+    found = [
+        detections(detector, encode(detector, None, lambda loc, cls, v=v: torch.full_like(cls, v)))
+        for v in (value, 1.0)
+    ]
+    assert len(found[0]["scores"]) > 5
+    assert_same_detections(found[:1], found[1:], atol=1e-9)
+
+
+def test_under_competition_a_cell_gains_what_the_others_lose():
+    """Twice the map changes nothing; another map does."""
+    detector = lively_detector(0, attention_form="competition")
+    plain = detections(detector, encode(detector))
+    half = detections(detector, encode(detector, None, lambda loc, cls: cls / 2))
+    other = detections(detector, encode(detector, None, lambda loc, cls: 1 - cls))
+    assert_same_detections([plain], [half], atol=1e-9)
+    assert plain["scores"].shape != other["scores"].shape or not torch.allclose(
+        plain["scores"], other["scores"]
+    )
 
 
 def test_image_of_another_canvas_does_not_change_detections():

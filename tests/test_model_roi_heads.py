@@ -12,6 +12,7 @@ from torchvision.ops import box_iou
 
 from als.checkpoint import build_detector
 from als.explain import boxes_of_class
+from als.model.attention import relative_entropy
 from als.model.roi_heads import parts
 from als.model.rpn import BACKGROUND_IOU, FOREGROUND_IOU, OverlapMatcher
 
@@ -301,3 +302,22 @@ def test_matching_is_torchvisions_where_every_object_is_touched():
     assert {0, -1} <= kinds
     ladder = torch.tensor([[0.9, 0.5, 0.2, 0.0], [0.0, 0.4, 0.75, 0.1]])
     assert ours(ladder).tolist() == theirs(ladder).tolist() == [0, -2, 1, -1]
+
+
+def test_focus_costs_the_positive_rois_whose_weights_are_spread():
+    options = {"attention_form": "competition", "attention_entropy": 0.9, "lambda_focus": 3.0}
+    detector = lively_detector(1, **options).train()
+    heads, targets = detector.roi_heads, some_targets(masks=False)
+    proposals = random_proposals(1, targets)
+    encoding = detector.encode(random_images(21))
+    given = encoding.f_cls, encoding.f_loc, proposals, targets, encoding.rivals
+    torch.manual_seed(0)
+    losses = heads.losses(*given)
+    torch.manual_seed(0)
+    rois, _, labels, _ = heads.select_training_samples(list(proposals), targets)
+    entropies = relative_entropy(heads.pool(encoding.a_cls, rois))[torch.cat(labels) > 0]
+    assert losses["loss_focus"] > 0
+    torch.testing.assert_close(losses["loss_focus"], (entropies - 0.9).clamp(min=0).mean())
+    total = detector.total_loss(losses | {"loss_rpn": torch.zeros(())})
+    expected = losses["loss_cls"] + losses["loss_loc"] + 3 * losses["loss_focus"]
+    torch.testing.assert_close(total, expected)

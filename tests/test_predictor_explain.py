@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from app_server import scene, tiny_predictor
 
 from als.errors import InputError
 from als.explain import Target, best_proposal, grad_cam
+from als.explain.gradcam import RoIScore
+from als.model.boxes import rescaled
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +82,28 @@ def test_a_thin_map_can_replace_a_map(predictor):
     photo = np.full((1, 800, 3), 120, np.uint8)
     replaced = predictor.predict(photo, localization_map=np.ones((1, 800), np.float32))
     assert replaced.localization_map.min() > 0.9
+
+
+@pytest.mark.parametrize("form", ["product", "residual", "competition"])
+def test_class_weights_are_what_the_class_branch_multiplies_by(form):
+    """Given F and no map, RoI features times these weights give the logits of the detector."""
+    predictor = tiny_predictor(attention_form=form)
+    analysis = predictor.analyse(scene(3))
+    detector, encoding, found = predictor.detector, analysis.encoding, analysis.found
+    roi = found.proposals[found.rois[:1]]
+    told = predictor.explain(analysis, 0, explainer="class_weights")
+    x1, y1, x2, y2 = rescaled(roi, encoding.images.image_sizes[0], analysis.prediction.size)[0]
+    inside = told.map[int(y1) + 1 : int(y2), int(x1) + 1 : int(x2)]
+    assert (inside > 0).all() and told.map.sum() == pytest.approx(inside.sum(), rel=0.5)
+    if form == "competition":
+        assert inside.mean() == pytest.approx(1, abs=0.1)
+        assert inside.max() > 1 > inside.min()
+    else:
+        low, high = (0, 1) if form == "product" else (1, 2)
+        assert low < inside.min() <= inside.max() < high
+    for layer in ("F", "F_cls"):
+        target = Target(roi, int(found.labels[0]))
+        score = RoIScore(detector, encoding, [target], layer)
+        with torch.no_grad():
+            (value,) = score(score.start())
+        assert value == pytest.approx(float(found.logits[found.rois[0], target.label]), abs=1e-4)

@@ -43,7 +43,9 @@ class PositionSensitiveRoIHeads(RoIHeads):
             nn.init.zeros_(layer.bias)
         self.hard_rois_per_image = config.hard_rois_per_image
 
-    def classify(self, f: Tensor, rois: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def classify(
+        self, f: Tensor, rois: list[Tensor], rivals: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """F [B, channels, h, w] -> class logits [R, C + 1] and box deltas [R, 4] of the RoIs."""
         feature = self.conv5(f)
         logits = self.pool(self.score_maps(feature), rois).mean((2, 3))
@@ -55,6 +57,7 @@ class PositionSensitiveRoIHeads(RoIHeads):
         f_loc: Tensor,
         proposals: list[Tensor],
         targets: list[dict[str, Tensor]],
+        rivals: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """loss_cls and loss_loc, unweighted, over the hardest RoIs; see `SeparatedRoIHeads`."""
         rois, _, labels, box_targets = self.select_training_samples(list(proposals), targets)

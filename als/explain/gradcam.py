@@ -134,15 +134,22 @@ class RoIScore(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Feature [K, C, h, w] -> scalar of each target [K]."""
+        rivals = self.encoding.rivals
         if self.layer == "F":
             f = self.F(feature)
             encoding = self.detector.attend(replace(self.encoding, f=f, f_loc=f, f_cls=f))
             feature = encoding.f_loc if self.of_box else encoding.f_cls
+            rivals = encoding.rivals
         elif self.layer != "conv5":
             feature = getattr(self, self.layer)(feature)
         rois = [target.roi.to(feature) for target in self.targets]
         heads = self.detector.roi_heads
-        outputs = heads.localize(feature, rois) if self.of_box else heads.classify(feature, rois)[0]
+        if self.of_box:
+            outputs = heads.localize(feature, rois)
+        else:
+            if rivals is not None:
+                rivals = rivals.expand(len(rois), -1, -1, -1)
+            outputs, _ = heads.classify(feature, rois, rivals)
         values = [target.value(row) for target, row in zip(self.targets, outputs, strict=True)]
         return torch.stack(values)
 

@@ -16,9 +16,11 @@ from torch import Tensor
 from als.errors import InputError
 from als.explain import trivial
 from als.explain.blackbox import PROPOSALS, black_box, drise
-from als.explain.gradcam import grad_cams
+from als.explain.gradcam import grad_cams, paste
 from als.explain.targets import Target
 from als.model import Detector, Encoding
+from als.model.attention import compete
+from als.model.boxes import rescaled
 from als.model.grid import map_to_image
 
 DRISE_MASKS = 500
@@ -102,6 +104,20 @@ def _attention(scene: Scene, kind: str, name: str) -> np.ndarray:
     return made
 
 
+def _class_weights(scene: Scene, kind: str) -> np.ndarray:
+    """What each bin's class feature is multiplied by, pasted into its RoI."""
+    encoding, detector = scene.encoding, scene.detector
+    assert encoding.a_cls is not None  # `make_maps` asks for attention first
+    heads = detector.roi_heads
+    with torch.no_grad():
+        factor = detector.form.apply(torch.ones_like(encoding.a_cls), encoding.a_cls)
+        grids = heads.pool(factor, [scene.rois])
+        if encoding.rivals is not None:
+            grids = compete(grids, grids)
+        rois = rescaled(scene.rois, encoding.images.image_sizes[0], scene.size)
+        return np.stack([paste(g, roi, scene.size) for g, roi in zip(grids, rois, strict=True)])
+
+
 EXPLAINERS: dict[str, Explainer] = {
     "localization": Explainer(
         "Localization attention",
@@ -115,6 +131,7 @@ EXPLAINERS: dict[str, Explainer] = {
         needs_attention=True,
         per_object=False,
     ),
+    "class_weights": Explainer("Class weights in the box", _class_weights, needs_attention=True),
     "gradcam": Explainer("Grad-CAM, class logit", _gradients, "logit"),
     "gradcam_softmax": Explainer("Grad-CAM, softmax score", _gradients, "softmax"),
     "gradcam_margin": Explainer("Grad-CAM, margin of class logit", _gradients, "margin"),

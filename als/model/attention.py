@@ -17,13 +17,16 @@ class AttentionForm:
 
     apply: (F, A) -> the attended feature, of F's shape.
     neutral: the value of a constant map under which the feature stays as it is.
-    start: `ModelConfig.attention_bias` times this is the logit that a map starts from; both forms
+    start: `ModelConfig.attention_bias` times this is the logit that a map starts from; all forms
         start near their neutral map.
+    competes: whether the cells of A_cls compete inside each RoI (`compete`). Then any constant
+        A_cls is neutral, and it starts from 1/2, where a sigmoid learns fastest.
     """
 
     apply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     neutral: float
     start: float
+    competes: bool = False
 
 
 # By the name that `ModelConfig.attention_form` takes.
@@ -32,7 +35,25 @@ FORMS = {
     "product": AttentionForm(lambda feature, a: feature * a, neutral=1.0, start=1.0),
     # F (1 + A): residual attention (Wang et al. 2017, equation 3).
     "residual": AttentionForm(lambda feature, a: feature * (1 + a), neutral=0.0, start=-1.0),
+    # F A, and inside each RoI over the mean of A there: weights of mean one, as soft attention
+    # gives them (Bahdanau et al. 2015, equation 6, with the sigmoid in place of exp).
+    "competition": AttentionForm(
+        lambda feature, a: feature * a, neutral=1.0, start=1.0, competes=True
+    ),
 }
+SMALLEST_MEAN = 1e-4  # of A in a RoI that is divided by: a map of zeros leaves nothing
+
+
+def compete(pooled: torch.Tensor, rivals: torch.Tensor) -> torch.Tensor:
+    """RoI features [R, C, k, k] of F A, over the mean of A [R, 1, k, k] in each RoI."""
+    return pooled / rivals.mean((2, 3), keepdim=True).clamp(min=SMALLEST_MEAN)
+
+
+def relative_entropy(rivals: torch.Tensor) -> torch.Tensor:
+    """H / log N of the shares of N bins [R, 1, k, k] in their RoI: [R], 1 where all are equal."""
+    shares = rivals.flatten(1)
+    shares = shares / shares.sum(1, keepdim=True).clamp(min=SMALLEST_MEAN)
+    return torch.special.entr(shares).sum(1) / math.log(shares.shape[1])
 
 
 class AttentionNetwork(nn.Sequential):

@@ -45,6 +45,7 @@ class Encoding:
         three are F without attention.
     a_loc, a_cls: maps [B, 1, h, w] in 0..1; None without attention.
     loc_logits: logits of A_loc [B, 1, h, w]; None without attention.
+    rivals: A_cls where its cells compete inside each RoI, else None.
     override_loc, override_cls: what replaced the maps, so that `Detector.attend` can be repeated.
     """
 
@@ -56,6 +57,7 @@ class Encoding:
     a_loc: Tensor | None = None
     a_cls: Tensor | None = None
     loc_logits: Tensor | None = None
+    rivals: Tensor | None = None
     override_loc: MapOverride | None = None
     override_cls: MapOverride | None = None
 
@@ -81,8 +83,9 @@ class Detector(AnyDetector):
         if config.attention:
             start = self.form.start * config.attention_bias
             self.attention_loc = AttentionNetwork(channels, width, start)
+            start_cls = 0.0 if self.form.competes else start
             self.attention_cls = AttentionNetwork(
-                channels, width, start, config.attention_cls_biased
+                channels, width, start_cls, config.attention_cls_biased
             )
         self.rpn = RPN(config, channels)
         self.roi_heads = self.heads(config, backbone)
@@ -129,9 +132,9 @@ class Detector(AnyDetector):
         if override_cls is not None:
             a_cls = override_cls(made_loc, made_cls)
         f_cls = self.form.apply(f if self.config.attention_source == "F" else f_loc, a_cls)
-        return replace(
-            encoding, f_loc=f_loc, f_cls=f_cls, a_loc=a_loc, a_cls=a_cls, loc_logits=loc_logits
-        )
+        maps = {"a_loc": a_loc, "a_cls": a_cls, "loc_logits": loc_logits}
+        rivals = a_cls if self.form.competes else None
+        return replace(encoding, f_loc=f_loc, f_cls=f_cls, rivals=rivals, **maps)
 
     def propose(self, encoding: Encoding) -> list[Tensor]:
         """RoIs of each image [N, 4], from the object area-aware feature, best first."""
@@ -154,7 +157,7 @@ class Detector(AnyDetector):
         """
         sizes = encoding.images.image_sizes
         rois = [best_first[:proposals] for best_first in self.propose(encoding)]
-        logits, vectors = self.roi_heads.classify(encoding.f_cls, rois)
+        logits, vectors = self.roi_heads.classify(encoding.f_cls, rois, encoding.rivals)
         chosen = self.roi_heads.detections(
             *(logits, vectors, encoding.f_cls, encoding.f_loc, rois, sizes),
             self.config.score_threshold if threshold is None else threshold,
@@ -169,10 +172,14 @@ class Detector(AnyDetector):
         ]
 
     def losses(self, encoding: Encoding, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The terms of equation 1, unweighted: loss_rpn, loss_cls, loss_loc, loss_att."""
+        """The terms of equation 1, unweighted: loss_rpn, loss_cls, loss_loc, loss_att.
+
+        Where cells compete, loss_focus comes to them (`SeparatedRoIHeads.losses`).
+        """
         images = encoding.images
         proposals, rpn_losses = self.rpn(images, {"0": encoding.f_loc}, targets)
-        losses = self.roi_heads.losses(encoding.f_cls, encoding.f_loc, proposals, targets)
+        features = encoding.f_cls, encoding.f_loc
+        losses = self.roi_heads.losses(*features, proposals, targets, encoding.rivals)
         losses["loss_rpn"] = rpn_losses["loss_objectness"] + rpn_losses["loss_rpn_box_reg"]
         if encoding.loc_logits is not None:
             object_maps = object_map_targets(
@@ -187,11 +194,16 @@ class Detector(AnyDetector):
         return losses
 
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
-        """Equation 1: L = L_RPN + lambda_1 L_cls + lambda_2 L_loc + lambda_3 L_att-loc."""
+        """Equation 1: L = L_RPN + lambda_1 L_cls + lambda_2 L_loc + lambda_3 L_att-loc.
+
+        Where cells compete, lambda_focus times loss_focus comes to it.
+        """
         config = self.config
         total = losses["loss_rpn"]
         total = total + config.lambda_cls * losses["loss_cls"]
         total = total + config.lambda_loc * losses["loss_loc"]
         if "loss_att" in losses:
             total = total + config.lambda_att * losses["loss_att"]
+        if "loss_focus" in losses:
+            total = total + config.lambda_focus * losses["loss_focus"]
         return total

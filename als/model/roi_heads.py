@@ -15,6 +15,7 @@ from torchvision.models.detection import roi_heads as torchvision_heads
 from torchvision.ops import RoIAlign, RoIPool, clip_boxes_to_image
 
 from als.config import ModelConfig
+from als.model.attention import compete, relative_entropy
 from als.model.backbone import STRIDE, Backbone
 from als.model.boxes import kept_by_nms, sides
 from als.model.roi_features import begins_on_channels, conv5_of_rois, outnumber_cells
@@ -40,6 +41,8 @@ class RoIHeads(torchvision_heads.RoIHeads):
     proposals a list of [N, 4] xyxy pixels of the network's image.
     """
 
+    pool: nn.Module  # (feature, RoIs) -> [R, channels, k, k]
+
     def __init__(self, config: ModelConfig):
         super().__init__(
             box_roi_pool=None,
@@ -55,8 +58,13 @@ class RoIHeads(torchvision_heads.RoIHeads):
             detections_per_img=config.detections_per_image,
         )
 
-    def classify(self, f_cls: Tensor, rois: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Feature [B, channels, h, w] -> class logits [R, C + 1], and what they were made of."""
+    def classify(
+        self, f_cls: Tensor, rois: list[Tensor], rivals: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Feature [B, channels, h, w] -> class logits [R, C + 1], and what they were made of.
+
+        rivals: A_cls [B, 1, h, w] where its cells compete inside each RoI.
+        """
         raise NotImplementedError
 
     def localize(self, f_loc: Tensor, rois: list[Tensor]) -> Tensor:
@@ -75,6 +83,7 @@ class RoIHeads(torchvision_heads.RoIHeads):
         f_loc: Tensor,
         proposals: list[Tensor],
         targets: list[dict[str, Tensor]],
+        rivals: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """loss_cls and loss_loc, unweighted, of RoIs sampled among the proposals."""
         raise NotImplementedError
@@ -158,10 +167,16 @@ class SeparatedRoIHeads(RoIHeads):
         num_outputs = len(config.classes) + 1
         self.cls_score = nn.Linear(backbone.semantic_channels, num_outputs)
         self.bbox_pred = nn.Linear(backbone.semantic_channels, num_outputs * 4)
+        self.attention_entropy = config.attention_entropy
 
-    def classify(self, f_cls: Tensor, rois: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def classify(
+        self, f_cls: Tensor, rois: list[Tensor], rivals: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Object part area-aware feature -> class logits [R, C + 1] and their vectors [R, D]."""
-        vectors = self._vectors(self.conv5_cls, f_cls, rois)
+        if rivals is None:
+            vectors = self._vectors(self.conv5_cls, f_cls, rois)
+        else:
+            vectors = self.conv5_cls(compete(self.pool(f_cls, rois), self.pool(rivals, rois)))
         return self.cls_score(vectors), vectors
 
     def localize(self, f_loc: Tensor, rois: list[Tensor]) -> Tensor:
@@ -195,17 +210,22 @@ class SeparatedRoIHeads(RoIHeads):
         f_loc: Tensor,
         proposals: list[Tensor],
         targets: list[dict[str, Tensor]],
+        rivals: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """L_cls and L_loc of equation 1, unweighted, as loss_cls and loss_loc.
+
+        Where cells compete, loss_focus is by how much the relative entropy of a positive RoI's
+        weights is over `attention_entropy`, in the mean.
 
         Args:
             f_cls, f_loc: features [B, channels, h, w]; the same tensor without attention.
             proposals: RoIs of each image [N, 4].
             targets: boxes [M, 4] of the network's image and labels [M].
+            rivals: A_cls [B, 1, h, w] where its cells compete, else None.
         """
         rois, _, labels, box_targets = self.select_training_samples(list(proposals), targets)
         labels, box_targets = torch.cat(labels), torch.cat(box_targets)
-        logits, vectors = self.classify(f_cls, rois)
+        logits, vectors = self.classify(f_cls, rois, rivals)
         # Only positive RoIs carry L_loc, so only they enter the localization branch.
         positive = labels > 0
         deltas = self.deltas_of(positive, f_cls, f_loc, rois, vectors).unflatten(1, (-1, 4))
@@ -213,10 +233,14 @@ class SeparatedRoIHeads(RoIHeads):
         loss_loc = F.smooth_l1_loss(
             deltas_of_class, box_targets[positive], beta=SMOOTH_L1_BETA, reduction="sum"
         )
-        return {
+        losses = {
             "loss_cls": F.cross_entropy(logits, labels),
             "loss_loc": loss_loc / max(1, len(labels)),
         }
+        if rivals is not None:
+            over = relative_entropy(self.pool(rivals, rois)[positive]) - self.attention_entropy
+            losses["loss_focus"] = over.relu().sum() / positive.sum().clamp(min=1)
+        return losses
 
 
 def parts(flags: Tensor, rois: list[Tensor]) -> list[Tensor]:

@@ -174,7 +174,7 @@ def _detect(detector: Detector, encoding: Encoding, record: Record, seed: int) -
     labels = torch.from_numpy(record.labels[easy]).to(encoding.f.device)
     overlap = box_iou(boxes, found.proposals)
     recalled = overlap.amax(1) >= 0.5 if overlap.shape[1] else torch.zeros(len(boxes))
-    guesses = detector.roi_heads.classify(encoding.f_cls, [boxes])[0].argmax(1)
+    guesses = detector.roi_heads.classify(encoding.f_cls, [boxes], encoding.rivals)[0].argmax(1)
     refined = _refine(detector, encoding, _displaced(boxes, seed, size), labels)
     errors = (recalled, guesses != labels, 1 - box_iou(refined, boxes).diagonal())
     taken = found.as_dict() | dict(zip(ERRORS, (e.float() for e in errors), strict=True))
