@@ -15,7 +15,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,10 @@ from als.images import (
 from als.machine import device_named
 from als.model import AnyDetector, Detector, Encoding, Found
 from als.model.grid import image_to_map, map_to_image
+
+if TYPE_CHECKING:
+    import pandas
+    import supervision
 
 MAP_NAMES = ("localization", "classification", "neutral")
 MapInput = str | float | np.ndarray
@@ -73,6 +77,30 @@ class Prediction:
     classification_map: np.ndarray | None
     size: tuple[int, int]
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row a detection: name, label, score, x1, y1, x2, y2."""
+        import pandas
+
+        corners = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True))
+        columns = {"name": self.names, "label": self.labels, "score": self.scores} | corners
+        return pandas.DataFrame(columns)
+
+    def to_supervision(self) -> "supervision.Detections":
+        """The detections for Roboflow's supervision, whose classes count from 0.
+
+        Raises InputError where the package is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise InputError("supervision is not installed; `pip install supervision`.") from error
+        return supervision.Detections(
+            xyxy=self.boxes,
+            confidence=self.scores,
+            class_id=self.labels - 1,
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
 
 
 @dataclass(frozen=True)
@@ -134,6 +162,28 @@ class Predictor:
         self.source = source
         self.classes = detector.config.classes
         self.lock = threading.RLock()
+
+    @classmethod
+    def from_pretrained(cls, place: str | Path, device: str = "cpu") -> "Predictor":
+        """Of a folder that `save_pretrained` wrote, or of a repository of Hugging Face's hub.
+
+        Raises InputError where there is none.
+        """
+        from als.hub import checkpoint_in
+
+        return load(checkpoint_in(place), device)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write model.safetensors and a model card into a folder, and give it."""
+        from als.hub import save_pretrained
+
+        return save_pretrained(self.detector, self.info, folder)
+
+    def push_to_hub(self, repository: str, private: bool = False) -> str:
+        """Upload the same to Hugging Face's hub, as whom `hf auth login` says; its address."""
+        from als.hub import push_to_hub
+
+        return push_to_hub(self.detector, self.info, repository, private)
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "lock"}

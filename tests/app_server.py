@@ -20,7 +20,7 @@ VALUES = (0.3, "class score", 0.6, "viridis", RULES[1], "gradact")  # of the pag
 def tiny_predictor(**options) -> Predictor:
     """A lively detector with three classes; nothing outside the repository is needed."""
     detector = lively_detector(0, **options).float()
-    info = {"data": {"train": "blocks"}, "seed": 77, "figures": {"data": "lines", "AP50": 12.5}}
+    info = {"data": {"train": "blocks"}, "seed": 77, "figures": {"data": "lines", "AP": 0.125}}
     return Predictor(detector, info, source="tiny.safetensors")
 
 

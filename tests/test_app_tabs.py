@@ -179,7 +179,7 @@ def test_names_from_a_checkpoint_or_a_file_cannot_become_markup(scene_file):
 def test_the_model_line_names_checkpoint_data_and_figures():
     folded, shown = markup.model_line(tiny_predictor()).split("</details>")
     assert "tiny.safetensors" in folded and '"seed": 77' in html.unescape(folded)
-    assert "Trained on blocks. On lines: AP50 12.5." in shown
+    assert "Trained on blocks. On lines: AP 0.125." in shown
     silent = type(tiny_predictor())(tiny_predictor().detector, {}, source="silent.safetensors")
     assert "says nothing of its data" in markup.model_line(silent).split("</details>")[1]
 

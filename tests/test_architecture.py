@@ -21,7 +21,7 @@ LAYERS = (
     ("data", "model"),
     ("baselines",),
     ("checkpoint",),
-    ("explain",),
+    ("explain", "hub"),
     ("inference",),
     ("drawing", "evaluation", "export"),
     ("training",),

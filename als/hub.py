@@ -1,0 +1,104 @@
+"""Models in a folder and on Hugging Face's hub: checkpoint and model card together."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from als.checkpoint import save_checkpoint
+from als.errors import InputError
+from als.files import atomic_write
+from als.model import AnyDetector
+
+CHECKPOINT, CARD = "model.safetensors", "README.md"
+MEASURES = {"AP50_area": "AP50 (area)", "AP75": "AP75", "AP": "AP"}  # of a checkpoint's info
+TEXT = """
+# {title}
+
+A detector of {count} classes: {classes}. {network}
+It was trained with ALS (attentive layer separation) on {data}; its license is not that of the
+photographs. Its file holds tensors and config; nothing is executed when it is loaded.
+
+```python
+import als
+
+detector = als.Predictor.from_pretrained("REPOSITORY OR FOLDER")
+detector.predict("photo.jpg").names
+```
+"""
+
+
+def checkpoint_in(place: str | Path) -> Path:
+    """The checkpoint in a folder, or of a repository of the hub (downloaded once).
+
+    Raises:
+        InputError: a folder without one, no such repository, or no connection.
+    """
+    folder = Path(place)
+    if folder.is_dir():
+        if not (folder / CHECKPOINT).is_file():
+            raise InputError(f"{folder}: holds no {CHECKPOINT}; give a folder that was saved.")
+        return folder / CHECKPOINT
+    try:
+        return Path(hf_hub_download(str(place), CHECKPOINT))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        told = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{place}: is no folder, and the hub says: {told}.") from error
+
+
+def save_pretrained(detector: AnyDetector, info: dict, folder: str | Path) -> Path:
+    """Write checkpoint and card into a folder, and give it."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(detector, folder / CHECKPOINT, info)
+    with atomic_write(folder / CARD) as aside:
+        aside.write_text(card_of(detector, info))
+    return folder
+
+
+def push_to_hub(detector: AnyDetector, info: dict, repository: str, private: bool) -> str:
+    """Make the repository where there is none, upload checkpoint and card, and give its address."""
+    hub = HfApi()
+    address = hub.create_repo(repository, private=private, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        save_pretrained(detector, info, folder)
+        hub.upload_folder(repo_id=repository, folder_path=folder)
+    return str(address)
+
+
+def card_of(detector: AnyDetector, info: dict) -> str:
+    """A model card: the hub's YAML (license, task, data, figures), then what the model is."""
+    config, data = detector.config, info.get("data", {}).get("train", "data that it does not name")
+    figures = info.get("figures", {})
+    results = [
+        EvalResult(
+            task_type="object-detection",
+            dataset_type="custom",
+            dataset_name=figures["data"],
+            metric_type="mAP",
+            metric_name=MEASURES[name],
+            metric_value=value,
+        )
+        for name, value in figures.items()
+        if name in MEASURES
+    ]
+    title = f"ALS, {config.backbone}, {len(config.classes)} classes"
+    head = ModelCardData(
+        license="apache-2.0",
+        library_name="als",
+        pipeline_tag="object-detection",
+        tags=["object-detection", "attention", "explainability"],
+        model_name=title,
+        eval_results=results or None,
+    )
+    attention = f"attention form {config.attention_form}" if config.attention else "no attention"
+    network = f"The network: {config.backbone}, {attention}."
+    text = TEXT.format(
+        title=title,
+        count=len(config.classes),
+        classes=", ".join(config.classes),
+        network=network,
+        data=data,
+    )
+    return str(ModelCard(f"---\n{head.to_yaml()}\n---\n{text}"))
