@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from als.model import Detector
     from als.training.train import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Analysis",

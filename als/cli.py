@@ -3,6 +3,7 @@
 A command imports what it needs when it runs, so that `als --help` answers at once.
 """
 
+import shutil
 import sys
 from collections import deque
 from collections.abc import Iterable
@@ -67,6 +68,23 @@ def ship(arguments: list[str]) -> None:
         info["figures"] = _figures(given.record)
     save_checkpoint(detector, given.out, info, half=True)
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB; write its card beside it")
+
+
+def configs(arguments: list[str]) -> None:
+    """The runs that come with the package: als configs [--copy DIR]"""
+    from als.config import CONFIGS
+
+    parser = ArgumentParser(prog="als configs", description=configs.__doc__)
+    parser.add_argument("--copy", type=Path, help="a new folder to copy them into")
+    given = parser.parse_args(arguments)
+    files = sorted(CONFIGS.rglob("*.yaml"))
+    if given.copy is None:
+        print("\n".join(f"{file.relative_to(CONFIGS)}" for file in files))
+        return
+    if given.copy.exists():
+        raise InputError(f"{given.copy}: is there already; give a new folder.")
+    shutil.copytree(CONFIGS, given.copy)
+    print(f"{given.copy}: {len(files)} configs")
 
 
 def calibrate(arguments: list[str]) -> None:
@@ -434,7 +452,7 @@ COMMANDS = {
     run.__name__: run
     for run in (
         *(train, evaluate, predict, study, reproduce, tables, data, app),
-        *(calibrate, ship, export),
+        *(configs, calibrate, ship, export),
     )
 }
 COMPUTE = ("train", "evaluate", "predict", "study", "reproduce")  # and end; the app stays

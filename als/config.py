@@ -5,10 +5,16 @@ rejects unknown keys. A checkpoint carries its `ModelConfig`, so that it rebuild
 """
 
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from als.classes import CLASS_LISTS
 from als.errors import InputError
+
+# The runs as YAML files: inside an installed package, beside it in a checkout.
+CONFIGS = Path(__file__).parent / "configs"
+if not CONFIGS.is_dir():
+    CONFIGS = Path(__file__).parents[1] / "configs"
 
 Family = Literal["als", "rfcn", "ssd"]
 Backbone = Literal[
