@@ -5,8 +5,6 @@ place that is a part of the object, as the head of an animal is.
 """
 
 import json
-import shutil
-import tempfile
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from scipy import ndimage
 
 from als.data.masks import VOID
 from als.errors import InputError
+from als.files import atomic_folder
 
 TOY_CLASSES = ("circle", "square", "triangle")
 
@@ -76,15 +75,8 @@ def write_toy(
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: it exists and is not empty; name a new folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as aside:
         _write_all(aside / "VOC2012", images, seed, size)
-        aside.chmod(0o755)  # mkdtemp lets nobody else in
-        aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def _write_all(root: Path, images: int, seed: int, size: tuple[int, int]) -> None:
