@@ -78,6 +78,8 @@ def evaluate(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if given.out.is_dir():
         raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
+    if given.workers < 0:
+        raise InputError(f"--workers {given.workers}: give at least 0.")
     check_writable(given.out)  # else this would be found out after the evaluation
 
     from als.data.layouts import load_records
@@ -291,10 +293,12 @@ def toy(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the drawings")
     given = parser.parse_args(arguments)
 
-    from als.data.toy import write_toy
+    from als.data.toy import next_commands, write_toy
 
     write_toy(given.folder, given.images, given.seed)
-    print(f"{given.folder}: {given.images} drawn images in the VOC layout")
+    print(f"{given.folder}: {given.images} drawn images in the VOC layout. To go on:")
+    for line in next_commands(given.folder):
+        print(f"  {line}")
 
 
 def check(arguments: list[str]) -> None:
@@ -381,8 +385,6 @@ def export(arguments: list[str]) -> None:
     predictor = load(given.checkpoint)
     config = predictor.detector.config
     size = tuple(given.size or (config.min_size, config.max_size))
-    if min(size) < 32:
-        raise InputError(f"--size {size[0]} {size[1]}: give sides of at least 32 pixels.")
     out = given.out or Path(f"{Path(predictor.source).stem}.{given.format}")
     difference = run(predictor.detector, out, given.format, size)
     print(

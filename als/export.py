@@ -24,6 +24,7 @@ from als.photographs import package_photographs
 
 FORMATS = ("onnx", "torchscript", "pt2")
 OUTPUTS = ("boxes", "labels", "scores", "localization_map", "classification_map")
+SIDES = (32, 4096)  # least and most pixels of an image's side
 TOLERANCE = 1e-3  # pixels of boxes, and scores and map values in 0..1
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -64,8 +65,8 @@ def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]
         format: one of `FORMATS`. size: (height, width) in pixels of the images that will come.
 
     Raises:
-        InputError: unknown format, a family that cannot be exported, a package is missing, or the
-            file does not agree with the detector.
+        InputError: unknown format, a size out of `SIDES`, a family that cannot be exported, a
+            package is missing, or the file does not agree with the detector.
     """
     if format not in FORMATS:
         raise InputError(f"format '{format}' is unknown; choose one of {', '.join(FORMATS)}.")
@@ -73,6 +74,10 @@ def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]
         raise InputError(
             f"a model of family {detector.config.family} cannot be exported; give one of family "
             "als (with or without its two parts)."
+        )
+    if not all(SIDES[0] <= side <= SIDES[1] for side in size):
+        raise InputError(
+            f"size {size[0]} {size[1]}: give sides of {SIDES[0]} to {SIDES[1]} pixels."
         )
     if format == "onnx":
         import_onnx()
