@@ -16,8 +16,6 @@ from als.errors import InputError
 from als.files import UNWRITABLE, atomic_write
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-STOPPED = 128 + signal.SIGTERM
-"""Exit status after a SIGTERM, the one that shells give: no failure, resume to go on."""
 OBEYED = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 say = rank_zero_only(print)
