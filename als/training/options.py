@@ -53,8 +53,8 @@ def _told(error: Exception) -> str:
     told = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     one_of = "Does not validate against any of the Union subtypes Subtypes: "
     told = re.sub(f"{one_of}(.*?) Errors: .*Given value: (.*)", r"\2 is none of \1", told)
-    told = re.sub(r"<class '(\w+)'>", r"\1", told).replace("typing.Literal", "")
-    told = told.replace("NoneType", "null")
+    told = re.sub(r"<class '(\w+)'>", r"\1", told).replace("NoneType", "null")
+    told = re.sub(r"typing\.Literal\[(.*?)\]", r"\1", told)
     return told if len(told) <= LONGEST else f"{told[: LONGEST - 3]}..."
 
 
