@@ -242,7 +242,7 @@ def class_names_of(given: Any) -> tuple[str, ...]:
         if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
             raise InputError(
                 f"classes: {_short(repr(name))} is no name; give texts of 1 to {LONGEST_NAME} "
-                "signs, in quotes where they look like numbers."
+                "signs, in quotes."
             )
     if len(set(given)) != len(given):
         twice = next(name for name in given if list(given).count(name) > 1)
