@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 # Two processes of one thread each: networks this small run slower on two threads than on one.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+TESTS = -m pytest --numprocesses 2 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python $(TESTS)
 BIN := $(VENV)/bin
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install app test quick lint format lab notebooks bench
+.PHONY: help venv install app test quick lowest lint format lab notebooks bench
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +39,13 @@ test: $(VENV)/.installed-test ## the whole test suite
 
 quick: $(VENV)/.installed-test ## the 800 quick tests, in under two minutes
 	$(PYTEST) -m "not slow" $(ARGS)
+
+lowest: ## the quick tests on the lowest versions that pyproject.toml allows
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install uv
+	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest/bin/python \
+		--resolution lowest-direct --editable ".[test]"
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python $(TESTS) -m "not slow" $(ARGS)
 
 lint: $(VENV)/.installed-test ## style, format and types, changing nothing
 	$(BIN)/python -m ruff check .

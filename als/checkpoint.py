@@ -3,10 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.overrides import TorchFunctionMode
 
 from als.baselines.rfcn import RFCNDetector
 from als.baselines.ssd import SSDDetector
@@ -62,48 +64,110 @@ def save_checkpoint(
         "config": json.dumps(detector.config.to_dict()),
         "info": json.dumps(info or {}),
     }
-    with atomic_write(path) as aside:
+    with atomic_write(path, durable=True) as aside:
         save_file(tensors, aside, metadata)
 
 
-def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict, dict[str, torch.Tensor]]:
-    """(config, info, float32 tensors) of a checkpoint; nothing is unpickled.
+class _WithoutInit(TorchFunctionMode):
+    """What is random at the start of a network is left out; torch has no such switch."""
+
+    def __torch_function__(self, func, types, args: tuple[Any, ...] = (), kwargs=None):
+        kwargs = kwargs or {}
+        draws = func.__name__ in ("normal_", "uniform_")
+        if draws or getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def empty_detector(config: ModelConfig) -> AnyDetector:
+    """The network as configured, on torch's meta device: shapes without memory.
+
+    With `load_state_dict(..., assign=True)` it is the whole detector: what is no tensor of the
+    state, as anchors, is made on the CPU.
+    """
+    with torch.device("meta"), _WithoutInit():
+        return build_detector(config, pretrained=False)
+
+
+def read_checkpoint(path: str | Path) -> tuple[AnyDetector, dict, dict[str, torch.Tensor]]:
+    """(empty detector of its config, info, float32 tensors) of a checkpoint; nothing is unpickled.
+
+    A few bytes of config can ask for any memory, so the tensors are read once the file's head says
+    that they are those of the config's network.
 
     path: a file, or the name of one in the package: "shipped", "animals".
 
     Raises:
-        InputError: missing, truncated, or not a checkpoint of this project.
+        InputError: missing, truncated, altered, not finite, or not a checkpoint of this project.
     """
     path = BY_NAME.get(str(path), Path(path))
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; give an ALS .safetensors file.")
     try:
+        if not path.is_file():
+            raise InputError(f"{path}: no such checkpoint; give an ALS .safetensors file.")
+        with path.open("rb"):  # safetensors says of each failure that there is no such file
+            pass
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(
-                    f"{path}: not an ALS checkpoint; give a file written by `als train`."
-                )
+            detector, info = _read_metadata(path, file.metadata() or {})
+            _compare_shapes(path, detector, file)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read ({error.strerror}); mend its mode.") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a whole .safetensors file ({error}).") from error
-    tensors = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
-    config = ModelConfig.from_dict(json.loads(metadata["config"]))
-    return config, json.loads(metadata["info"]), tensors
+    tensors = {  # copies: the file may be written over
+        name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        for name, tensor in tensors.items()
+    }
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{path}: its weights are not finite, the first in {broken[0]}; train again with a "
+            "lower rate, or copy the file again."
+        )
+    return detector, info, tensors
+
+
+def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[AnyDetector, dict]:
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path}: not an ALS checkpoint; give a file written by `als train`.")
+    try:
+        config, info = (json.loads(metadata[name]) for name in ("config", "info"))
+        if not isinstance(info, dict):
+            raise ValueError("info is no object")
+        return empty_detector(ModelConfig.from_dict(config)), info
+    except (KeyError, ValueError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise InputError(
+            f"{path}: its config or info is missing or no JSON ({reason}); copy the file again."
+        ) from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _compare_shapes(path: Path, detector: AnyDetector, file) -> None:
+    """Raise InputError unless the tensors in the file's head are those of the detector."""
+    network = detector.state_dict()
+    there = {}
+    for name in file.keys():
+        head = file.get_slice(name)
+        there[name] = (head.get_shape(), head.get_dtype().startswith(("F", "BF")))
+    wanted = {name: (list(t.shape), t.is_floating_point()) for name, t in network.items()}
+    odd = sorted(name for name in {**there, **wanted} if there.get(name) != wanted.get(name))
+    if odd:
+        raise InputError(
+            f"{path}: its tensors are not those of its own config, the first is {odd[0][:100]}; "
+            "the file was altered, copy it again or use another version of ALS."
+        )
 
 
 @torch.inference_mode(False)  # else its tensors could never take a gradient
 def load_checkpoint(path: str | Path) -> tuple[AnyDetector, dict]:
-    """(detector in evaluation mode on the CPU, info), rebuilt from the file alone."""
-    config, info, tensors = read_checkpoint(path)
-    detector = build_detector(config, pretrained=False)
-    try:
-        detector.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:  # torch lists every tensor, a line each
-        raise InputError(
-            f"{path}: its tensors are not those of its own config; the file was altered, copy it "
-            "again or use another version of ALS."
-        ) from error
+    """(detector in evaluation mode on the CPU, info), rebuilt from the file alone.
+
+    Raises InputError as `read_checkpoint` does.
+    """
+    detector, info, tensors = read_checkpoint(path)
+    detector.load_state_dict(tensors, strict=True, assign=True)
     return detector.eval(), info
 
 
@@ -119,14 +183,15 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     Raises:
         InputError: any other tensor is missing, left over or of another shape.
     """
-    config, _, tensors = read_checkpoint(path)
+    start, _, tensors = read_checkpoint(path)
+    classes = tuple(start.config.classes)
     own = detector.state_dict()
     new = sorted(own.keys() - tensors.keys())
     odd = [name for name in new if not name.startswith(ATTENTION_PREFIXES)]
     odd += sorted(tensors.keys() - own.keys())
-    if config.classes != detector.config.classes and not odd:
+    if classes != detector.config.classes and not odd:
         for name in sorted(tensors.keys() & ROWS_BY_CLASS):
-            tensors[name] = _rows_by_class(name, tensors[name], config.classes, detector)
+            tensors[name] = _rows_by_class(name, tensors[name], classes, detector)
             new.append(name)
     odd += [n for n, t in tensors.items() if n in own and own[n].shape != t.shape]
     if odd:

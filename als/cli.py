@@ -4,15 +4,20 @@ A command imports what it needs when it runs, so that `als --help` answers at on
 """
 
 import shutil
+import signal
 import sys
+import tempfile
+import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
 from als.errors import InputError
+from als.files import FULL, UNWRITABLE, atomic_folder, check_writable, read_json, write_json
 from als.machine import keep_freed_memory
 
 CHECKPOINT = "a file, or the name of one in the package: shipped, animals"
@@ -21,34 +26,13 @@ SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
 
 def train(arguments: list[str]) -> None:
     """Train a detector: als train configs/compact-stage1.yaml [--resume] [--data.root DIR] ..."""
-    import lightning
+    from als.training.options import read_options
 
-    from als.config import TrainConfig
-    from als.training.train import train as run
+    config, trainer, resume = read_options(arguments, train.__doc__)
 
-    parser = ArgumentParser(prog="als train CONFIG", description=train.__doc__, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file; CONFIG is short for it")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_class_arguments(TrainConfig)
-    # What the run sets itself; everything else of lightning's Trainer can be given.
-    own = {"max_epochs", "gradient_clip_val", "callbacks", "logger", "default_root_dir"}
-    own |= {"use_distributed_sampler", "plugins", "profiler"}
-    own |= {"limit_val_batches", "overfit_batches", "fast_dev_run"}  # AP is of all images
-    parser.add_class_arguments(lightning.Trainer, "trainer", skip=own, instantiate=False)
-    if arguments and not arguments[0].startswith("-"):
-        arguments = ["--config", *arguments]
-    try:
-        given = parser.parse_args(arguments)
-    except ArgumentError as error:  # else the usage, a hundred lines, comes with it
-        told = " ".join(str(error).split()).rstrip(".")
-        if len(arguments) > 1 and arguments[0] == "--config":
-            told = f"{arguments[1]} and the options after it: {told}"
-        raise InputError(f"{told}; `als train --help` lists every option.") from error
-    values = parser.instantiate(given).as_dict()
-    values.pop("config", None)
-    resume, options = values.pop("resume"), values.pop("trainer")
-    changed = {k: v for k, v in options.items() if v != parser.get_default(f"trainer.{k}")}
-    print(run(TrainConfig(**values), resume, **changed))
+    from als.training.train import train as run  # after the options are known to be right
+
+    print(run(config, resume, **trainer.given()))
 
 
 def ship(arguments: list[str]) -> None:
@@ -83,7 +67,8 @@ def configs(arguments: list[str]) -> None:
         return
     if given.copy.exists():
         raise InputError(f"{given.copy}: is there already; give a new folder.")
-    shutil.copytree(CONFIGS, given.copy)
+    with atomic_folder(given.copy) as aside:
+        shutil.copytree(CONFIGS, aside, dirs_exist_ok=True)
     print(f"{given.copy}: {len(files)} configs")
 
 
@@ -101,6 +86,7 @@ def calibrate(arguments: list[str]) -> None:
     from als.data.layouts import load_records
     from als.evaluation.calibration import calibrate as run
 
+    check_writable(given.out)
     detector, info = load_checkpoint(given.checkpoint)
     records = load_records(given.data, given.root, detector.config.classes)
     fitted = run(detector, records, given.workers)
@@ -114,8 +100,6 @@ def calibrate(arguments: list[str]) -> None:
 
 def _figures(file: Path) -> dict:
     """What the checkpoint says of itself, from a record of `als evaluate`."""
-    from als.files import read_json
-
     record = read_json(file)
     try:
         figures = {name: round(record["metrics"][name], 3) for name in SHIPPED_FIGURES}
@@ -139,13 +123,15 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("--device", type=str, default="cpu")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
-    if given.out.is_dir():  # else this would be found out after the evaluation
+    if given.out.is_dir():
         raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
+    if given.workers < 0:
+        raise InputError(f"--workers {given.workers}: give at least 0.")
+    check_writable(given.out)  # else this would be found out after the evaluation
 
     from als.data.layouts import load_records
     from als.evaluation.evaluate import evaluate as run
     from als.evaluation.evaluate import table
-    from als.files import write_json
     from als.inference import load
 
     predictor = load(given.checkpoint, given.device)
@@ -160,7 +146,14 @@ def evaluate(arguments: list[str]) -> None:
     print(f"COCO (by the area of {record['data']['COCO_areas']}): {told}")
     if record["maps"]:
         print("maps: " + ", ".join(f"{k} {v:.3f}" for k, v in record["maps"].items()))
-    write_json(given.out, record)
+    try:
+        write_json(given.out, record)
+    except OSError as error:  # the disk filled up meanwhile; hours may be in the record
+        kept = Path(tempfile.mkdtemp(prefix="als-"), "record.json")
+        write_json(kept, record)
+        raise InputError(
+            f"{given.out}: cannot be written ({error.strerror}); the record is {kept} instead."
+        ) from error
     print(f"the record: {given.out}")
 
 
@@ -198,6 +191,7 @@ def _refuse_overwriting(files: list[Path], out: Path) -> None:
     """Raise InputError where two images would write the same files, or over an image itself."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is no folder; give another --out.")
+    check_writable(out / "predictions")
     seen: dict[str, Path] = {}
     for path in files:
         if seen.setdefault(path.stem, path) is not path:
@@ -347,10 +341,12 @@ def toy(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the drawings")
     given = parser.parse_args(arguments)
 
-    from als.data.toy import write_toy
+    from als.data.toy import next_commands, write_toy
 
     write_toy(given.folder, given.images, given.seed)
-    print(f"{given.folder}: {given.images} drawn images in the VOC layout")
+    print(f"{given.folder}: {given.images} drawn images in the VOC layout. To go on:")
+    for line in next_commands(given.folder):
+        print(f"  {line}")
 
 
 def check(arguments: list[str]) -> None:
@@ -437,8 +433,6 @@ def export(arguments: list[str]) -> None:
     predictor = load(given.checkpoint)
     config = predictor.detector.config
     size = tuple(given.size or (config.min_size, config.max_size))
-    if min(size) < 32:
-        raise InputError(f"--size {size[0]} {size[1]}: give sides of at least 32 pixels.")
     out = given.out or Path(f"{Path(predictor.source).stem}.{given.format}")
     difference = run(predictor.detector, out, given.format, size)
     print(
@@ -455,7 +449,14 @@ COMMANDS = {
         *(configs, calibrate, ship, export),
     )
 }
-COMPUTE = ("train", "evaluate", "predict", "study", "reproduce")  # and end; the app stays
+COMPUTE = (
+    "train",
+    "evaluate",
+    "calibrate",
+    "predict",
+    "study",
+    "reproduce",
+)  # and end; the app stays
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -471,13 +472,41 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if arguments[0] not in COMMANDS:
             raise InputError(f"'{arguments[0]}' is no command; there are {', '.join(COMMANDS)}.")
-        COMMANDS[arguments[0]](arguments[1:])
+        with ended_by_sigterm():
+            COMMANDS[arguments[0]](arguments[1:])
     except InputError as error:
-        print(f"als: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        print(f"als: {error.filename}: {error.strerror}; give another place.", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error))
+    except KeyboardInterrupt:
+        _end("interrupted.", 128 + signal.SIGINT)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        reason = f"{error.filename or 'the output'}: {error.strerror}"
+        full = error.errno in FULL
+        _end(f"{reason}; {'make room, or ' if full else ''}give another place.")
+
+
+def _end(sentence: str, status: int = 2) -> None:
+    print(f"als: {sentence}", file=sys.stderr)
+    sys.exit(status)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """A SIGTERM ends the block as an exception does, so that nothing half-written is left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number, frame):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let it clean in peace
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

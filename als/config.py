@@ -6,7 +6,8 @@ rejects unknown keys. A checkpoint carries its `ModelConfig`, so that it rebuild
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from als.classes import CLASS_LISTS
 from als.errors import InputError
@@ -42,6 +43,37 @@ BACKBONES = {
 }
 SSD_SIDES = (300, 512)  # with vgg16; MobileNetV2's extra layers fit any side
 
+# Least and most of a number, and of each in a list: what a network can be, and what a file from a
+# stranger may ask memory for.
+SHARE, COUNT = (0, 1), (1, 10_000)
+LIMITS: dict[str, tuple[float, float]] = {
+    **{"attention_width": (1, 16_384), "attention_bias": (-100, 100), "frozen_blocks": (0, 100)},
+    **{"attention_entropy": SHARE},
+    **{"pool_size": (1, 16), "min_size": (16, 2048), "max_size": (16, 4096)},
+    **{"anchor_sizes": (1, 4096), "anchor_ratios": (0.01, 100)},
+    **{"rpn_pre_nms_train": (1, 50_000), "rpn_post_nms_train": COUNT},
+    **{"rpn_pre_nms_test": (1, 50_000), "rpn_post_nms_test": (1, 2000)},
+    **{"rpn_nms_threshold": SHARE, "rpn_anchors_per_image": COUNT, "rois_per_image": COUNT},
+    **{"roi_positive_fraction": SHARE, "hard_rois_per_image": (0, 10_000)},
+    **{"score_threshold": SHARE, "nms_threshold": SHARE, "detections_per_image": COUNT},
+    **dict.fromkeys(("lambda_cls", "lambda_loc", "lambda_att", "lambda_focus"), (0, 1e6)),
+    **{"batch_size": (1, 4096), "min_sizes": (16, 4096), "workers": (0, 256)},
+    **{"lr": (1e-12, 100), "attention_lr_factor": (0, 1e4), "momentum": SHARE},
+    **{"weight_decay": (0, 10), "warmup_steps": (0, 10**7), "milestones": SHARE},
+    **{"gradient_clip": (0, 1e6), "seed": (0, 2**32 - 1), "epochs": (1, 100_000)},
+    **{"num_nodes": COUNT, "max_steps": (1, 10**9), "val_check_interval": (1e-6, 10**9)},
+    **{"check_val_every_n_epoch": (1, 10**6), "log_every_n_steps": (1, 10**6)},
+    **{"accumulate_grad_batches": COUNT, "devices": (-1, 1024)},
+}
+MAY_BE_EMPTY = ("milestones",)
+LONGEST_LIST = 100
+MOST_CLASSES = 10_000
+LONGEST_NAME = 100  # characters of a class
+TOLD = {
+    **{int: "a whole number", float: "a number", bool: "true or false", str: "a text"},
+    **{NoneType: "null", tuple: "a list of numbers"},
+}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -51,7 +83,8 @@ class ModelConfig:
     `configs/compact-*.yaml` hold the differences of the model that trains on two cores.
 
     Args:
-        classes: names of the classes to detect, or "voc" or "coco" for all 20 or 80 of them.
+        classes: names of the classes to detect, also as one text "cat, dog"; or "voc" or "coco"
+            for all 20 or 80 of them.
         family: "als" (this paper; with both parts off Faster R-CNN), or the rows beside it,
             "rfcn" and "ssd" (docs/baselines.md). A family refuses options that it does not read.
         backbone: torchvision network that gives the trunk (conv1 to conv4) and conv5; of vgg16
@@ -91,7 +124,7 @@ class ModelConfig:
         lambda_cls, lambda_loc, lambda_att: weights of equation 1 (lambda 1 to 3).
     """
 
-    classes: tuple[str, ...] | Literal["voc", "coco"] = ()
+    classes: tuple[str, ...] | str = ()
     family: Family = "als"
     backbone: Backbone = "resnet101"
     weights: str | None = "imagenet"
@@ -129,13 +162,8 @@ class ModelConfig:
     lambda_focus: float = 1.0
 
     def __post_init__(self):
-        _check_words(self)
-        if isinstance(self.classes, str):
-            object.__setattr__(self, "classes", class_list(self.classes))
-        for name in ("classes", "anchor_sizes", "anchor_ratios"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(set(self.classes)) != len(self.classes):
-            raise InputError(f"classes: {self.classes} holds a class twice; name each once.")
+        object.__setattr__(self, "classes", class_names_of(self.classes))
+        _check_values(self)
         if self.min_size > self.max_size:
             raise InputError(
                 f"min_size {self.min_size} is over max_size {self.max_size}; raise max_size."
@@ -148,29 +176,102 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """The config of a checkpoint. Raises InputError for a key this version does not know."""
+        """The config of a checkpoint. Raises InputError for one that this version cannot read."""
+        if not isinstance(values, dict):
+            raise InputError(f"model config: {_short(values)} is no set of options.")
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise InputError(
-                f"model config: unknown keys {sorted(unknown)}; the file is from another version."
+                f"model config: unknown keys {_short(sorted(map(str, unknown)))}; the file is from "
+                "another version."
             )
         return cls(**values)
 
 
-def _check_words(config) -> None:
-    """Raise InputError for a word that an option does not know; from Python too."""
+def _check_values(config) -> None:
+    """Raise InputError for a value of another type, an unknown word, or out of `LIMITS`.
+
+    From Python too. Lists become tuples.
+    """
     for option in fields(config):
-        value, words = getattr(config, option.name), get_args(option.type)
-        if get_origin(option.type) is Literal and value not in words:
-            known = ", ".join(map(str, words))
-            raise InputError(f"{option.name}: '{value}' is unknown; choose one of {known}.")
+        if option.name != "classes":
+            value = _checked(option.name, getattr(config, option.name), _kinds(option.type))
+            object.__setattr__(config, option.name, value)
 
 
-def class_list(name: str) -> tuple[str, ...]:
-    """The classes that "voc" or "coco" stands for."""
-    if name not in CLASS_LISTS:
-        raise InputError(f"classes: '{name}' is no class list; give a list, voc or coco.")
-    return CLASS_LISTS[name]
+def _kinds(hint: Any) -> list[Any]:
+    """`str | None` -> [str, NoneType]; a plain type, a Literal or a tuple stands alone."""
+    return list(get_args(hint)) if get_origin(hint) in (UnionType, Union) else [hint]
+
+
+def _checked(name: str, value: Any, kinds: list[Any]) -> Any:
+    if value is None and NoneType in kinds:
+        return None
+    lists = [kind for kind in kinds if get_origin(kind) is tuple]
+    if lists and isinstance(value, list | tuple):
+        if not (value or name in MAY_BE_EMPTY) or len(value) > LONGEST_LIST:
+            raise InputError(
+                f"{name}: give a list of 1 to {LONGEST_LIST} numbers, not of {len(value)}."
+            )
+        return tuple(_checked(name, item, [get_args(lists[0])[0]]) for item in value)
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    if words:
+        if value in words:
+            return value
+        known = ", ".join(words)
+        raise InputError(f"{name}: '{_short(value)}' is unknown; choose one of {known}.")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and (float in kinds or int in kinds):
+        whole, (least, most) = float not in kinds, LIMITS[name]
+        if least <= value <= most and (isinstance(value, int) or not whole):
+            return value
+        told = f"a {'whole ' * whole}number from {least:.10g} to {most:.10g}"
+    elif type(value) in kinds and not (isinstance(value, str) and "\0" in value):
+        return value
+    else:
+        told = " or ".join(TOLD.get(get_origin(k) or k, "a section of options") for k in kinds)
+    raise InputError(f"{name} {_short(repr(value))}: give {told}.")
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def class_names_of(given: Any) -> tuple[str, ...]:
+    """Class names of a list, or of a text: "cat, dog", "[cat, dog]", "voc" or "coco".
+
+    Raises InputError for anything else, a name twice, or one that cannot be printed.
+    """
+    if isinstance(given, str):
+        given = _names_in(given)
+    if not isinstance(given, list | tuple) or len(given) > MOST_CLASSES:
+        raise InputError(
+            f"classes: '{_short(given)}' is no list of at most {MOST_CLASSES} names; give one as "
+            "[cat, dog], or voc or coco."
+        )
+    for name in given:
+        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise InputError(
+                f"classes: {_short(repr(name))} is no name; give texts of 1 to {LONGEST_NAME} "
+                "signs, in quotes."
+            )
+    if len(set(given)) != len(given):
+        twice = next(name for name in given if list(given).count(name) > 1)
+        raise InputError(f"classes: '{twice}' is there twice; name each class once.")
+    return tuple(given)
+
+
+def _names_in(text: str) -> tuple[str, ...]:
+    """Of YAML's list [yes, 1] too, which to YAML holds no text."""
+    if text in CLASS_LISTS:
+        return CLASS_LISTS[text]
+    if not text.startswith("[") and "," not in text:
+        raise InputError(
+            f"classes: '{_short(text)}' is no class list; give a list as [cat, dog], voc or coco."
+        )
+    inside = text.strip("[] ")
+    return tuple(name.strip(" '\"") for name in inside.split(",")) if inside else ()
 
 
 def check_family(config: "ModelConfig") -> None:
@@ -258,8 +359,7 @@ class DataConfig:
     skip_broken: bool = False
 
     def __post_init__(self):
-        _check_words(self)
-        object.__setattr__(self, "min_sizes", tuple(self.min_sizes))
+        _check_values(self)
 
 
 @dataclass(frozen=True)
@@ -290,8 +390,7 @@ class OptimizerConfig:
     gradient_clip: float = 10.0
 
     def __post_init__(self):
-        _check_words(self)
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        _check_values(self)
 
 
 @dataclass(frozen=True)
@@ -320,8 +419,43 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self):
+        _check_values(self)
         if self.data.batch_size < least_batch(self.model):
             raise InputError(
                 "data.batch_size: the batch normalisation of SSDLite's extra layers needs 2 images "
                 "a step; raise it."
             )
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Arguments of lightning's Trainer that a run takes, under `trainer.`; None is its default.
+
+    What a run sets itself, or what would make another schedule or resumption, is not among them.
+    """
+
+    accelerator: str | None = None
+    strategy: str | None = None
+    devices: tuple[int, ...] | int | str | None = None
+    num_nodes: int | None = None
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] | None = None
+    max_steps: int | None = None
+    max_time: str | None = None
+    val_check_interval: int | float | None = None
+    check_val_every_n_epoch: int | None = None
+    log_every_n_steps: int | None = None
+    accumulate_grad_batches: int | None = None
+    enable_progress_bar: bool | None = None
+    enable_model_summary: bool | None = None
+    deterministic: bool | None = None
+    benchmark: bool | None = None
+    sync_batchnorm: bool | None = None
+    detect_anomaly: bool | None = None
+
+    def __post_init__(self):
+        _check_values(self)
+
+    def given(self) -> dict[str, Any]:
+        """The arguments that are not left at their defaults."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}

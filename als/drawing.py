@@ -256,12 +256,13 @@ def save_prediction(
         else:
             bar = value_range(heat_map, SAVED.rule)
             panels.append(Panel(title, overlay(shown, heat_map, SAVED), bar=bar))
-    picture = out / f"{path.stem}.png"
-    with atomic_write(picture) as aside:
-        sheet = comparison([("", panels)], SAVED, path.name)
-        sheet.save(aside, format="png", compress_level=COMPRESSION)
+    # The detections first: they have room where a picture has none.
     found = zip(prediction.names, prediction.scores, prediction.boxes, strict=True)
     detections = [{"name": n, "score": float(s), "box": box.tolist()} for n, s, box in found]
     record = {"image": path.name, "size": prediction.size, "detections": detections}
     write_json(out / f"{path.stem}.json", record)
+    picture = out / f"{path.stem}.png"
+    with atomic_write(picture) as aside:
+        sheet = comparison([("", panels)], SAVED, path.name)
+        sheet.save(aside, format="png", compress_level=COMPRESSION)
     return picture

@@ -4,7 +4,7 @@ The file takes one image, float32 [3, H, W] in 0..1 RGB, of the size that it was
 what `OUTPUTS` names. Resizing to the network's own size and NMS are inside.
 """
 
-import tempfile
+import io
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from als.errors import InputError
+from als.files import atomic_write
 from als.images import as_rgb
 from als.model import AnyDetector, Detector
 from als.model.frozen_norm import fold_batch_norm
@@ -23,6 +24,7 @@ from als.photographs import package_photographs
 
 FORMATS = ("onnx", "torchscript", "pt2")
 OUTPUTS = ("boxes", "labels", "scores", "localization_map", "classification_map")
+SIDES = (32, 4096)  # least and most pixels of an image's side
 TOLERANCE = 1e-3  # pixels of boxes, and scores and map values in 0..1
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -63,8 +65,8 @@ def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]
         format: one of `FORMATS`. size: (height, width) in pixels of the images that will come.
 
     Raises:
-        InputError: unknown format, a family that cannot be exported, a package is missing, or the
-            file does not agree with the detector.
+        InputError: unknown format, a size out of `SIDES`, a family that cannot be exported, a
+            package is missing, or the file does not agree with the detector.
     """
     if format not in FORMATS:
         raise InputError(f"format '{format}' is unknown; choose one of {', '.join(FORMATS)}.")
@@ -73,15 +75,16 @@ def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]
             f"a model of family {detector.config.family} cannot be exported; give one of family "
             "als (with or without its two parts)."
         )
+    if not all(SIDES[0] <= side <= SIDES[1] for side in size):
+        raise InputError(
+            f"size {size[0]} {size[1]}: give sides of {SIDES[0]} to {SIDES[1]} pixels."
+        )
     if format == "onnx":
         import_onnx()
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     copy = deepcopy(detector).eval().to("cpu", memory_format=torch.contiguous_format)
     fold_batch_norm(copy)  # the same function, in fewer steps
     whole = WholeDetector(copy, size).requires_grad_(False)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        aside = Path(folder) / f"model.{format}"  # torch.export wants its own ending
+    with atomic_write(path) as aside:
         _write(whole, aside, format)
         difference = check(copy, aside, format, size)
         if difference > TOLERANCE:
@@ -89,7 +92,6 @@ def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]
                 f"{path}: the exported model differs from the detector by {difference:.2g}, more "
                 f"than {TOLERANCE:g}, and was not kept; try another format."
             )
-        aside.replace(path)
     return difference
 
 
@@ -100,11 +102,12 @@ def _write(whole: WholeDetector, path: Path, format: str) -> None:
         # Sizes become constants, as they are meant to; TorchScript is asked for by name.
         warnings.simplefilter("ignore")
         if format == "torchscript":
-            torch.jit.trace(whole, (image,), check_trace=False).save(str(path))
+            traced = torch.jit.trace(whole, (image,), check_trace=False)
+            _write_through(torch.jit.save, traced, path)
             return
         program = torch.export.export(whole, (image,), strict=False)
         if format == "pt2":
-            torch.export.save(program, path)
+            _write_through(torch.export.save, program, path)
             return
         names = OUTPUTS if whole.detector.config.attention else OUTPUTS[:3]
         torch.onnx.export(
@@ -115,6 +118,13 @@ def _write(whole: WholeDetector, path: Path, format: str) -> None:
             external_data=False,  # one file
             verbose=False,
         )
+
+
+def _write_through(save: Callable, model, path: Path) -> None:
+    """torch's own writer of files takes one ending only, and of a full disk does not say so."""
+    buffer = io.BytesIO()
+    save(model, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def runner(path: Path, format: str) -> Run:

@@ -80,8 +80,8 @@ def build_side(name: str, side: str, setting: Setting) -> Detector:
     if name == "compact":
         from als.checkpoint import SHIPPED
 
-        config, _, weights = read_checkpoint(SHIPPED)
-        config = replace(config, **COMPACT, **off, **(QUICK if setting.quick else {}))
+        shipped, _, weights = read_checkpoint(SHIPPED)
+        config = replace(shipped.config, **COMPACT, **off, **(QUICK if setting.quick else {}))
         detector = build_detector(config, pretrained=False)
         detector.load_state_dict({key: weights[key] for key in detector.state_dict()})
         detector = detector.eval().to(setting.device)

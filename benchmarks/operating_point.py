@@ -24,7 +24,8 @@ def operating_point(arguments: list[str]) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="shorter sides")
     parser.add_argument("--proposals", type=int, nargs="+", default=PROPOSALS)
     given = parser.parse_args(arguments)
-    config, _, tensors = read_checkpoint(given.checkpoint)
+    shipped, _, tensors = read_checkpoint(given.checkpoint)
+    config = shipped.config
     records = load_records(given.data, given.root, config.classes)
     points = []
     for size in given.sizes:

@@ -85,18 +85,21 @@ def kill_at(run: subprocess.Popen, step: int, while_saving: bool, out: Path, pau
         done, logged = progress(out)
         return logged != before and done >= step
 
-    aside = out / "checkpoints" / (LAST + ".part")
+    def parts() -> set[Path]:
+        return set((out / "checkpoints").glob(".als-*.part"))
+
+    left = parts()  # by kills before this one
     try:
         wait_until(reached, run)
         if while_saving:
-            wait_until(aside.exists, run)
+            wait_until(lambda: parts() - left, run)
         else:
             time.sleep(pause)
         moment, _ = progress(out)
     finally:
         run.kill()
         run.wait()
-    return {"step": moment, "checkpoint_half_written": aside.exists()}
+    return {"step": moment, "checkpoint_half_written": bool(parts() - left)}
 
 
 def differences(one: Path, two: Path) -> list[str]:

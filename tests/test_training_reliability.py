@@ -5,6 +5,7 @@ import resource
 import signal
 from dataclasses import replace
 from functools import partial
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from als.data.dataset import DetectionDataset
 from als.data.toy import write_toy
 from als.errors import InputError
 from als.training import train as training
-from als.training.saving import STOPPED, newest_checkpoint
+from als.training.saving import newest_checkpoint
 from als.training.train import train
 
 STEPS = 6  # of a run: 3 an epoch
@@ -77,18 +78,38 @@ def test_log_and_best_are_those_of_the_uninterrupted_run(
     assert len(rows) == 1 + STEPS + 2 and "val_AP50" in rows[0]
 
 
-def test_sigterm_finishes_the_step_saves_and_leaves(toy, whole, tmp_path, monkeypatch, capsys):
-    config = config_of(toy, tmp_path / "run", val="VOC2012:val")
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGINT, 1)]
+)
+def test_a_signal_finishes_the_step_saves_and_leaves(
+    toy, whole, tmp_path, monkeypatch, capsys, number, workers
+):
+    config = config_of(toy, tmp_path / "run", val="VOC2012:val", workers=workers)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+
+    def send():  # as a terminal does, to the processes that load images too
+        for process in (os.getpid(), *(child.pid for child in active_children())):
+            os.kill(process, number)
+
     with monkeypatch.context() as patch:
-        at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM), patch)
+        at_step(4, send, patch)
         with pytest.raises(SystemExit) as stopped:
             train(config, judge=judge, **OPTIONS)
-    assert stopped.value.code == STOPPED == 143
+    assert stopped.value.code == 128 + number
     assert "last.ckpt holds step 5; --resume" in capsys.readouterr().out
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert {one: signal.getsignal(one) for one in before} == before
     train(config, resume=True, judge=judge, **OPTIONS)
     assert_same_run(tmp_path / "run", whole)
+
+
+def test_validations_within_an_epoch(toy, tmp_path):
+    """By a share of the epoch, or so many batches; not more than it has."""
+    config = config_of(toy, tmp_path / "run", epochs=1, val="VOC2012:val")
+    with pytest.raises(InputError, match="val_check_interval 4: an epoch has 3 batches"):
+        train(config, judge=judge, val_check_interval=4, **OPTIONS)
+    train(config, judge=judge, val_check_interval=1, **OPTIONS)
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + STEPS // 2 + 3
 
 
 def test_a_checkpoint_cut_in_half_gives_way_to_the_one_before(

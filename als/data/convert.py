@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from als.data.masks import VOID, MaskSource, read_class_map, write_runs
 from als.data.record import Problem, Record
 from als.data.voc_layout import class_names, read_records
 from als.errors import InputError
+from als.files import atomic_folder
 
 
 def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
@@ -46,12 +46,8 @@ def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: it exists and is not empty; name a new folder.")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as aside:
-            made = Path(aside, out.name)
-            made.mkdir()
-            counts = {split: _write_split(folder, split, made) for split in splits}
-            made.replace(out)
+        with atomic_folder(out) as aside:
+            counts = {split: _write_split(folder, split, aside) for split in splits}
     except OSError as error:
         raise InputError(
             f"{error.filename or out}: cannot be read or written ({error.strerror}); make room, or "

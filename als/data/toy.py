@@ -5,8 +5,7 @@ place that is a part of the object, as the head of an animal is.
 """
 
 import json
-import shutil
-import tempfile
+import shlex
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from scipy import ndimage
 
 from als.data.masks import VOID
 from als.errors import InputError
+from als.files import atomic_folder
 
 TOY_CLASSES = ("circle", "square", "triangle")
 
@@ -65,8 +65,8 @@ def write_toy(
 
     size: (height, width) of an image that lies. The same arguments draw the same images.
 
-    Raises InputError when `folder` holds something already, or for fewer than 4 images or images
-    under 64 pixels.
+    Raises InputError when `folder` holds something already, for fewer than 4 images or images
+    under 64 pixels, and for a negative seed.
     """
     folder = Path(folder)
     if images < 4 or min(size) < 64:
@@ -74,17 +74,24 @@ def write_toy(
             f"a toy set of {images} images of {size[1]}x{size[0]} pixels: use at least 4 images, "
             "one for each part of the splits, of at least 64 pixels a side."
         )
+    if seed < 0:
+        raise InputError(f"seed {seed}: give at least 0.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: it exists and is not empty; name a new folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as aside:
         _write_all(aside / "VOC2012", images, seed, size)
-        aside.chmod(0o755)  # mkdtemp lets nobody else in
-        aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+
+
+def next_commands(folder: Path) -> list[str]:
+    """What to do with a toy set, as the shell takes it."""
+    root, classes = shlex.quote(str(folder)), ", ".join(TOY_CLASSES)
+    return [
+        f"als data check {root}/VOC2012",
+        f"als train configs/compact-stage1.yaml --data.root {root} --data.train VOC2012:train "
+        f"--model.classes '[{classes}]' --out runs/toy",
+        f"als evaluate runs/toy/model.safetensors --data VOC2012:test --root {root}",
+        f"als predict runs/toy/model.safetensors {root}/VOC2012/JPEGImages",
+    ]
 
 
 def _write_all(root: Path, images: int, seed: int, size: tuple[int, int]) -> None:

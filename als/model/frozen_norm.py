@@ -64,10 +64,13 @@ def fold_batch_norm(module: nn.Module) -> None:
     """
     for parent, conv, norm in list(_pairs(module)):
         folded, bn = getattr(parent, conv), getattr(parent, norm)
-        weight, bias = fuse_conv_bn_weights(
-            *(folded.weight, folded.bias, bn.running_mean, bn.running_var, bn.eps),
-            *(bn.weight, bn.bias),
-        )
+        if folded.weight.is_meta:  # a network of shapes alone
+            weight, bias = folded.weight, bn.bias
+        else:
+            weight, bias = fuse_conv_bn_weights(
+                *(folded.weight, folded.bias, bn.running_mean, bn.running_var, bn.eps),
+                *(bn.weight, bn.bias),
+            )
         folded.__class__ = nn.Conv2d  # also where it applied its BN until now
         folded.weight, folded.bias = nn.Parameter(weight), nn.Parameter(bias)
         setattr(parent, norm, nn.Identity())

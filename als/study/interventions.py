@@ -5,6 +5,9 @@ the box branch F_loc alone, so each error is taken where only one of them speaks
 true box, the box from a displaced true box.
 """
 
+import sys
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -105,7 +108,10 @@ def _photograph(
     # The other photograph is a part of the name: it depends on which ones are studied.
     file = None if folder is None else Path(folder) / f"{record.image_id},{before.image_id}.npz"
     if file is not None and file.exists():
-        return read_arrays(file)
+        try:
+            return read_arrays(file)
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+            print(f"als: {file}: is cut off or damaged; made again.", file=sys.stderr)
     detector, taken = predictor.detector, {}
     encoding, another = predictor.encode(record.path), predictor.encode(before.path)
     made, others = (encoding.a_loc, encoding.a_cls), (another.a_loc, another.a_cls)
@@ -129,7 +135,7 @@ def write_arrays(path: Path, groups: dict[Row, Taken]) -> None:
     flat = {
         "|".join((*row, name)): array for row, one in groups.items() for name, array in one.items()
     }
-    with atomic_write(path) as aside, aside.open("wb") as file:
+    with atomic_write(path, durable=True) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **flat)
 
 

@@ -14,14 +14,14 @@ from als.errors import InputError
 from als.explain.blackbox import PROPOSALS, black_box, estimate_seconds
 from als.explain.faithfulness import STEPS
 from als.explain.registry import DRISE_MASKS, EXPLAINERS, default_explainers
-from als.files import atomic_write, write_json
+from als.files import atomic_write, check_writable, write_json
 from als.images import as_rgb
 from als.inference import Predictor, load
 from als.machine import machine, revision
 from als.study import study_figures as figures
 from als.study.interventions import intervene, interventions_table
 from als.study.measures import CHEAP, GROUPS, MEASURES
-from als.study.study_rows import run_study
+from als.study.study_rows import check_names, run_study
 from als.study.summary import by_group, differences, found_share, summarise
 
 HEAT_MEASURES = ("energy_mask", "mask_iou", "coverage", "peak_on_head")
@@ -60,9 +60,13 @@ def study(
             one folder, each with `resume`. A last call without it writes what a reader opens.
 
     Raises:
-        InputError: as `run_study`, a checkpoint that cannot be loaded, or a bad `shard`.
+        InputError: as `run_study`, a checkpoint that cannot be loaded, a bad `shard`, or a number
+            below its least.
     """
     own = shard_slice(shard)
+    _check_numbers(limit=(limit, 1), seed=(seed, 0), drise_masks=(drise_masks, 1))
+    check_names(maps or (), measure_names(measures))
+    check_writable(Path(out) / "settings.json")
     predictors = _load(checkpoints, device)
     everything = load_records(spec, root, next(iter(predictors.values())).classes)
     records = chosen(everything, limit, seed)
@@ -113,6 +117,13 @@ def shard_slice(shard: str | None) -> slice:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise InputError(f"--shard {shard}: write it as 1/2 and 2/2, for two processes.")
     return slice(int(number) - 1, None, int(count))
+
+
+def _check_numbers(**given: tuple[int | None, int]) -> None:
+    """Raise InputError for an option that is below its least."""
+    for name, (value, least) in given.items():
+        if value is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')} {value}: give at least {least}.")
 
 
 def chosen(records: Sequence[Record], limit: int | None, seed: int) -> list[Record]:

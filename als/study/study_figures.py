@@ -174,8 +174,8 @@ def write_gallery(
     Args:
         records: of all photographs in `rows`.
     """
-    Path(out).mkdir(parents=True, exist_ok=True)
-    (Path(out) / ".gitignore").write_text("*\n")
+    with atomic_write(Path(out) / ".gitignore") as aside:
+        aside.write_text("*\n")
     by_id = {record.image_id: record for record in records}
     written = []
     for name in maps:

@@ -1,7 +1,8 @@
 """The run: checkpoints x images x objects x maps x measures -> one table of rows, resumable."""
 
 import hashlib
-import os
+import secrets
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from als.study.sanity import CASCADE, randomized
 
 IMAGES_A_PART = 10  # lost at most, if the run is interrupted
 KEYS = ["checkpoint", "image_id", "map", "measure"]
+COLUMNS = ["checkpoint", "image_id", "object", "class", "size", "score", "map", "measure", "value"]
 FOUND = ("detector", "found")  # map and measure of the row that says whether the object was found
 
 
@@ -48,7 +50,8 @@ def run_study(
         records: photographs, as `als.data.layouts.load_records` gives them.
         maps, measures: names of `EXPLAINERS` and `MEASURES`.
         seed: of maps and measures that draw at random. drise_masks: passes of D-RISE an image.
-        resume: go on in a folder that holds rows; what is there is not computed again.
+        resume: go on in a folder that holds rows; what is there is not computed again. A part that
+            is cut off is named, put aside and measured again.
         data: fingerprint of the data set that the records were chosen of.
 
     Returns:
@@ -57,12 +60,13 @@ def run_study(
     Raises:
         InputError: unknown names, a folder with another study, or data that cannot be read.
     """
-    _check_names(maps, measures)
+    check_names(maps, measures)
     out = Path(out)
     checkpoints = {name: _digest(predictor) for name, predictor in predictors.items()}
     settings = {"checkpoints": checkpoints, "data": data, "seed": seed, "drise_masks": drise_masks}
     settings["definitions"] = DEFINITIONS
     _check_settings(out, settings, resume)
+    _put_damaged_aside(out)
     done, empty = _there(out)
     animals = keypoints_of(records)
     for name, predictor in predictors.items():
@@ -125,21 +129,45 @@ def read_rows(out: Path) -> pd.DataFrame:
     """All rows of a study's folder, also of one that still runs; none where there is no folder."""
     parts = sorted((Path(out) / "parts").glob("*.parquet"))
     if not parts:
-        columns = ["checkpoint", "image_id", "object", "class", "size", "score"]
-        return pd.DataFrame(columns=[*columns, "map", "measure", "value"])
-    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+        return pd.DataFrame(columns=COLUMNS)
+    return pd.concat(list(map(_read_part, parts)), ignore_index=True)
+
+
+def _read_part(path: Path) -> pd.DataFrame:
+    """Its rows. Raises InputError if it is cut off or was altered."""
+    try:
+        rows = pd.read_parquet(path)
+        if missing := {*KEYS, *COLUMNS} - {*rows}:
+            raise ValueError(f"has no column {missing.pop()}")
+    except (OSError, ValueError) as error:  # pyarrow's own are kinds of these
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(
+            f"{path}: this part of a study is cut off or damaged ({reason}); --resume measures "
+            "its photographs again."
+        ) from error
+    return rows
+
+
+def _put_damaged_aside(out: Path) -> None:
+    """Name parts that cannot be read; under another name they count no more."""
+    for path in sorted((out / "parts").glob("*.parquet")):
+        try:
+            _read_part(path)
+        except InputError as error:
+            path.replace(path.with_suffix(".damaged"))
+            print(f"als: {error}", file=sys.stderr)
 
 
 def _write_part(folder: Path, tables: list[pd.DataFrame]) -> None:
-    """One more part, named by its number and this process; several may fill one folder at once."""
+    """One more part; several processes, of several machines, may fill one folder at once."""
     if tables:
         number = len(list(folder.glob("*.parquet")))
-        path = folder / f"{number:05d}-{os.getpid()}.parquet"
+        path = folder / f"{number:05d}-{secrets.token_hex(4)}.parquet"
         _write_parquet(pd.concat(tables, ignore_index=True), path)
 
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    with atomic_write(path) as aside:
+    with atomic_write(path, durable=True) as aside:
         table.to_parquet(aside, index=False)
 
 
@@ -168,7 +196,8 @@ def _todo(
     return todo
 
 
-def _check_names(maps: Sequence[str], measures: Sequence[str]) -> None:
+def check_names(maps: Sequence[str], measures: Sequence[str]) -> None:
+    """Raise InputError for a map or measure that there is not."""
     for kind, given, known in (("map", maps, EXPLAINERS), ("measure", measures, MEASURES)):
         unknown = [name for name in given if name not in known]
         if unknown:

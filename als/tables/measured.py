@@ -2,9 +2,12 @@
 
 import re
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
 import pandas as pd
 
+from als.errors import InputError
 from als.files import read_json
 from als.tables.rows import CHOICES, SCALES, TABLES, Row, Run, Scale
 
@@ -46,6 +49,18 @@ OF_CHOICES = {
 }
 """Columns of the choices -> part of a record, name there."""
 
+# The shape of what tables read: of each part its kind, EACH for all others, "?" may be missing.
+EACH, NUMBER, SOME_NUMBER = "*", (int, float), (int, float, NoneType)
+RECORD = {
+    "metrics": {EACH: SOME_NUMBER},
+    "per_class": {EACH: {"AP50_11point": SOME_NUMBER}},
+    "maps?": {EACH: SOME_NUMBER},
+    "changed_options?": [str],
+}
+_STEP = dict.fromkeys(("difference", "low", "high", "detectable"), NUMBER)
+_STEP |= {"per_seed": {EACH: NUMBER}, "seed_spread": SOME_NUMBER}
+BOOTSTRAP = {"steps": [{"first": str, "second": str} | dict.fromkeys(MEASURES, _STEP)]}
+
 
 def published(table: str | None = None) -> pd.DataFrame:
     """A line a cell of tables 1 to 3, in the paper's order; `table` keeps one, as "table1".
@@ -72,8 +87,46 @@ def record_files(run: Run | None, results: Path) -> dict[int, Path]:
 
 
 def records_of(run: Run | None, results: Path) -> dict[int, dict]:
-    """Seed -> record of a run."""
-    return {seed: read_json(path) for seed, path in record_files(run, results).items()}
+    """Seed -> record of a run. Raises InputError for one of another shape."""
+    return {seed: _read(path, RECORD) for seed, path in record_files(run, results).items()}
+
+
+def _read(path: Path, shape: dict) -> dict:
+    record = read_json(path)
+    if (name := _misfit(record, shape)) is not None:
+        raise InputError(
+            f"{path}: is no record that a table can be made of (its {name or 'content'} is missing "
+            "or of another kind); remove it, or make it again."
+        )
+    return record
+
+
+def _misfit(value: Any, shape: Any, name: str = "") -> str | None:
+    """The dotted name of what is not of a shape; None where all is."""
+    if isinstance(shape, list):
+        parts = [(name, item, shape[0]) for item in value] if isinstance(value, list) else None
+    elif isinstance(shape, dict):
+        parts = _parts(value, shape, name) if isinstance(value, dict) else None
+    else:
+        parts = [] if isinstance(value, shape) else None
+    if parts is None:
+        return name
+    found = (_misfit(item, kind, place) for place, item, kind in parts)
+    return next((place for place in found if place is not None), None)
+
+
+def _parts(value: dict, shape: dict, name: str) -> list[tuple[str, Any, Any]]:
+    """(name, value, shape) of what an object must hold."""
+    parts = []
+    for key, kind in shape.items():
+        plain = key.rstrip("?")
+        if key == EACH:
+            parts += [(f"{name}.{one}".strip("."), item, kind) for one, item in value.items()]
+        elif plain in value and not (key != plain and value[plain] is None):
+            parts.append((f"{name}.{plain}".strip("."), value[plain], kind))
+        elif key == plain:
+            return [(f"{name}.{plain}".strip("."), None, ())]  # no value is of this kind
+    return parts
 
 
 def frame(table: str, results: Path) -> pd.DataFrame:
@@ -154,7 +207,8 @@ def bootstrapped(table: str, scale: Scale, results: Path) -> dict[tuple[str, str
     path = bootstrap_file(table, scale, results)
     if not path.is_file():
         return None
-    return {(step["first"], step["second"]): step for step in read_json(path)["steps"]}
+    steps = _read(path, BOOTSTRAP)["steps"]
+    return {(step["first"], step["second"]): step for step in steps}
 
 
 def published_step(table: str, first: str, second: str) -> float:

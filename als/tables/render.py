@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from als.errors import InputError
+from als.files import atomic_write
 from als.tables.charts import steps_chart
 from als.tables.measured import (
     ABSENT,
@@ -207,17 +208,19 @@ def write_tables(tables: Sequence[str], results: Path, out: Path) -> list[Path]:
 
     Returns the files.
     """
-    Path(out).mkdir(parents=True, exist_ok=True)
     written = []
     for table in tables:
         for format, ending in ENDINGS.items():
             path = Path(out) / f"{table}.{ending}"
-            path.write_text(render(table, results, format), encoding="utf-8")
+            text = render(table, results, format)
+            with atomic_write(path) as aside:
+                aside.write_text(text, encoding="utf-8")
             written.append(path)
         for scale in SCALES if table in COMPARED else ():
             if bootstrap_file(table, scale, results).is_file():
                 path = Path(out) / f"{table}-{scale}-steps.png"
-                steps_chart(table, results, scale).savefig(path, dpi=100)
+                with atomic_write(path) as aside:
+                    steps_chart(table, results, scale).savefig(aside, format="png", dpi=100)
                 written.append(path)
     return written
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
-
 from als.config import CONFIGS, TrainConfig
 from als.errors import InputError
 from als.tables.rows import Data, Scale, Stage
+from als.training.options import read_options
 
 DATA_ROOTS: Mapping[Scale, Path] = {"full": Path("data"), "compact": Path("data/voc-animals")}
 DECIDED = {
@@ -100,19 +99,9 @@ def read_config(path: Path, changes: Mapping[str, Any] | None = None) -> TrainCo
 
     Raises InputError for a change that names no option, or has a value that it cannot take.
     """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action="config")
-    parser.add_class_arguments(TrainConfig)
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (changes or {}).items()}
-    arguments = [f"--{name}={text}" for name, text in texts.items()]
-    try:
-        given = parser.parse_args(["--config", str(path), *arguments])
-    except ArgumentError as error:
-        message = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{path.name} with the changes given: {message}.") from error
-    values = parser.instantiate(given).as_dict()
-    values.pop("config")
-    return TrainConfig(**values)
+    config, _, _ = read_options([str(path), *(f"--{name}={text}" for name, text in texts.items())])
+    return config
 
 
 def hours_in_header(stage: Stage, config: TrainConfig) -> float | None:

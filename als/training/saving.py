@@ -1,8 +1,6 @@
-"""What survives a kill: checkpoints that appear whole, the one before kept, SIGTERM obeyed."""
+"""What survives a kill: checkpoints that appear whole, the one before kept, signals obeyed."""
 
-import errno
 import io
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,16 +11,12 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
-from safetensors import SafetensorError
 
 from als.errors import InputError
+from als.files import UNWRITABLE, atomic_write
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-STOPPED = 128 + signal.SIGTERM
-"""Exit status after a SIGTERM, the one that shells give: no failure, resume to go on."""
-
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-UNWRITABLE |= {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+OBEYED = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 say = rank_zero_only(print)
 
@@ -38,19 +32,11 @@ class WholeFiles(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".part")
-        try:
-            with open(aside, "wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut leaves the new name on an empty file
-            # Killed between the two lines a run has no last.ckpt, and resumes from the previous.
+        with atomic_write(path, durable=True) as aside:
+            aside.write_bytes(buffer.getbuffer())
+            # Killed after this line a run has no last.ckpt, and resumes from the previous.
             if path.name == LAST and path.exists():
                 path.replace(path.with_name(PREVIOUS))
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
@@ -75,9 +61,10 @@ def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
 
 
 class SaveLast(L.Callback):
-    """Saves all that resuming needs, every so many steps, after every epoch and at a SIGTERM.
+    """Saves all that resuming needs, every so many steps, after every epoch and at a signal.
 
-    After a SIGTERM the step is finished, the run saved, and the process ends with status STOPPED.
+    After a SIGTERM or Ctrl-C the step is finished, the run saved, and the process ends with
+    status 128 + the signal's number. A second Ctrl-C ends it on the spot.
 
     Args:
         path: the checkpoint, `last.ckpt`.
@@ -87,15 +74,16 @@ class SaveLast(L.Callback):
     def __init__(self, path: Path, every: int):
         self.path, self.every = path, every
         self.step = 0
-        self.asked_to_stop = False
+        self.asked_to_stop = 0  # the signal's number
 
     def on_train_start(self, trainer, module) -> None:
         self.step = trainer.global_step
-        self.asked_to_stop = trainer.received_sigterm
+        self.asked_to_stop = signal.SIGTERM if trainer.received_sigterm else 0
         # Lightning's handler ends the run unsaved, and of several processes it stops each at
         # another step. It puts the handler of before back when the run ends.
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._ask_to_stop)
+            for number in OBEYED:
+                signal.signal(number, self._ask_to_stop)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         if trainer.global_step == self.step:  # gradients accumulate, or the batch was skipped
@@ -132,15 +120,36 @@ class SaveLast(L.Callback):
         trainer.save_checkpoint(self.path, weights_only=False)
 
     def _ask_to_stop(self, number, frame) -> None:
-        self.asked_to_stop = True
+        self.asked_to_stop = number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            say("Ctrl-C: the step is finished and saved; once more ends at once", flush=True)
 
     def _all_stop(self, trainer: L.Trainer) -> bool:
         """Whether any process was asked to stop: then all do, at the same step."""
-        return trainer.strategy.reduce_boolean_decision(self.asked_to_stop, all=False)
+        return trainer.strategy.reduce_boolean_decision(bool(self.asked_to_stop), all=False)
 
     def _leave(self) -> None:
-        say(f"stopped by SIGTERM: {self.path} holds step {self.step}; --resume goes on from it")
-        raise SystemExit(STOPPED)
+        number = signal.Signals(self.asked_to_stop or signal.SIGTERM)
+        by = OBEYED[number]
+        say(f"stopped by {by}: {self.path} holds step {self.step}; --resume goes on from it")
+        raise SystemExit(128 + number)
+
+
+@contextmanager
+def interrupts_put_back() -> Iterator[None]:
+    """Ctrl-C means after the block what it meant before; lightning does so of SIGTERM alone."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def ignore_interrupts(worker: int) -> None:
+    """For the processes that load images: Ctrl-C reaches them too, and the step needs them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _total_skipped(trainer: L.Trainer, module) -> int:
@@ -156,9 +165,10 @@ def failures_in_a_sentence(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        raise _unwritable(error.filename or out, error.strerror, out) from error
-    except SafetensorError as error:
-        raise _unwritable(out, str(error), out) from error
+        raise InputError(
+            f"{error.filename or out}: cannot be written ({error.strerror}); make room, or choose "
+            f"another --out. {_kept(out)}"
+        ) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -169,12 +179,6 @@ def failures_in_a_sentence(out: Path) -> Iterator[None]:
             f"{' '.join(cause.split()).rstrip('.')}; a worker killed by the system most often "
             f"found no memory left: lower data.workers or data.min_sizes. {_kept(out)}"
         ) from error
-
-
-def _unwritable(path, reason: str, out: Path) -> InputError:
-    return InputError(
-        f"{path}: cannot be written ({reason}); make room, or choose another --out. {_kept(out)}"
-    )
 
 
 def _kept(out: Path) -> str:

@@ -1,6 +1,6 @@
 """Config -> data, Trainer.fit -> inference file: one run from start or from its last checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.data import DataLoader
 
 from als.checkpoint import build_detector, load_weights, save_checkpoint
-from als.config import TrainConfig
+from als.config import TrainConfig, TrainerConfig
 from als.data.dataset import DetectionDataset, collate
 from als.data.layouts import load_records
 from als.data.record import Problem, Record, fingerprint, with_objects
@@ -33,6 +32,8 @@ from als.training.saving import (
     SaveLast,
     WholeFiles,
     failures_in_a_sentence,
+    ignore_interrupts,
+    interrupts_put_back,
     newest_checkpoint,
     say,
 )
@@ -123,12 +124,17 @@ class DetectionData(L.LightningDataModule):
             batch_sampler=sampler,
             collate_fn=collate,
             num_workers=data.workers,
+            worker_init_fn=ignore_interrupts,
             persistent_workers=data.workers > 0,
         )
 
 
 def train(
-    config: TrainConfig, resume: bool = False, judge: Judge = judge_by_id, **trainer_options
+    config: TrainConfig,
+    resume: bool = False,
+    judge: Judge = judge_by_id,
+    callbacks: Sequence[L.Callback] = (),
+    **trainer_options,
 ) -> Path:
     """Train as configured and return the inference checkpoint, `<out>/model.safetensors`.
 
@@ -139,23 +145,24 @@ def train(
         resume: go on from the newest whole checkpoint in `<out>/checkpoints`, in the middle of an
             epoch too; without one the run starts anew.
         judge: (detections by image id, validation records, classes) -> figures, AP50 among them.
-        trainer_options: arguments of lightning's Trainer (devices, num_nodes, precision, ...);
-            `callbacks` are added to the run's own.
+        callbacks: of lightning, added to the run's own.
+        trainer_options: as `TrainerConfig` takes them (devices, num_nodes, precision, ...).
 
     Raises:
         InputError: data, weights or options cannot be used, the run that is to go on had another
             config, the loss is not finite, `out` cannot be written (the checkpoint before stays
             as it was), or a worker died.
-        SystemExit: SIGTERM came and the run is saved; its status is 143.
+        SystemExit: SIGTERM or Ctrl-C came and the run is saved; its status is 143 or 130.
     """
     out = Path(config.out)
+    options = TrainerConfig(**trainer_options).given()
     with failures_in_a_sentence(out):
         start = newest_checkpoint(out / "checkpoints") if resume else None
         if not resume and any((out / "checkpoints").glob("*.ckpt")):
             raise InputError(f"{out}: holds a run already; pass --resume or choose another --out.")
         if start is not None:
             check_resumes(config, out / "config.json")
-        return _train(config, out, start, judge, trainer_options)
+        return _train(config, out, start, judge, callbacks, options)
 
 
 def _train(
@@ -163,7 +170,8 @@ def _train(
     out: Path,
     start: tuple[Path, int] | None,
     judge: Judge,
-    trainer_options: dict,
+    callbacks: Sequence[L.Callback],
+    options: dict[str, Any],
 ) -> Path:
     L.seed_everything(config.seed, verbose=False)
     data = DetectionData(config)
@@ -171,10 +179,11 @@ def _train(
         say(f"{len(data.problems)} broken files are left out; the first: {data.problems[0]}")
     detector = _start(config)
     path, first_step = start or (None, 0)
-    trainer = _trainer(config, out, first_step, trainer_options)
+    trainer = _trainer(config, out, first_step, callbacks, options)
     metric = partial(_judged, data=data, judge=judge) if config.data.val else None
     module = DetectorModule(detector, config, _total_steps(config, data, trainer), metric)
-    trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+    with interrupts_put_back():
+        trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     info = {
         "data": {"train": config.data.train, "fingerprint": fingerprint(data.train_records)},
         "epochs": config.epochs,
@@ -214,6 +223,17 @@ def _judged(found: FoundById, data: DetectionData, judge: Judge) -> dict[str, fl
 def _total_steps(config: TrainConfig, data: DetectionData, trainer: L.Trainer) -> int:
     """Optimiser steps of the run; an epoch's last step may accumulate fewer batches."""
     batches = len(data.train_records) // config.data.batch_size // trainer.world_size
+    interval = trainer.val_check_interval
+    if (
+        isinstance(interval, int)
+        and interval > batches
+        or interval > 1
+        and isinstance(interval, float)
+    ):
+        raise InputError(
+            f"trainer.val_check_interval {interval}: an epoch has {batches} batches; give at most "
+            "that, or a share of it from 0 to 1."
+        )
     return -(-batches // trainer.accumulate_grad_batches) * config.epochs
 
 
@@ -279,7 +299,13 @@ def _callbacks(config: TrainConfig, out: Path, first_step: int) -> list[L.Callba
     return callbacks
 
 
-def _trainer(config: TrainConfig, out: Path, first_step: int, options: dict) -> L.Trainer:
+def _trainer(
+    config: TrainConfig,
+    out: Path,
+    first_step: int,
+    callbacks: Sequence[L.Callback],
+    options: dict[str, Any],
+) -> L.Trainer:
     settings = {
         "max_epochs": config.epochs,
         "gradient_clip_val": config.optimizer.gradient_clip or None,
@@ -292,22 +318,15 @@ def _trainer(config: TrainConfig, out: Path, first_step: int, options: dict) -> 
         "use_distributed_sampler": False,
         "default_root_dir": out,
     }
-    callbacks = _callbacks(config, out, first_step) + options.get("callbacks", [])
+    settings |= {"callbacks": [*_callbacks(config, out, first_step), *callbacks]} | options
     try:
-        trainer = L.Trainer(**settings | options | {"callbacks": callbacks})
-    except MisconfigurationException as error:  # no such accelerator here, too many devices, ...
+        trainer = L.Trainer(**settings)
+    except Exception as error:  # no such accelerator here, too many devices, ...
         told = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"trainer: {told}; change the options of the trainer.") from error
     if trainer.is_global_zero:
-        plain = {name: value for name, value in options.items() if _is_plain(value)}
+        plain = dict(options)
         if trainer.num_devices > 1 and not isinstance(plain.get("devices"), list):
             plain["devices"] = trainer.num_devices  # also where all there are were taken
         write_json(out / "config.json", asdict(config) | {"trainer": plain})
     return trainer
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a config file can hold an option; from Python callbacks and the like come too."""
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | int | float)
