@@ -154,7 +154,7 @@ def commands(toy, toy_model, tmp_path):
             ],
             "predict": ["predict", toy_model, photo, "--out", out / "p", "--score-threshold", "0"],
             "ship": ["ship", toy_model, "--out", out / "shipped.safetensors"],
-            "tables": ["tables", "--out", out / "tables"],
+            "tables": ["tables", "table1", "--out", out / "tables"],
             "export": ["export", toy_model, "--format", "torchscript", "--out", out / "a.torch"]
             + ["--size", "64", "64"],
             "evaluate": ["evaluate", toy_model, *data, "--out", out / "r.json", "--workers", "0"],
