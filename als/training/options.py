@@ -11,7 +11,9 @@ from als.config import TrainConfig, TrainerConfig
 from als.errors import InputError
 
 SECTIONS = ("model", "data", "optimizer", "trainer")
-LONGEST_CONFIG = 1_000_000  # characters
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of C where there is one: much faster
+LONGEST_CONFIG = 100_000  # characters
+DEEPEST = 20  # levels of YAML
 LONGEST = 300  # characters of what is said of it
 
 
@@ -59,22 +61,38 @@ def _told(error: Exception) -> str:
 
 
 def _load(text: str) -> Any:
-    """YAML as jsonargparse reads it, but no alias, no section that is a value, names as texts.
+    """YAML as jsonargparse reads it, but no section that is a value, and names as texts.
 
-    Aliases make gigabytes of a few lines. A value in the place of a section would silently leave
-    the section at its defaults. And of the classes [yes, no] YAML makes true and false.
+    A value in the place of a section would silently leave the section at its defaults, and of the
+    classes [yes, no] YAML makes true and false.
     """
-    if len(text) > LONGEST_CONFIG:
-        raise yaml.YAMLError(f"longer than {LONGEST_CONFIG} characters")
-    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-        raise yaml.YAMLError("an alias (*name); write what it stands for")
-    root, value = yaml.compose(text, yaml.SafeLoader), get_loader("yaml")(text)
+    _check_events(text)
+    root, value = yaml.compose(text, LOADER), get_loader("yaml")(text)
     if isinstance(root, yaml.MappingNode) and isinstance(value, dict):
         for key, node in root.value:
             if key.value in SECTIONS and not isinstance(node, yaml.MappingNode):
                 raise yaml.YAMLError(f"{key.value} is a section; indent its options below it")
         _take_names(root, value)
     return value
+
+
+def _check_events(text: str) -> None:
+    """Raise YAMLError for what takes memory or time, or would be imported.
+
+    Aliases make gigabytes of a few lines; deep nesting takes minutes.
+    """
+    if len(text) > LONGEST_CONFIG:
+        raise yaml.YAMLError(f"longer than {LONGEST_CONFIG} characters")
+    depth = 0
+    for event in yaml.parse(text, LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise yaml.YAMLError(f"nested deeper than {DEEPEST} levels")
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*name); write what it stands for")
+        if isinstance(event, yaml.ScalarEvent) and event.value == "class_path":
+            raise yaml.YAMLError("class_path; no option takes a class")
 
 
 def _take_names(node: yaml.MappingNode, value: dict[str, Any]) -> None:

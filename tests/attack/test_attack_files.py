@@ -116,7 +116,7 @@ def toy_model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def full_disk(tmp_path) -> Iterator[Path]:
-    """A folder where there is room for 64 KiB, or for files of 8 KiB where nobody may mount."""
+    """A folder where there is room for 64 KiB, or for files of 5 kB where nobody may mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
@@ -125,7 +125,7 @@ def full_disk(tmp_path) -> Iterator[Path]:
     )
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     if not mounted:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
     try:
         yield folder
     finally:
@@ -154,7 +154,7 @@ def commands(toy, toy_model, tmp_path):
             ],
             "predict": ["predict", toy_model, photo, "--out", out / "p", "--score-threshold", "0"],
             "ship": ["ship", toy_model, "--out", out / "shipped.safetensors"],
-            "tables": ["tables", "--out", out / "tables"],
+            "tables": ["tables", "table1", "--out", out / "tables"],
             "export": ["export", toy_model, "--format", "torchscript", "--out", out / "a.torch"]
             + ["--size", "64", "64"],
             "evaluate": ["evaluate", toy_model, *data, "--out", out / "r.json", "--workers", "0"],
