@@ -362,11 +362,13 @@ def app(arguments: list[str]) -> None:
     parser.add_argument("--other", type=Path, help="a second checkpoint, for the Compare tab")
     parser.add_argument("--host", type=str, default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7860)
+    told = "names that browsers know the page by, besides localhost and --host"
+    parser.add_argument("--allow-host", type=str, nargs="+", default=[], metavar="NAME", help=told)
     given = parser.parse_args(arguments)
 
     from als.ui import launch
 
-    launch(given.checkpoint, given.host, given.port, given.other)
+    launch(given.checkpoint, given.host, given.port, given.other, given.allow_host)
 
 
 def export(arguments: list[str]) -> None:

@@ -4,7 +4,6 @@ Training, evaluation, prediction and the app all read by `as_rgb` and shrink by 
 """
 
 import math
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from als.errors import InputError
+from als.files import printable
 
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 65_535  # pixels, as JPEG's; a map of one row of millions would take gigabytes
@@ -89,8 +89,9 @@ def as_rgb(
     if isinstance(image, Image.Image):
         return _decode(image, name or "image", max_pixels)
     path = Path(image)
-    with open_image(path, name or path.name, max_pixels) as opened:
-        return _decode(opened, name or path.name, max_pixels, own=True)
+    name = name or printable(path.name)
+    with open_image(path, name, max_pixels) as opened:
+        return _decode(opened, name, max_pixels, own=True)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -124,7 +125,7 @@ def painted(layer: Path | bytes) -> np.ndarray:
 
 
 def open_image(
-    file: Path | bytes, name: str, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS
+    file: Path | bytes, name: str, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS
 ) -> Image.Image:
     """An image whose header is read, and no pixel yet. Every file is opened here.
 
@@ -192,10 +193,8 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
     return _decode(Image.fromarray(array), "image", max_pixels)
 
 
-def _decode(
-    image: Image.Image, name: str, max_pixels: int, own: bool = False
-) -> Image.Image:
-    """An opened, perhaps not yet decoded image -> upright RGB, never the caller's (unless `own`)."""
+def _decode(image: Image.Image, name: str, max_pixels: int, own: bool = False) -> Image.Image:
+    """An opened, perhaps not yet decoded image -> upright RGB, never the caller's."""
     _refuse_large(image, name, max_pixels)
     _load(image, name)
     turn = TURNS.get(_orientation(image))
@@ -263,7 +262,7 @@ def _damaged(name: str, error: Exception) -> str:
     return f"{name}: the file is damaged or cut short ({error}); copy or upload it again."
 
 
-def _why_unknown(file: Path | bytes, formats: Sequence[str]) -> str:
+def _why_unknown(file: Path | bytes, formats: tuple[str, ...]) -> str:
     if formats != FORMATS:
         return f"not a {' or '.join(formats)} file."
     if isinstance(file, Path):
