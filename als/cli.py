@@ -12,6 +12,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser
 
 from als.errors import InputError
+from als.files import printable
 from als.machine import keep_freed_memory
 
 SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
@@ -139,7 +140,7 @@ def predict(arguments: list[str]) -> None:
     broken = []
 
     def skip(path: Path, error: InputError) -> None:
-        print(f"als: {error}", file=sys.stderr)
+        print(f"als: {printable(str(error))}", file=sys.stderr)
         broken.append(path)
 
     found = predict_many(predictor, files, given.batch_size, given.score_threshold, skip)
@@ -152,14 +153,17 @@ def _refuse_overwriting(files: list[Path], out: Path) -> None:
     """Raise InputError where two images would write the same files, or over an image itself."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is no folder; give another --out.")
+    from als.drawing import output_stem
+
     seen: dict[str, Path] = {}
     for path in files:
-        if seen.setdefault(path.stem, path) is not path:
+        stem = output_stem(path)
+        if seen.setdefault(stem, path) is not path:
             raise InputError(
-                f"{seen[path.stem]} and {path} would both write {path.stem}.png; rename one or "
-                "predict them apart."
+                f"{seen[stem]} and {path} would both write {stem}.png; rename one or predict them "
+                "apart."
             )
-        picture = out / f"{path.stem}.png"
+        picture = out / f"{stem}.png"
         if path.exists() and picture.exists() and picture.samefile(path):
             raise InputError(f"{path}: its picture would overwrite it; give another --out.")
 
@@ -172,7 +176,8 @@ def save_all(found: Iterable, out: Path) -> None:
         one, written = running.popleft()
         scored = zip(one.prediction.names, one.prediction.scores, strict=True)
         names = ", ".join(f"{name} {score:.2f}" for name, score in scored)
-        print(f"{one.path}: {names or 'nothing found'} -> {written.result()}")
+        told = f"{one.path}: {names or 'nothing found'} -> {written.result()}"
+        print(printable(told))
 
     running: deque = deque()
     with ThreadPoolExecutor(WRITERS) as writer:
@@ -426,7 +431,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise InputError(f"'{arguments[0]}' is no command; there are {', '.join(COMMANDS)}.")
         COMMANDS[arguments[0]](arguments[1:])
     except InputError as error:
-        print(f"als: {error}", file=sys.stderr)
+        told = "\n".join(map(printable, str(error).splitlines()))
+        print(f"als: {told}", file=sys.stderr)
         sys.exit(2)
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         print(f"als: {error.filename}: {error.strerror}; give another place.", file=sys.stderr)
