@@ -56,7 +56,8 @@ class Tab:
     def join(self, body: dict) -> dict:
         """The answer to an event by its number."""
         body = body | {"session_hash": self.session}
-        joined = self.web.post("/gradio_api/queue/join", json=body)
+        sent = {"content": json.dumps(body), "headers": {"Content-Type": "application/json"}}
+        joined = self.web.post("/gradio_api/queue/join", **sent)
         if joined.status_code != 200:
             return {"success": False, "output": {"error": joined.text}}
         asked = {"session_hash": self.session}

@@ -10,7 +10,15 @@ from als.data.toy import write_toy
 # Files whose tests train, export, serve, study, or detect many times: marked slow, and left out by
 # `make quick`.
 SLOW = (
-    *("app_launch", "app_server", "app_tabs", "benchmarks", "benchmarks_training", "browser"),
+    *(
+        "attack_page",
+        "app_launch",
+        "app_server",
+        "app_tabs",
+        "benchmarks",
+        "benchmarks_training",
+        "browser",
+    ),
     *("cli", "data_dataset", "evaluation_coco_split", "export", "gpu_check", "inference_objects"),
     *("model_backbone", "model_detector", "model_roi_heads", "model_stage2", "notebooks", "study"),
     *("study_changes", "study_photos", "tables_choices", "tables_plan", "tables_render"),

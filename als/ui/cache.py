@@ -55,8 +55,13 @@ def remove_abandoned(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def sweep(folder: Path, keep: Collection[str] = (), max_bytes: int = MAX_CACHE) -> bool:
-    """Delete what is older than an hour, whoever made it, and the oldest beyond `max_bytes`.
+def sweep(
+    folder: Path,
+    keep: Collection[str] = (),
+    max_bytes: int = MAX_CACHE,
+    max_age: float = MAX_AGE,
+) -> bool:
+    """Delete what is older than `max_age`, whoever made it, and the oldest beyond `max_bytes`.
 
     keep: paths that stay. Returns whether the rest is within `max_bytes`; files of the last minute
     are not deleted for that.
@@ -76,7 +81,7 @@ def sweep(folder: Path, keep: Collection[str] = (), max_bytes: int = MAX_CACHE) 
                     pass
     total = sum(size for _, size, _ in files)
     for born, size, path in sorted(files):
-        if now - born > MAX_AGE or (total > max_bytes and now - born > FRESH):
+        if now - born > max_age or (total > max_bytes and now - born > FRESH):
             total -= size
             Path(path).unlink(missing_ok=True)
     return total <= max_bytes

@@ -6,8 +6,6 @@ from gradio.components.image_editor import EditorDataBlobs
 
 MAX_KEPT = 64 * 2**20  # bytes of strokes that were sent and not yet run
 
-from gradio.events import Dependency
-
 class Canvas(gr.ImageEditor):
     """Gives a handler {"layers": [...]}, each the content or the path of a file, not decoded.
 
@@ -36,8 +34,11 @@ class Canvas(gr.ImageEditor):
             )
         while sum(len(x) for one in self.blob_storage.values() for x in one.layers) > MAX_KEPT:
             del self.blob_storage[next(iter(self.blob_storage))]
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

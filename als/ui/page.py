@@ -263,7 +263,7 @@ def _what_if(parts: dict) -> tuple[gr.Button, list[gr.Dropdown]]:
         with gr.Column(scale=1, min_width=300):
             loc = gr.Dropdown(changes, value=neutral, label="Localization map becomes")
             cls = gr.Dropdown(changes, value=keep, label="Classification map becomes")
-            run = gr.Button("Run with these maps", variant="primary")
+            run = gr.Button("Run with these maps", variant="primary", elem_id="run")
             parts["changed_status"] = _html(elem_id="whatif-status")
             parts["changes"] = _html(elem_id="whatif-changes")
         with gr.Column(scale=1, min_width=300):
