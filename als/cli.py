@@ -17,7 +17,15 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from als.errors import InputError
-from als.files import FULL, UNWRITABLE, atomic_folder, check_writable, read_json, write_json
+from als.files import (
+    FULL,
+    UNWRITABLE,
+    atomic_folder,
+    check_writable,
+    printable,
+    read_json,
+    write_json,
+)
 from als.machine import keep_freed_memory
 
 CHECKPOINT = "a file, or the name of one in the package: shipped, animals"
@@ -178,7 +186,7 @@ def predict(arguments: list[str]) -> None:
     broken = []
 
     def skip(path: Path, error: InputError) -> None:
-        print(f"als: {error}", file=sys.stderr)
+        print(f"als: {printable(str(error))}", file=sys.stderr)
         broken.append(path)
 
     found = predict_many(predictor, files, given.batch_size, given.score_threshold, skip)
@@ -192,14 +200,17 @@ def _refuse_overwriting(files: list[Path], out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is no folder; give another --out.")
     check_writable(out / "predictions")
+    from als.drawing import output_stem
+
     seen: dict[str, Path] = {}
     for path in files:
-        if seen.setdefault(path.stem, path) is not path:
+        stem = output_stem(path)
+        if seen.setdefault(stem, path) is not path:
             raise InputError(
-                f"{seen[path.stem]} and {path} would both write {path.stem}.png; rename one or "
-                "predict them apart."
+                f"{seen[stem]} and {path} would both write {stem}.png; rename one or predict them "
+                "apart."
             )
-        picture = out / f"{path.stem}.png"
+        picture = out / f"{stem}.png"
         if path.exists() and picture.exists() and picture.samefile(path):
             raise InputError(f"{path}: its picture would overwrite it; give another --out.")
 
@@ -212,7 +223,8 @@ def save_all(found: Iterable, out: Path) -> None:
         one, written = running.popleft()
         scored = zip(one.prediction.names, one.prediction.scores, strict=True)
         names = ", ".join(f"{name} {score:.2f}" for name, score in scored)
-        print(f"{one.path}: {names or 'nothing found'} -> {written.result()}")
+        told = f"{one.path}: {names or 'nothing found'} -> {written.result()}"
+        print(printable(told))
 
     running: deque = deque()
     with ThreadPoolExecutor(WRITERS) as writer:
@@ -404,11 +416,13 @@ def app(arguments: list[str]) -> None:
     parser.add_argument("--other", type=Path, help="a second checkpoint, for the Compare tab")
     parser.add_argument("--host", type=str, default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7860)
+    told = "names that browsers know the page by, besides localhost and --host"
+    parser.add_argument("--allow-host", type=str, nargs="+", default=[], metavar="NAME", help=told)
     given = parser.parse_args(arguments)
 
     from als.ui import launch
 
-    launch(given.checkpoint, given.host, given.port, given.other)
+    launch(given.checkpoint, given.host, given.port, given.other, given.allow_host)
 
 
 def export(arguments: list[str]) -> None:
@@ -475,7 +489,7 @@ def main(arguments: list[str] | None = None) -> None:
         with ended_by_sigterm():
             COMMANDS[arguments[0]](arguments[1:])
     except InputError as error:
-        _end(str(error))
+        _end("\n".join(map(printable, str(error).splitlines())))
     except KeyboardInterrupt:
         _end("interrupted.", 128 + signal.SIGINT)
     except OSError as error:

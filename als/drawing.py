@@ -1,5 +1,6 @@
 """Predictions drawn on photographs: boxes, maps, and sheets of both; files of a prediction."""
 
+import os
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 
-from als.files import atomic_write, write_json
+from als.files import atomic_write, printable, write_json
 from als.images import as_rgb
 from als.inference import Prediction
 
@@ -26,6 +27,7 @@ CONSTANT = 1e-6  # a map of no more range than this says nothing by its shape
 WIDTH, MARGIN, TEXT, BAR = 480, 24, 20, 14
 HIGHEST, TITLE_ROOM, FOOT_ROOM = 640, 40, 110
 INK, PALE, PAPER = "#1b1f24", "#57606a", "white"
+LONGEST_STEM = 235  # bytes; a file system takes 255, with the suffix and that of a file unfinished
 COMPRESSION = 1  # of PNG's 9 levels; the usual 6 takes 4.5 times as long and saves a tenth
 
 
@@ -237,7 +239,7 @@ def _fitted(panel: Panel) -> Image.Image:
 def save_prediction(
     path: Path, prediction: Prediction, out: Path, photo: Image.Image | None = None
 ) -> Path:
-    """Write `<out>/<name>.png` and `<out>/<name>.json`; returns the picture's path.
+    """Write `<out>/<stem>.png` and `<out>/<stem>.json` (see `output_stem`); returns the picture.
 
     Args:
         path: the image that was predicted. out: folder, made if missing.
@@ -256,13 +258,19 @@ def save_prediction(
         else:
             bar = value_range(heat_map, SAVED.rule)
             panels.append(Panel(title, overlay(shown, heat_map, SAVED), bar=bar))
+    picture = out / f"{output_stem(path)}.png"
     # The detections first: they have room where a picture has none.
     found = zip(prediction.names, prediction.scores, prediction.boxes, strict=True)
     detections = [{"name": n, "score": float(s), "box": box.tolist()} for n, s, box in found]
-    record = {"image": path.name, "size": prediction.size, "detections": detections}
-    write_json(out / f"{path.stem}.json", record)
-    picture = out / f"{path.stem}.png"
+    name = os.fsencode(path.name).decode(errors="backslashreplace")  # JSON is UTF-8
+    record = {"image": name, "size": prediction.size, "detections": detections}
+    write_json(picture.with_suffix(".json"), record)
     with atomic_write(picture) as aside:
-        sheet = comparison([("", panels)], SAVED, path.name)
+        sheet = comparison([("", panels)], SAVED, printable(path.name))
         sheet.save(aside, format="png", compress_level=COMPRESSION)
     return picture
+
+
+def output_stem(path: Path) -> str:
+    """The name of an image's outputs without their suffix: its own, cut where that is too long."""
+    return os.fsdecode(os.fsencode(path.stem)[:LONGEST_STEM])

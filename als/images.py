@@ -1,9 +1,10 @@
-"""The one reader of photos: whatever a file holds becomes upright 8-bit RGB, or one sentence.
+"""The one reader of images: whatever a file holds becomes upright 8-bit RGB, or one sentence.
 
 Training, evaluation, prediction and the app all read by `as_rgb` and shrink by `photo_of`.
 """
 
 import math
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,10 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from als.errors import InputError
+from als.files import printable
 
 MAX_PIXELS = 40_000_000
+MAX_SIDE = 65_535  # pixels, as JPEG's; a map of one row of millions would take gigabytes
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG also opens the MPO of phones
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255
@@ -78,15 +81,17 @@ def as_rgb(
         name: what a refusal calls the image; by default the file's name without its folder.
 
     Raises:
-        InputError: missing, empty, truncated, too large, or of none of `FORMATS`.
+        InputError: missing, empty, truncated, too large (also one side over `MAX_SIDE`), or of
+            none of `FORMATS`.
     """
     if isinstance(image, np.ndarray):
         return _from_array(image, max_pixels)
     if isinstance(image, Image.Image):
         return _decode(image, name or "image", max_pixels)
     path = Path(image)
-    with _open(path, name or path.name, max_pixels) as opened:
-        return _decode(opened, name or path.name, max_pixels)
+    name = name or printable(path.name)
+    with open_image(path, name, max_pixels) as opened:
+        return _decode(opened, name, max_pixels, own=True)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -94,8 +99,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises InputError, which names the whole path, when the header cannot be read.
     """
-    with _open(path, str(path), MAX_PIXELS) as opened:
-        _refuse_large(opened, str(path), MAX_PIXELS)
+    with open_image(path, str(path)) as opened:
         # Of a TIFF Pillow turns the size by itself.
         is_swapped = opened.format != "TIFF" and _orientation(opened) >= 5
         return opened.size if is_swapped else opened.size[::-1]
@@ -104,26 +108,44 @@ def image_size(path: Path) -> tuple[int, int]:
 def exif_orientation(path: Path) -> int:
     """EXIF's orientation of a photo: 1, as stored, to 8; also 1 for a file that cannot be read."""
     try:
-        with _open(path, str(path), MAX_PIXELS) as opened:
+        with open_image(path, str(path)) as opened:
             return _orientation(opened)
     except InputError:
         return 1
 
 
-def _open(path: Path, name: str, max_pixels: int) -> Image.Image:
-    """Read the header; no pixel is decoded yet."""
-    if not path.is_file():
+def painted(layer: Path | bytes) -> np.ndarray:
+    """Where a layer of an image editor, a file or its content, is painted: bool [H, W].
+
+    Raises InputError as `as_rgb` does.
+    """
+    with open_image(layer, "the strokes") as opened:
+        _load(opened, "the strokes")
+        return np.asarray(opened.convert("RGBA").getchannel("A")) > 0
+
+
+def open_image(
+    file: Path | bytes, name: str, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS
+) -> Image.Image:
+    """An image whose header is read, and no pixel yet. Every file is opened here.
+
+    Pillow knows formats that start other programs (EPS) or that nobody meant: only `formats` are
+    tried. Raises InputError, which calls the file `name`.
+    """
+    if isinstance(file, Path) and not file.is_file():
         raise InputError(f"{name}: no such file; give a photo.")
-    if path.stat().st_size == 0:
+    if (file.stat().st_size if isinstance(file, Path) else len(file)) == 0:
         raise InputError(f"{name}: the file is empty (0 bytes); copy or upload it again.")
     try:
-        return Image.open(path, formats=FORMATS)
+        image = Image.open(file if isinstance(file, Path) else BytesIO(file), formats=formats)
     except UnidentifiedImageError as error:
-        raise InputError(f"{name}: {_why_unknown(path)}") from error
+        raise InputError(f"{name}: {_why_unknown(file, formats)}") from error
     except Image.DecompressionBombError as error:  # Pillow's own limit, also from the header
         raise InputError(_too_large(name, "the", max_pixels)) from error
     except Exception as error:
         raise InputError(_damaged(name, error)) from error
+    _refuse_large(image, name, max_pixels)
+    return image
 
 
 def reduced(image: Image.Image, longest: int) -> Image.Image:
@@ -171,24 +193,38 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
     return _decode(Image.fromarray(array), "image", max_pixels)
 
 
-def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    """An opened, perhaps not yet decoded image -> upright RGB, never the caller's own."""
+def _decode(image: Image.Image, name: str, max_pixels: int, own: bool = False) -> Image.Image:
+    """An opened, perhaps not yet decoded image -> upright RGB, never the caller's."""
     _refuse_large(image, name, max_pixels)
-    try:
-        image.seek(0)
-        image.load()
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, ...
-        raise InputError(_damaged(name, error)) from error
+    _load(image, name)
     turn = TURNS.get(_orientation(image))
-    rgb = _to_rgb(image.copy() if turn is None else image.transpose(turn), name)
+    if turn is not None:
+        image = image.transpose(turn)
+    elif not own:
+        image = image.copy()
+    rgb = _to_rgb(image, name)
     for key in TURNED_BY:  # or the result would be turned again when it is given back
         rgb.info.pop(key, None)
     return rgb
 
 
+def _load(image: Image.Image, name: str) -> None:
+    """Decode the first frame."""
+    try:
+        image.seek(0)
+        image.load()
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, ...
+        raise InputError(_damaged(name, error)) from error
+
+
 def _refuse_large(image: Image.Image, name: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise InputError(_too_large(name, f"{image.width} x {image.height}", max_pixels))
+    if max(image.size) > MAX_SIDE:
+        raise InputError(
+            f"{name}: {image.width} x {image.height} pixels have a side over the limit of "
+            f"{MAX_SIDE:,}; cut or reduce the photo first."
+        )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -204,8 +240,10 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in ("F", "LAB"):  # floats have no fixed range, LAB's colours Pillow cannot turn
         raise InputError(f"{name}: pixels of mode {image.mode} are not read; save it as 8 bit RGB.")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-        grey = np.asarray(image).astype(np.float64) / SIXTEEN_TO_EIGHT_BIT
-        return Image.fromarray(np.clip(grey.round(), 0, 255).astype(np.uint8)).convert("RGB")
+        grey = np.clip(np.asarray(image), 0, 65535).astype(np.int32)
+        grey += SIXTEEN_TO_EIGHT_BIT // 2  # the nearest of the 256
+        grey //= SIXTEEN_TO_EIGHT_BIT
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
@@ -224,9 +262,14 @@ def _damaged(name: str, error: Exception) -> str:
     return f"{name}: the file is damaged or cut short ({error}); copy or upload it again."
 
 
-def _why_unknown(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(12)
+def _why_unknown(file: Path | bytes, formats: tuple[str, ...]) -> str:
+    if formats != FORMATS:
+        return f"not a {' or '.join(formats)} file."
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            head = opened.read(12)
+    else:
+        head = file[:12]
     if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
         return "HEIC photos are not supported; save it as JPEG or PNG."
     return "not an image that can be read; give a JPEG, PNG, WebP, GIF, BMP or TIFF file."

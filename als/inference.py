@@ -36,7 +36,7 @@ from als.images import (
 )
 from als.machine import device_named
 from als.model import AnyDetector, Detector, Encoding, Found
-from als.model.grid import image_to_map, map_to_image
+from als.model.grid import image_to_map, map_to_image, shrunk
 
 if TYPE_CHECKING:
     import pandas
@@ -364,9 +364,7 @@ class Predictor:
         return self._scene(analysis, boxes, np.array([label]), roi, seed, drise_masks)
 
     def _scene(self, analysis: Analysis, boxes, labels, rois, seed, drise_masks) -> Scene:
-        pixels = torch.from_numpy(np.array(analysis.image)).to(self.device)
-        image = pixels.permute(2, 0, 1).float() / 255
-        given = (self._branches(), analysis.encoding, image, boxes, labels, rois)
+        given = (self._branches(), analysis.encoding, analysis.image, boxes, labels, rois)
         return Scene(*given, seed, drise_masks)
 
     def _override(self, name: str, value: MapInput | None, size: tuple[int, int]):
@@ -398,7 +396,8 @@ class Predictor:
             raise InputError(
                 f"{name}: values from {array.min():g} to {array.max():g}; give values from 0 to 1."
             )
-        pixels = torch.from_numpy(array)[None].to(self.device)
+        # The encoding keeps this: a map of the photo's size would be larger than the photo.
+        pixels = shrunk(torch.from_numpy(array)[None].to(self.device), detector)
         return lambda loc, cls: image_to_map(pixels, detector, loc, beyond="edge")
 
 

@@ -9,11 +9,15 @@ from typing import Any
 
 from als.errors import InputError
 
-# Names of glibc's malloc.h, and what `keep_freed_memory` sets them to.
-MALLOC_OPTIONS = {
+# Names of glibc's malloc.h, and what `keep_freed_memory` and `return_freed_memory` set them to.
+COMPUTE_MALLOC = {
     -1: -1,  # M_TRIM_THRESHOLD: the heap's free end is never given back
     -2: 64 * 2**20,  # M_TOP_PAD: bytes that the heap grows by at least
     -3: 32 * 2**20,  # M_MMAP_THRESHOLD: larger blocks still are; glibc allows no more
+}
+SERVER_MALLOC = {
+    -8: 1,  # M_ARENA_MAX
+    -3: 2**20,  # M_MMAP_THRESHOLD: larger blocks go back at once; once set it no longer grows
 }
 
 
@@ -66,6 +70,16 @@ def device_named(name: str):
     return device
 
 
+def return_freed_memory() -> bool:
+    """Let this process give freed memory back, for a server: the opposite of `keep_freed_memory`.
+
+    By default glibc has an arena for each of many threads, and blocks of up to 32 MB, once freed,
+    stay in the arena where they lay: a server grew to several times what it holds. Call it before
+    threads start. Returns False, and does nothing, where the C library is not glibc.
+    """
+    return _set_malloc(SERVER_MALLOC)
+
+
 def keep_freed_memory() -> bool:
     """Let this process reuse freed memory without asking the kernel for it anew.
 
@@ -76,7 +90,11 @@ def keep_freed_memory() -> bool:
 
     Returns False, and does nothing, where the C library is not glibc.
     """
+    return _set_malloc(COMPUTE_MALLOC)
+
+
+def _set_malloc(options: dict[int, int]) -> bool:
     if sys.platform != "linux":
         return False
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    return set_option is not None and all(set_option(*one) for one in MALLOC_OPTIONS.items())
+    return set_option is not None and all(set_option(*one) for one in options.items())

@@ -13,6 +13,7 @@ COMMANDS = {
     "export_speed": "export_speed",
     "app_latency": "app",
     "app_screenshots": "app",
+    "load": "load",
     "kill_resume": "reliability",
     "memory_flat": "reliability",
     "training_options": "training_options",

@@ -25,14 +25,15 @@ def tiny_predictor(**options) -> Predictor:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, allow_hosts: tuple[str, ...] = ()) -> Iterator[str]:
     """The address of the app with a second model without attention; its cache is in `folder`."""
     from als.ui import build_app, serving
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("GRADIO_TEMP_DIR", str(folder))
         app = build_app(tiny_predictor(), tiny_predictor(attention=False))
-        _, url, _ = app.launch(**serving(), prevent_thread_lock=True, quiet=True)
+        options = serving(app, folder, allow_hosts=allow_hosts)
+        _, url, _ = app.launch(**options, prevent_thread_lock=True, quiet=True)
         try:
             yield url
         finally:

@@ -9,30 +9,14 @@ from als.data.toy import write_toy
 
 # Files whose tests train, export, serve, study, or detect many times: marked slow, and left out by
 # `make quick`.
-SLOW = (
-    *("app_launch", "app_server", "app_tabs", "benchmarks", "benchmarks_training", "browser"),
-    *(
-        "cli",
-        "data_dataset",
-        "evaluation_calibration",
-        "evaluation_coco_split",
-        "export",
-        "gpu_check",
-        "inference_objects",
-    ),
-    *(
-        "model_backbone",
-        "model_detector",
-        "model_roi_heads",
-        "model_stage2",
-        "notebooks",
-        "package",
-        "study",
-    ),
-    *("study_changes", "study_photos", "tables_choices", "tables_plan", "tables_render"),
-    *("training", "training_broken", "training_ddp", "training_families", "training_maps"),
-    *("training_reliability", "training_resume", "training_tensorboard"),
-)
+SLOW = """
+    attack_page app_launch app_server app_tabs benchmarks benchmarks_training browser cli
+    data_dataset evaluation_calibration evaluation_coco_split export gpu_check inference_objects
+    model_backbone model_detector model_roi_heads model_stage2 notebooks package study
+    study_changes study_photos tables_choices tables_plan tables_render training training_broken
+    training_ddp training_families training_maps training_reliability training_resume
+    training_tensorboard
+""".split()
 SHARED_VOC = Path(__file__).parents[2] / "shared" / "data" / "voc-animals"
 
 

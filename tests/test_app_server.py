@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from app_server import scene, served, tiny_predictor
+from gradio import Blocks
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -246,8 +247,8 @@ def test_another_site_cannot_read_the_answers(web):
     assert answer.headers.get("access-control-allow-origin") != "*"
 
 
-def test_safe_defaults(web):
-    options = serving()
+def test_safe_defaults(web, tmp_path):
+    options = serving(Blocks(), tmp_path)
     assert options["server_name"] == "127.0.0.1" and options["share"] is False
     assert not options.get("allowed_paths") and options["max_file_size"]
     page = web.get("/").text

@@ -1,5 +1,6 @@
 """The third tab, without a server: maps replaced, and what became of the boxes."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,11 +57,18 @@ def test_keeping_both_maps_changes_nothing(page):
     assert rows and all(first == second and both == "1.00" for _, first, second, both in rows)
 
 
+def layer(pixels: np.ndarray) -> bytes:
+    """uint8 [H, W, 4] as the page sends a layer."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
 def test_painted_strokes_become_the_map(page):
     tab, request = page
     strokes = np.zeros((120, 160, 4), np.uint8)
     strokes[:, :80, 3] = 255
-    painting = {"background": None, "layers": [strokes], "composite": None}
+    painting = {"layers": [layer(strokes)]}
     drawn = tab.change_maps(request, what_if.ONLY, what_if.KEEP, painting, *VALUES)
     used = tab.store.get("a").changed.prediction.localization_map
     assert used[:, :40].min() > 0.99 and used[:, 120:].max() < 0.01
@@ -165,7 +173,10 @@ def test_neutral_maps_leave_the_feature_alone_whatever_the_form_of_attention(tmp
         assert np.allclose(changed.prediction.localization_map, neutral)
 
 
-@pytest.mark.parametrize("painting", [None, {"layers": []}, {"layers": [np.zeros((4, 4, 4))]}])
+NOTHING = layer(np.zeros((4, 4, 4), np.uint8))
+
+
+@pytest.mark.parametrize("painting", [None, {"layers": []}, {"layers": [NOTHING]}])
 def test_running_without_strokes_asks_for_them(page, painting):
     tab, request = page
     drawn = tab.change_maps(request, what_if.ONLY, what_if.KEEP, painting, *VALUES)

@@ -47,6 +47,7 @@ def test_commands_of_the_readme_exist():
     "page",
     [
         "README.md",
+        "SECURITY.md",
         "docs/model.md",
         "docs/baselines.md",
         "docs/data.md",

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.io
-from PIL import Image
 
 from als.errors import InputError
+from als.images import open_image
 
 if TYPE_CHECKING:  # record.py imports this module
     from als.data.record import Record
@@ -176,7 +176,7 @@ def _read_values(source: MaskSource) -> np.ndarray:
 
 
 def _read_png(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
+    with open_image(path, f"{path}: the mask cannot be read", formats=("PNG",)) as image:
         if image.mode not in ("P", "L"):
             raise InputError(
                 f"{path}: the mask holds colours (mode {image.mode}) where one index per pixel is "

@@ -7,10 +7,11 @@ and the notebooks take it from there.
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from als.errors import InputError
@@ -31,19 +32,25 @@ class Scene:
     """A photo with the detections to explain.
 
     encoding: of the one photo, so that all maps share one pass through the trunk.
-    image: float [3, H, W] in 0..1. boxes: [K, 4] xyxy, pixels. labels: [K], 1 to C.
+    photo: upright RGB. boxes: [K, 4] xyxy, pixels. labels: [K], 1 to C.
     rois: [K, 4] xyxy, pixels of the network's image: the proposal behind each detection.
     seed: of maps that draw at random.
     """
 
     detector: Detector
     encoding: Encoding
-    image: Tensor
+    photo: Image.Image
     boxes: np.ndarray
     labels: np.ndarray
     rois: Tensor
     seed: int = 0
     drise_masks: int = DRISE_MASKS
+
+    @cached_property
+    def image(self) -> Tensor:
+        """The photo as float [3, H, W] in 0..1, on the detector's device."""
+        pixels = torch.from_numpy(np.array(self.photo)).permute(2, 0, 1)
+        return pixels.to(self.encoding.f.device).float() / 255
 
     @property
     def size(self) -> tuple[int, int]:

@@ -38,6 +38,16 @@ def enlarge(grids: Tensor, encoding: Encoding, size: tuple[int, int], index: int
     return F.interpolate(fine, size, mode="bilinear")[:, 0]
 
 
+def shrunk(pixels: Tensor, detector: Detector) -> Tensor:
+    """A map [1, H, W], made no larger than the photo that the network gets.
+
+    As `photo_of` averages photos, but not in 8 bit.
+    """
+    size = (pixels.shape[-2], pixels.shape[-1])
+    small = reduced_size(size, 2 * detector.config.max_size)
+    return pixels if small == size else F.interpolate(pixels[None], small, mode="area")[0]
+
+
 def image_to_map(
     pixels: Tensor, detector: Detector, like: Tensor, beyond: Literal["edge", "zero"] = "zero"
 ) -> Tensor:
@@ -46,11 +56,8 @@ def image_to_map(
     Each cell gets the mean over its pixels of the resized image. The padding counts as 0, as for
     a mask, since no object is there; or with beyond="edge" as the image's last row and column.
     """
-    longest = detector.config.max_size
-    small = reduced_size((pixels.shape[-2], pixels.shape[-1]), 2 * longest)
-    if small != tuple(pixels.shape[-2:]):  # as `photo_of` averages photos, but not in 8 bit
-        pixels = F.interpolate(pixels[None], small, mode="area")[0]
-    resized, _ = detector.transform.resize(stretch_thin(pixels, longest), None)
+    pixels = stretch_thin(shrunk(pixels, detector), detector.config.max_size)
+    resized, _ = detector.transform.resize(pixels, None)
     padded = (like.shape[-2] * STRIDE, like.shape[-1] * STRIDE)
     missing = (0, padded[1] - resized.shape[-1], 0, padded[0] - resized.shape[-2])
     full = F.pad(resized[None], missing, mode="replicate" if beyond == "edge" else "constant")

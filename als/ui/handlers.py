@@ -1,7 +1,5 @@
 """What the page does on each event: change the session, then draw the tab that is open."""
 
-from pathlib import Path
-
 import gradio as gr
 
 from als.errors import InputError
@@ -17,6 +15,7 @@ from als.ui.session import (
     SessionStore,
     Settings,
     Study,
+    name_of,
     study_photo,
 )
 from als.ui.takeaway import fresh_folder, write_files
@@ -92,23 +91,23 @@ class Handlers:
         """Another tab; the second model runs only on a photo that it has not seen."""
         session = self.store.get(request.session_hash)
         with session.lock:
-            session.tab = str(event._data["value"])
+            session.tab = str(event_of(event).get("value"))
             return self._drawn(session, Settings.from_page(*values))
 
     def pick(self, request: gr.Request, event: gr.EventData, *values) -> dict:
         """A click on a row of the table or on a picture."""
         session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
-            study, row = session.photo, event._data.get("row")
+            study, told = session.photo, event_of(event)
             if study is None:
                 return {"status": markup.status(NO_PHOTO, error=True)}
-            if row is None:
-                place = float(event._data["x"]), float(event._data["y"])
-                row = study.detection_at(*place, settings.threshold)
-            if row is None or not 0 <= int(row) < len(study.prediction.boxes):
+            row, x, y = (told.get(name) for name in ("row", "x", "y"))
+            if row is None and isinstance(x, int | float) and isinstance(y, int | float):
+                row = study.detection_at(x, y, settings.threshold)
+            if not isinstance(row, int) or not 0 <= row < len(study.prediction.boxes):
                 said = "No detection there. Lower the threshold to see more, or choose a class."
                 return {"status": markup.status(said)}
-            study.choice = Choice(detection=int(row))
+            study.choice = Choice(detection=row)
             return self._drawn(session, settings) | {"name": NO_CLASS}
 
     def pick_class(self, request: gr.Request, name: str, *values) -> dict:
@@ -126,6 +125,8 @@ class Handlers:
 
     def pick_explainer(self, name: str) -> dict:
         """The choice of its scalar begins at the explainer's own; some explain none."""
+        if not isinstance(name, str) or name not in EXPLAINERS:
+            raise InputError("There is no such explainer on this page.")
         own = EXPLAINERS[name].kind
         words = WORDS[own] if own in KIND_OF_WORDS.values() else next(iter(KIND_OF_WORDS))
         return {"kind": gr.update(value=words, interactive=bool(own))}
@@ -164,7 +165,7 @@ class Handlers:
         session = self.store.get(request.session_hash)
         with session.lock:
             if session.photo is None:
-                raise gr.Error("Choose a photo first.", duration=5)
+                raise gr.Error("Choose a photo first.", duration=5, print_exception=False)
             files = write_files(session.photo, Settings.from_page(*values), session.compared)
             return {"files": gr.update(visible=True, value=files)}
 
@@ -249,9 +250,9 @@ class Handlers:
         return {"canvas": {"background": str(path), "layers": [], "composite": None}}
 
 
-def name_of(payload: dict) -> str:
-    """An uploaded file's name as its owner knows it."""
-    return payload.get("orig_name") or Path(payload["path"]).name
+def event_of(event: gr.EventData) -> dict:
+    """What came with an event; anybody may send one with nothing, or with something else."""
+    return event._data if isinstance(event._data, dict) else {}
 
 
 def _title(which: str, study: Study) -> str:

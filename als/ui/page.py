@@ -2,27 +2,32 @@
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from als.drawing import COLOUR_MAPS, RULES, Look
+from als.errors import InputError
 from als.inference import Predictor
 from als.photographs import package_photographs
 from als.ui import handlers, markup, what_if
-from als.ui.handlers import NO_CLASS, Handlers
+from als.ui.canvas import Canvas
+from als.ui.gate import MAX_FILE_SIZE
+from als.ui.handlers import NO_CLASS, Handlers, event_of
 from als.ui.session import (
     DEFAULT_EXPLAINER,
     DEFAULT_THRESHOLD,
     KIND_OF_WORDS,
     SessionStore,
     offered,
+    shown_name,
 )
 from als.ui.style import ENLARGE, NAME_EXAMPLES, PICK, REFUSE_LARGE
 from als.ui.takeaway import Endpoint
 
-MAX_FILE_SIZE = 40 * 2**20  # bytes of a photo or a checkpoint
 MAX_WAITING = 64  # events in the queue; who comes later is told that it is full
-CACHE_SECONDS = (600, 3600)  # look every ten minutes, delete what is older than an hour
+NOT_UPLOADED = "That file was not uploaded to this page, or it is gone: upload it again."
 TITLE = "Attentive layer separation"
 HEAD = (
     f'<div class="als-head"><h1>{TITLE}</h1><p>Where a detector looks to say <em>where</em>, and '
@@ -43,15 +48,46 @@ RAW = {"preprocess": False}
 
 
 class Page(gr.Blocks):
-    """Blocks whose `/analyse` may be sent its first values alone, as `gradio_client` allows too.
+    """Blocks that take a file from the folder of uploads or not at all, in every event.
 
-    Programs that post four values are older than the fifth.
+    `/analyse` may be sent its first values alone, as `gradio_client` allows too: programs that post
+    four values are older than the fifth.
     """
+
+    async def preprocess_data(self, block_fn, inputs: list, state, explicit_call: bool = False):
+        """Raises gr.Error, one sentence, for values that the page would not send."""
+        try:
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except gr.Error as error:  # of a Dropdown, for what is none of its choices
+            error.print_exception = False
+            raise
+        except Exception as error:  # pydantic, PIL, KeyError, ...: made by hand
+            said = f"These are not the values that this event takes ({type(error).__name__})."
+            raise gr.Error(said, print_exception=False) from error
 
     def validate_inputs(self, block_fn, inputs: list) -> None:
         if block_fn.api_name == "analyse":
             inputs.extend(block.value for block in block_fn.inputs[len(inputs) :])
         super().validate_inputs(block_fn, inputs)
+        _refuse_other_files(inputs, Path(get_upload_folder()).resolve())
+
+
+def _refuse_other_files(value, folder: Path) -> None:
+    """Raise gr.Error if a value names a file that is not in the folder, or none at all: the same
+    sentence for both, so that nobody learns which files there are."""
+    if isinstance(value, dict):
+        path = value.get("path")
+        if path is not None:
+            try:
+                inside = folder in Path(path).resolve().parents and Path(path).is_file()
+            except (TypeError, ValueError, OSError):
+                inside = False
+            if not inside:
+                raise gr.Error(NOT_UPLOADED, print_exception=False)
+            value["meta"] = {"_type": "gradio.FileData"}
+    for one in value.values() if isinstance(value, dict) else value:
+        if isinstance(one, dict | list):
+            _refuse_other_files(one, folder)
 
 
 def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks:
@@ -60,9 +96,7 @@ def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks
     Use `launch` to serve it; who serves it otherwise passes what `serving` gives.
     """
     handle = Handlers(predictor, other, SessionStore())
-    with Page(
-        title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=True
-    ) as app:
+    with Page(title=TITLE, analytics_enabled=False, fill_width=True) as app:
         _html(HEAD + markup.model_line(predictor), js_on_load=NAME_EXAMPLES)
         parts, controls = _inputs(predictor)
         with gr.Tabs() as tabs:
@@ -94,7 +128,10 @@ def _answering(parts: dict[str, gr.components.Component]) -> Callable:
     def answering(handler):
         @wraps(handler)  # Gradio reads the annotations
         def answer(*given):
-            return {parts[name]: value for name, value in handler(*given).items()}
+            try:
+                return {parts[name]: value for name, value in handler(*given).items()}
+            except InputError as error:
+                raise gr.Error(str(error), print_exception=False) from error
 
         return answer
 
@@ -226,11 +263,11 @@ def _what_if(parts: dict) -> tuple[gr.Button, list[gr.Dropdown]]:
         with gr.Column(scale=1, min_width=300):
             loc = gr.Dropdown(changes, value=neutral, label="Localization map becomes")
             cls = gr.Dropdown(changes, value=keep, label="Classification map becomes")
-            run = gr.Button("Run with these maps", variant="primary")
+            run = gr.Button("Run with these maps", variant="primary", elem_id="run")
             parts["changed_status"] = _html(elem_id="whatif-status")
             parts["changes"] = _html(elem_id="whatif-changes")
         with gr.Column(scale=1, min_width=300):
-            parts["canvas"] = gr.ImageEditor(
+            parts["canvas"] = Canvas(
                 label="Strokes",
                 sources=(),
                 transforms=(),
@@ -273,6 +310,10 @@ def _status(elem_id: str, place: str) -> gr.HTML:
 
 
 def _too_large(event: gr.EventData) -> str:
-    name, megabytes = str(event._data["name"]), event._data["size"] / 2**20
+    told = event_of(event)
+    try:
+        name, megabytes = shown_name(told["name"]), float(told["size"]) / 2**20
+    except (KeyError, TypeError, ValueError):
+        name, megabytes = "the file", float("inf")
     limit = f"the limit of {MAX_FILE_SIZE / 2**20:g} MB; give a smaller file."
     return markup.status(f"{name}: {megabytes:.1f} MB are over {limit}", error=True)

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -15,9 +16,10 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
-from als.drawing import Look, sampled, to_display
+from als.drawing import COLOUR_MAPS, RULES, Look, sampled, to_display
 from als.errors import InputError
 from als.explain import EXPLAINERS, default_explainers
+from als.files import printable
 from als.inference import Analysis, Explanation, Prediction, Predictor
 
 MAX_BYTES = 1_000_000_000
@@ -61,10 +63,18 @@ class Settings:
 
     @classmethod
     def from_page(cls, threshold, kind, opacity, *others) -> "Settings":
-        """What the controls hold: an emptied number is its default, any other is kept in 0 to 1."""
-        threshold = DEFAULT_THRESHOLD if threshold is None else min(max(float(threshold), 0), 1)
-        opacity = Look.opacity if opacity is None else min(max(float(opacity), 0), 1)
-        return cls(threshold, kind, opacity, *others)
+        """What the controls hold: an emptied number is its default, any other is kept in 0 to 1.
+
+        Raises InputError for what no control of the page holds.
+        """
+        asked = (kind, *others)
+        known = (KIND_OF_WORDS, COLOUR_MAPS, RULES, EXPLAINERS)
+        if not all(
+            isinstance(one, str) and one in of for one, of in zip(asked, known, strict=True)
+        ):
+            raise InputError("These are not values of this page's controls: load the page again.")
+        threshold = _share(threshold, DEFAULT_THRESHOLD)
+        return cls(threshold, kind, _share(opacity, Look.opacity), *others)
 
     @property
     def look(self) -> Look:
@@ -199,13 +209,18 @@ class Study:
 
     def bytes(self) -> int:
         """About what the photo, its maps and its features take in memory."""
-        (height, width), encoding = self.prediction.size, self.analysis.encoding
-        found = self.prediction
+        encoding, found = self.analysis.encoding, self.prediction
         arrays = [found.localization_map, found.classification_map]
         # A copy in one step: the session that is measured may be explaining at this moment.
         arrays += [told.map for told in list(self.explained.values())]
         arrays += [encoding.images.tensors, encoding.f, encoding.f_loc, encoding.f_cls]
-        return 3 * height * width + sum(array.nbytes for array in arrays if array is not None)
+        overrides = (encoding.override_loc, encoding.override_cls)
+        # Of a map that replaces one: at most twice the network's sides, one channel for three.
+        arrays += [encoding.images.tensors for given in overrides if given is not None]
+        taken = sum(array.nbytes for array in arrays if array is not None)
+        # The photo, that of the kept maps' size, the one shown; Pillow takes 4 bytes a pixel.
+        (height, width), (small, narrow) = found.size, light_size(found.size)
+        return taken + 4 * (height * width + 2 * small * narrow)
 
 
 @dataclass
@@ -262,6 +277,23 @@ class SessionStore:
     def _too_much(self) -> bool:
         total = sum(session.bytes() for session in self.sessions.values())
         return total > self.max_bytes or len(self.sessions) > self.max_sessions
+
+
+def _share(value, default: float) -> float:
+    """A number kept in 0 to 1; the default where there is none."""
+    number = value if isinstance(value, int | float) and value == value else default
+    return float(min(max(number, 0), 1))
+
+
+def shown_name(name, limit: int = 80) -> str:
+    """A file's name as a browser gives it, safe to show and no longer than a line."""
+    text = printable(str(name))
+    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 + 1 :]}"
+
+
+def name_of(payload: dict) -> str:
+    """An uploaded file's name as its owner knows it, fit to be shown."""
+    return shown_name(payload.get("orig_name") or Path(payload["path"]).name)
 
 
 def study_photo(predictor: Predictor, photo, name: str, *maps) -> Study:

@@ -1,6 +1,7 @@
 """Files to take away: the comparison as PNG, the numbers as JSON, the raw maps as NPZ; the API."""
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from als.ui.session import (
     Choice,
     Settings,
     Study,
+    name_of,
     offered,
     study_photo,
 )
@@ -40,11 +42,15 @@ def write_files(study: Study, settings: Settings, compared: Study | None = None)
     picture, record, maps = names = ("comparison.png", "detections.json", "maps.npz")
     folder = fresh_folder()
     studies = [study] if compared is None else [study, compared]
-    rows = [(each.predictor.source, panels_of(each, settings)) for each in studies]
-    heading = explained_sentence(study, settings.threshold)
-    comparison(rows, settings.look, heading).save(folder / picture, compress_level=3)
-    write_json(folder / record, record_of(study, settings))
-    np.savez_compressed(folder / maps, **_arrays(study, settings))
+    try:
+        rows = [(each.predictor.source, panels_of(each, settings)) for each in studies]
+        heading = explained_sentence(study, settings.threshold)
+        comparison(rows, settings.look, heading).save(folder / picture, compress_level=3)
+        write_json(folder / record, record_of(study, settings))
+        np.savez_compressed(folder / maps, **_arrays(study, settings))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return [str(folder / name) for name in names]
 
 
@@ -88,33 +94,32 @@ class Endpoint:
         Returns detections and numbers (JSON), the five views (PNG), the raw maps (NPZ).
         """
         try:
-            if not image or not image.get("path"):
+            if not isinstance(image, dict) or not image.get("path"):
                 raise InputError("image: none given; send a photo with gradio_client.handle_file.")
             settings = self._settings(score_threshold, per_box_target, explainer)
             choice = self._choice(explain_class) if explain_class else None
-            name = image.get("orig_name") or Path(image["path"]).name
-            study = study_photo(self.predictor, image["path"], name)
+            study = study_photo(self.predictor, image["path"], name_of(image))
             study.choice = choice or study.choice
             picture, record, maps = write_files(study, settings)
         except InputError as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
         told = json.loads(Path(record).read_text())
         Path(record).unlink()  # Gradio deletes what it hands out, an hour later, and nothing else
         return told, picture, maps
 
     def _choice(self, name: str) -> Choice:
         classes = self.predictor.classes
-        if name not in classes:
+        if not isinstance(name, str) or name not in classes:
             known = ", ".join(classes)
-            raise InputError(f"explain_class '{name}' is unknown; choose one of {known}.")
+            raise InputError(f"explain_class {name!r} is unknown; choose one of {known}.")
         return Choice(label=classes.index(name) + 1)
 
     def _settings(self, threshold, kind: str, explainer: str) -> Settings:
         if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
             raise InputError(f"score_threshold {threshold!r}: give a number from 0 to 1.")
-        if kind not in KIND_OF_WORDS:
-            raise InputError(f"per_box_target '{kind}': choose one of {', '.join(KIND_OF_WORDS)}.")
-        if explainer not in offered(self.predictor):
+        if not isinstance(kind, str) or kind not in KIND_OF_WORDS:
+            raise InputError(f"per_box_target {kind!r}: choose one of {', '.join(KIND_OF_WORDS)}.")
+        if not isinstance(explainer, str) or explainer not in offered(self.predictor):
             known = ", ".join(offered(self.predictor))
-            raise InputError(f"explainer '{explainer}' is not offered; choose one of {known}.")
+            raise InputError(f"explainer {explainer!r} is not offered; choose one of {known}.")
         return Settings(threshold=threshold, kind=kind, explainer=explainer)

@@ -1,10 +1,13 @@
 """What becomes of an attention map on the third tab, and then of the boxes."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from als.drawing import sampled
 from als.errors import InputError
+from als.images import painted
 from als.ui.session import Study, iou, study_photo
 
 KEEP, NEUTRAL, SWAP, INSIDE, OUTSIDE, ONLY, NEVER = CHANGES = (
@@ -64,15 +67,18 @@ def chosen_box(study: Study) -> np.ndarray:
 def strokes_of(painting: dict | None, size: tuple[int, int]) -> np.ndarray:
     """The painted pixels as a map [H, W] of 0 and 1 of `size` (height, width).
 
+    painting: layers as `Canvas` gives them.
+
     Raises:
-        InputError: nothing was painted.
+        InputError: nothing was painted, or a layer is no image.
     """
-    layers = (painting or {}).get("layers") or []
-    painted = [np.asarray(layer)[..., 3] > 0 for layer in layers if np.ndim(layer) == 3]
-    if not painted or not np.any(painted):
+    strokes = np.zeros(size, dtype=bool)
+    for layer in (painting or {}).get("layers") or []:
+        mask = Image.fromarray(painted(layer if isinstance(layer, bytes) else Path(layer)))
+        strokes |= np.asarray(mask.resize((size[1], size[0])), dtype=bool)
+    if not strokes.any():
         raise InputError("Nothing is painted yet: draw on the photo, then run.")
-    mask = Image.fromarray(np.any(painted, axis=0))
-    return np.asarray(mask.resize((size[1], size[0])), dtype=np.float32)
+    return strokes.astype(np.float32)
 
 
 def changes_of(before: Study, after: Study, threshold: float) -> list[tuple[str, str, str, str]]:
