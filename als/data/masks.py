@@ -185,6 +185,15 @@ def _read_png(path: Path) -> np.ndarray:
         return np.array(image)
 
 
+def palette() -> bytes:
+    """VOC's colours: the bits of a value are dealt to red, green, blue, highest bit first."""
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for value in range(256):
+        for bit in range(8):
+            colours[value, bit % 3] |= ((value >> bit) & 1) << (7 - bit // 3)
+    return colours.tobytes()
+
+
 def pack(segmentation: list | dict, size: tuple[int, int]) -> bytes:
     """COCO's polygons ([[x, y, x, y, ...], ...], pixels) or RLE as compressed runs.
 
