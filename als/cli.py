@@ -288,7 +288,7 @@ def tables(arguments: list[str]) -> None:
 
 
 def data(arguments: list[str]) -> None:
-    """Data sets: als data toy|check|import|to-coco|prepare (als data ACTION --help tells more)"""
+    """Data sets: als data toy|check|import|masks|to-coco|prepare (and --help after each)"""
     parser = ArgumentParser(prog="als data", description=data.__doc__)
     parser.add_argument("action", choices=list(ACTIONS))
     given = parser.parse_args(arguments[:1])
@@ -342,6 +342,20 @@ def import_export(arguments: list[str]) -> None:
     print(f"als train CONFIG --data.root {root} --data.train {spec} --model.classes {names}")
 
 
+def masks(arguments: list[str]) -> None:
+    """Make masks from boxes, marked as such, for photographs without: als data masks DIR"""
+    parser = ArgumentParser(prog="als data masks", description=masks.__doc__)
+    parser.add_argument("folder", type=Path, help="of one data set, in VOC's or COCO's layout")
+    told = "default: all but val, valid, validation, test"
+    parser.add_argument("--splits", type=str, nargs="+", help=told)
+    given = parser.parse_args(arguments)
+
+    from als.data.derived_masks import derive_masks
+
+    made = derive_masks(given.folder, given.splits)
+    print(f"{given.folder}: {made} masks made")
+
+
 def to_coco(arguments: list[str]) -> None:
     """Write a VOC-layout folder in COCO's: als data to-coco DIR --splits train val --out NEW"""
     parser = ArgumentParser(prog="als data to-coco", description=to_coco.__doc__)
@@ -372,6 +386,7 @@ ACTIONS = {
     "toy": toy,
     "check": check,
     "import": import_export,
+    "masks": masks,
     "to-coco": to_coco,
     "prepare": prepare,
 }

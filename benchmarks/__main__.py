@@ -19,6 +19,7 @@ COMMANDS = {
     "training_cost": "training_cost",
     "gpu_check": "gpu_check",
     "ablation_maps": "ablation_maps",
+    "masks": "masks",
 }
 
 

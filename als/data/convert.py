@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from als.data.derived_masks import without_derived
 from als.data.masks import VOID, MaskSource, read_class_map, write_runs
 from als.data.record import Problem, Record
 from als.data.voc_layout import class_names, read_records
@@ -62,7 +63,7 @@ def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
 
 def _write_split(folder: Path, split: str, out: Path) -> int:
     classes = class_names(folder)
-    records = [record for record, _ in read_records(folder, split, classes, _stop)]
+    records = without_derived([r for r, _ in read_records(folder, split, classes, _stop)])
     files = sorted((folder / "Annotations").glob("*.xml"))
     ids = {path.stem: number for number, path in enumerate(files, start=1)}
     images, annotations = [], []

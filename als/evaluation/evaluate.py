@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from als.data.dataset import DetectionDataset, collate
+from als.data.derived_masks import without_derived
 from als.data.masks import read_object_map
 from als.data.record import Record, fingerprint
 from als.data.sampler import AspectBatchSampler
@@ -47,6 +48,7 @@ def evaluate(
         each a fraction), per_class, maps (None without attention), confusion (see
         `als.evaluation.confusion`), config, data, revision, machine, seconds.
     """
+    records = without_derived(records)
     started = time.perf_counter()
     detections, maps = detect_all(detector, records, workers, progress)
     seconds = time.perf_counter() - started
