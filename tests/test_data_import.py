@@ -195,6 +195,16 @@ def test_bad_lines_of_yolo_are_named_and_their_photograph_left_out(tmp_path):
     assert "1 boxes lay over an edge of their photograph: clipped" in record["notes"]
 
 
+def test_keypoints_of_yolo_are_left_out_and_told(tmp_path):
+    source = tmp_path / "export"
+    text(source / "data.yaml", "train: images", "names: {0: cat}", "kpt_shape: [2, 3]")
+    photo(source / "images/a.jpg")
+    text(source / "labels/a.txt", "0 0.5 0.5 0.5 0.5 0.1 0.1 2 0.2 0.2 2")
+    found = imported(source, classes=("cat",))
+    assert boxes(found["a"][1]) == [[1, 10, 5, 30, 15]] and found["a"][1].mask is None
+    assert "keypoints" in (tmp_path / "new set/import.json").read_text()
+
+
 # COCO
 
 
@@ -383,6 +393,19 @@ def test_voc_itself_keeps_masks_void_and_difficult(toy_root, tmp_path):
         assert one.image_id in listed and split != "trainval"
         if one.mask is not None:
             assert np.array_equal(read_class_map(one, classes), read_class_map(two, classes))
+
+
+def test_masks_of_voc_without_classes_txt_have_the_values_of_voc(tmp_path):
+    source = tmp_path / "export"
+    photo(source / "JPEGImages/a.jpg")
+    xml(source / "Annotations/a.xml", "a.jpg", thing("cat", 1, 1, 10, 10))
+    text(source / "ImageSets/Main/train.txt", "a")
+    values = np.zeros((HEIGHT, WIDTH), np.uint8)
+    values[2:8, 3:9] = 8  # VOC's number of cat
+    (source / "SegmentationClass").mkdir()
+    Image.fromarray(values).save(source / "SegmentationClass/a.png")
+    found = imported(source, classes=("cat",))
+    assert np.array_equal(read_object_map(found["a"][1], ["cat"]), values > 0)
 
 
 # The command

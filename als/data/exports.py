@@ -24,7 +24,7 @@ from PIL import Image
 from als.data.convert import segment
 from als.data.masks import VOID, palette
 from als.data.record import TOLERANCE, Problem, Record
-from als.data.voc_layout import read_annotation
+from als.data.voc_layout import class_names, read_annotation
 from als.errors import InputError
 from als.images import IMAGE_SUFFIXES, image_size
 
@@ -442,6 +442,8 @@ def _xml_folders(source: Path) -> Iterator[tuple[str, Path]]:
 
 def _read_voc(source: Path, kind: str, report: Report) -> Export:
     classes, colours = _voc_classes(source)
+    is_cvat = "CVAT" in kind
+    table = classes or list(class_names(source))  # of values in masks
     entries: list[tuple[str, str, Path, list[Path]]] = []  # split, id, XML, folders of images
     if (source / "Annotations").is_dir():
         top = source / "Annotations"
@@ -460,7 +462,7 @@ def _read_voc(source: Path, kind: str, report: Report) -> Export:
     for split, name, xml, folders in entries:
         tree, told, why = _root(xml), None, ""
         try:
-            if xml.is_file() or not colours:  # CVAT writes none where there is no box
+            if xml.is_file() or not is_cvat:  # which writes none where there is no box
                 told = read_annotation(xml)
         except Problem as problem:
             why = f"{xml.name}: {problem.problem}"
@@ -475,18 +477,20 @@ def _read_voc(source: Path, kind: str, report: Report) -> Export:
         if told is not None and len(told.boxes):
             least = min(least, told.boxes[:, :2].min())
     # Of VOC itself the first pixel is 1; CVAT and Label Studio begin at 0, others now and then.
-    by_tool = bool(colours) or any(t.findtext("owner/name") == "Label Studio" for *_, t, _ in found)
+    by_tool = is_cvat or any(t.findtext("owner/name") == "Label Studio" for *_, t, _ in found)
     zero_based = by_tool or least < 0
     export = Export(kind, classes)
     if zero_based and not by_tool:
         export.notes.append("corners are counted from 0, since some are 0; VOC's own are from 1")
+    if (source / "SBD").is_dir():
+        export.notes.append("the masks in SBD/ are left out: only VOC's own readers take them")
     for split, name, path, tree, told in found:
         try:
             size = told.size if told is not None else None
             objects = [] if told is None else _voc_objects(told, tree, int(not zero_based))
             void = None
-            if (masks := _voc_masks(source, name, classes, colours)) is not None:
-                objects, void = _with_masks(path, objects, *masks, by_order=not colours)
+            if (masks := _voc_masks(source, name, table, colours)) is not None:
+                objects, void = _with_masks(path, objects, *masks, by_order=not is_cvat)
         except (InputError, ValueError) as error:
             report(LeftOut("photograph", path, str(error)))
             continue

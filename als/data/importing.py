@@ -94,7 +94,7 @@ def import_export(
 
 def summary(done: Imported, told: int = 20) -> str:
     """What was imported, for people; of what was left out the first `told` lines."""
-    lines = [f"{done.kind}: {', '.join(done.classes)}", done.table.T.to_string()]
+    lines = [f"{done.kind}; classes: {', '.join(done.classes)}", done.table.T.to_string()]
     lines += [f"note: {note}" for note in done.notes]
     for what, count in Counter(one.what for one in done.left_out).items():
         lines.append(f"left out: {count} {what}{'s' if count > 1 else ''}")
@@ -152,6 +152,10 @@ def _inside(
 
     Raises Problem for an outline that cannot be read.
     """
+    try:
+        _ = photo.void and pack(photo.void, size)
+    except (ValueError, TypeError, KeyError) as error:
+        raise Problem(photo.path, f"its void pixels cannot be read ({error})") from error
     edge = np.array([size[1], size[0]] * 2, dtype=float)
     kept: list[Labelled] = []
     clipped = 0
