@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from als.cli import main
-from als.config import DataConfig
+from als.config import DataConfig, ModelConfig, TrainConfig
 from als.data import derived_masks
 from als.data.check import check_folder
 from als.data.convert import to_coco
@@ -20,6 +21,7 @@ from als.data.layouts import load_records
 from als.data.masks import VOID, filled_boxes, read_class_map, read_object_map
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
+from als.training.train import DetectionData
 
 pytest.importorskip("cv2", reason="needs OpenCV, the extra 'masks'")
 
@@ -192,6 +194,18 @@ def test_filled_boxes_train_where_a_mask_lacks(voc):
     assert filled_boxes(part).sum() == 3 * 2
     with pytest.raises(InputError, match="leave one of the two out"):
         DataConfig(only_with_masks=True, masks="boxes")
+
+
+def test_training_alone_learns_from_filled_boxes(voc):
+    (voc / "ImageSets/Main/one.txt").write_text("toy_000004\n")  # has no mask
+    data = DataConfig(
+        root=str(voc.parent), train="set:one", val="set:one", masks="boxes", workers=0
+    )
+    module = DetectionData(TrainConfig(model=ModelConfig(classes=TOY_CLASSES), data=data))
+    loop = SimpleNamespace(total_batch_idx=-1)
+    module.trainer = SimpleNamespace(world_size=1, global_rank=0, fit_loop=loop)
+    assert "object_map" in next(iter(module.train_dataloader()))[1][0]
+    assert "object_map" not in next(iter(module.val_dataloader()))[1][0]
 
 
 def test_the_command_and_what_it_refuses(voc, capsys):

@@ -318,8 +318,8 @@ def test_voc_of_roboflow(tmp_path):
     found = imported(source)
     assert boxes(found["train.v1"][1]) == [[1, 0, 0, 10, 10]]  # VOC's corners: from 1, both inside
     assert read_object_map(found["train.v1"][1], ["cat"]).sum() == 100
-    split, other = found["valid.v1"] if "valid.v1" in found else ("", None)
-    assert other is None or other.difficult.all()
+    split, hard = found["valid.v1"]
+    assert split == "valid" and boxes(hard) == [[2, 2, 2, 8, 8]] and hard.difficult.all()
     told = " ".join(left_out(source))
     assert "gone.xml: there is no such image" in told and "broken.xml: the XML cannot be" in told
     assert "bare.jpg: it stands alone: no label file names it" in told
