@@ -3,6 +3,8 @@
 A command imports what it needs when it runs, so that `als --help` answers at once.
 """
 
+import json
+import shlex
 import shutil
 import signal
 import sys
@@ -338,7 +340,7 @@ def tables(arguments: list[str]) -> None:
 
 
 def data(arguments: list[str]) -> None:
-    """Data sets: als data toy|check|to-coco|prepare ... (als data ACTION --help tells more)"""
+    """Data sets: als data toy|check|import|masks|to-coco|prepare (and --help after each)"""
     parser = ArgumentParser(prog="als data", description=data.__doc__)
     parser.add_argument("action", choices=list(ACTIONS))
     given = parser.parse_args(arguments[:1])
@@ -372,6 +374,42 @@ def check(arguments: list[str]) -> None:
     _tell_problems(check_folder(given.folder, tell=print), given.folder)
 
 
+def import_export(arguments: list[str]) -> None:
+    """Make a data set of what a labelling tool exported: als data import SOURCE NEW"""
+    parser = ArgumentParser(prog="als data import", description=import_export.__doc__)
+    parser.add_argument("source", type=Path, help="folder of YOLO, COCO or VOC files, unpacked")
+    parser.add_argument("out", type=Path, help="a new folder, in COCO's layout")
+    parser.add_argument("--val", type=float, help="share to validate on, where there are no splits")
+    parser.add_argument("--test", type=float, default=0.0, help="share to test on, likewise")
+    parser.add_argument("--seed", type=int, default=0, help="of the splits that are made")
+    given = parser.parse_args(arguments)
+
+    from als.data.importing import import_export as run
+    from als.data.importing import summary
+
+    done = run(given.source, given.out, given.val, given.test, given.seed)
+    print(summary(done))
+    spec = shlex.quote(f"{given.out.name}:{done.table.index[0]}")
+    names = shlex.quote(json.dumps(done.classes))
+    print(f"als data check {shlex.quote(str(given.out))}")
+    root = shlex.quote(str(given.out.parent))
+    print(f"als train CONFIG --data.root {root} --data.train {spec} --model.classes {names}")
+
+
+def masks(arguments: list[str]) -> None:
+    """Make masks from boxes, marked as such, for photographs without: als data masks DIR"""
+    parser = ArgumentParser(prog="als data masks", description=masks.__doc__)
+    parser.add_argument("folder", type=Path, help="of one data set, in VOC's or COCO's layout")
+    told = "default: all but val, valid, validation, test"
+    parser.add_argument("--splits", type=str, nargs="+", help=told)
+    given = parser.parse_args(arguments)
+
+    from als.data.derived_masks import derive_masks
+
+    made = derive_masks(given.folder, given.splits)
+    print(f"{given.folder}: {made} masks made")
+
+
 def to_coco(arguments: list[str]) -> None:
     """Write a VOC-layout folder in COCO's: als data to-coco DIR --splits train val --out NEW"""
     parser = ArgumentParser(prog="als data to-coco", description=to_coco.__doc__)
@@ -398,7 +436,14 @@ def prepare(arguments: list[str]) -> None:
     _tell_problems(run(given.name, given.folder), given.folder)
 
 
-ACTIONS = {"toy": toy, "check": check, "to-coco": to_coco, "prepare": prepare}
+ACTIONS = {
+    "toy": toy,
+    "check": check,
+    "import": import_export,
+    "masks": masks,
+    "to-coco": to_coco,
+    "prepare": prepare,
+}
 
 
 def _tell_problems(problems, folder: Path) -> None:

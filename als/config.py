@@ -22,6 +22,8 @@ Backbone = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "vgg16", "convnext_tiny"
 ]
 
+MaskOption = Literal["files", "boxes"]
+
 ATTENTION_OPTIONS = (
     *("attention_width", "attention_bias", "attention_cls_biased", "attention_form"),
     *("attention_source", "attention_entropy", "lambda_att", "lambda_focus"),
@@ -332,6 +334,8 @@ class DataConfig:
         train, val: unions of VOC-layout folders and splits, "VOC2007:trainval + VOC2012:trainval".
             `val` chooses the best checkpoint; None keeps the last.
         only_with_masks: train on the images alone that have a segmentation mask (section 3.2).
+        masks: what A_loc learns from: "files", the segmentation masks; an image without one trains
+            without the attention loss. "boxes": such an image gets its boxes, filled.
         batch_size: images a step and process.
         augmentation: "flip" (and a size drawn); "crop": before the size is drawn, some images are
             zoomed out and some cropped around an object; or "ssd": SSD's zooming out, cropping,
@@ -349,6 +353,7 @@ class DataConfig:
     train: str = "VOC2007:trainval + VOC2012:trainval"
     val: str | None = None
     only_with_masks: bool = False
+    masks: MaskOption = "files"
     batch_size: int = 1
     augmentation: Literal["flip", "crop", "ssd"] = "flip"
     min_sizes: tuple[int, ...] = (600,)
@@ -360,6 +365,10 @@ class DataConfig:
 
     def __post_init__(self):
         _check_values(self)
+        if self.only_with_masks and self.masks == "boxes":
+            raise InputError(
+                "only_with_masks leaves no image to masks: boxes; leave one of the two out."
+            )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,10 @@ from als.files import printable
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 65_535  # pixels, as JPEG's; a map of one row of millions would take gigabytes
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG also opens the MPO of phones
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".heic", ".heif"),  # not read, but said so
+)
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255
 CELL = 16  # pixels a side, of the grid on which the networks look

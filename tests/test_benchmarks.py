@@ -8,9 +8,11 @@ import torch
 from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
+from als.data.toy import TOY_CLASSES
 from benchmarks import ablation_maps, goals, growth
 from benchmarks.__main__ import main
 from benchmarks.goals import MAIN, RATIOS, Goal, name_of
+from benchmarks.masks import union_iou
 from benchmarks.networks import SHARE, build, build_side
 from benchmarks.recording import Setting, machine_name
 from benchmarks.timing import Turns, in_turns
@@ -184,3 +186,21 @@ def test_maps_of_trainings_stand_side_by_side(tmp_path, capsys):
         main(["ablation_maps", str(plain), "--out", str(tmp_path / "maps.png")])
     assert stopped.value.code == 1 and "no attention maps" in capsys.readouterr().err
     assert not (tmp_path / "maps.png").exists()
+
+
+def test_masks_from_boxes_are_compared_with_the_truth(toy, tmp_path):
+    pytest.importorskip("cv2", reason="needs OpenCV, the extra 'masks'")
+    out = tmp_path / "masks.json"
+    main(
+        ["masks", "--root", str(toy), "--data", "VOC2012:train", "--out", str(out)]
+        + ["--photographs", "3", "--classes", *TOY_CLASSES]
+    )
+    record = json.loads(out.read_text())
+    assert record["photographs"] == 3
+    assert record["sides"]["boxes"]["iou"] < record["sides"]["grabcut"]["iou"] <= 1
+
+
+def test_void_counts_in_no_overlap_of_masks():
+    truth = np.array([[1, 1, 255, 0, 0]], np.uint8)
+    assert union_iou(np.array([[True, False, True, True, False]]), truth) == 1 / 3
+    assert union_iou(np.zeros((1, 1), bool), np.zeros((1, 1), np.uint8)) == 1

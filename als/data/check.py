@@ -10,6 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from als.data import coco_layout
+from als.data.exports import advice
 from als.data.masks import find_masks, read_class_map
 from als.data.record import Problem, Record, box_problem, size_problem
 from als.data.voc_layout import Annotation, class_names, read_annotation, read_split
@@ -45,7 +46,7 @@ def check_folder(
     if not voc and not in_coco:
         raise InputError(
             f"{folder}: there is no JPEGImages/ and no annotations/instances_*.json in it or one "
-            "level below to check."
+            f"level below to check. {advice(folder)}"
         )
     found: list[Problem] = []
     for part in voc:
@@ -65,7 +66,7 @@ def refuse_problems(
         tell(problems.to_string(index=False))
         raise InputError(
             f"{folder}: {len(problems)} problems, see the table above; mend or download the files "
-            "again."
+            f"again. {advice(folder)}"
         )
 
 

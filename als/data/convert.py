@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from als.data.derived_masks import without_derived
 from als.data.masks import VOID, MaskSource, read_class_map, write_runs
 from als.data.record import Problem, Record
 from als.data.voc_layout import class_names, read_records
@@ -58,15 +59,16 @@ def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
 
 def _write_split(folder: Path, split: str, out: Path) -> int:
     classes = class_names(folder)
-    records = [record for record, _ in read_records(folder, split, classes, _stop)]
+    records = without_derived([r for r, _ in read_records(folder, split, classes, _stop)])
     files = sorted((folder / "Annotations").glob("*.xml"))
     ids = {path.stem: number for number, path in enumerate(files, start=1)}
     images, annotations = [], []
     (out / "annotations").mkdir(exist_ok=True)
     (out / split).mkdir()
     for record in tqdm(records, desc=split, disable=None):
-        _link(record.path, out / split / record.path.name)
-        objects, void = _segment(folder, record, classes)
+        link_or_copy(record.path, out / split / record.path.name)
+        labels, numbers = read_class_map(record, classes), _object_numbers(folder, record)
+        objects, void = segment(record, labels, numbers)
         height, width = record.size
         entry = {"id": ids[record.image_id], "file_name": record.path.name}
         images.append(entry | {"height": height, "width": width} | ({"void": void} if void else {}))
@@ -88,19 +90,23 @@ def _stop(problem: Problem) -> None:
     raise problem
 
 
-def _link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link where the file system allows it, elsewhere a copy with the same bytes."""
     try:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, target)
 
 
-def _segment(
-    folder: Path, record: Record, classes: tuple[str, ...]
+def segment(
+    record: Record, labels: np.ndarray | None, numbers: np.ndarray | None
 ) -> tuple[list[dict], dict | None]:
-    """The annotations of an image, without ids, and its void pixels as RLE (None without)."""
-    labels = read_class_map(record, classes)
-    numbers = _object_numbers(folder, record)
+    """The annotations of an image, without ids, and its void pixels as RLE (None without).
+
+    labels: the label of each pixel, uint8 [H, W], 255 void; None for an image without a mask.
+    numbers: the number of the object of each pixel, from 1 in the record's order, 255 void; None
+        where there is no such map.
+    """
     covered = np.zeros(record.size, dtype=bool)
     annotations = []
     for index in range(len(record.labels)):

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from als.data.masks import read_object_map
+from als.config import MaskOption
+from als.data.masks import filled_boxes, read_object_map
 from als.data.record import Problem, Record, size_problem
 from als.errors import InputError
 from als.images import Photo, as_rgb
@@ -27,7 +28,7 @@ class DetectionDataset(Dataset):
         boxes: tv_tensors.BoundingBoxes float32 [N, 4], x1 y1 x2 y2 in pixels of the image given,
         labels: int64 [N], 1 to C,
         object_map: tv_tensors.Mask uint8 [H, W], 1 object, 0 background, 255 void; the key is
-            absent when the image has no mask,
+            absent when the image has no mask and `masks` is "files",
         image_id: str.
     Difficult objects are not in it.
 
@@ -39,6 +40,7 @@ class DetectionDataset(Dataset):
             instead of raising.
         keep_decoded: keep images and object maps in memory once they are read, 4 bytes a pixel at
             most. Each loading process keeps its own, in the end all of them.
+        masks: "boxes" gives an image without a mask its boxes, filled; a difficult one is void.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class DetectionDataset(Dataset):
         transform: Callable[[Tensor, Target], tuple[Image, Target]] | None = None,
         skip_broken: bool = False,
         keep_decoded: bool = False,
+        masks: MaskOption = "files",
     ) -> None:
+        self.masks = masks
         self.records = list(records)
         self.classes = tuple(classes)
         self.transform = transform
@@ -113,6 +117,8 @@ class DetectionDataset(Dataset):
         if problem := size_problem(record.path, tuple(pixels.shape[-2:]), record.size):
             raise Problem(record.path, problem)
         object_map = read_object_map(record, self.classes)
+        if object_map is None and self.masks == "boxes":
+            object_map = filled_boxes(record)
         return pixels, None if object_map is None else torch.from_numpy(object_map)
 
     def _target(self, record: Record) -> Target:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from als.data import coco_layout, voc_layout
+from als.data.exports import advice
 from als.data.record import Problem, Record
 from als.errors import InputError
 
@@ -62,9 +63,10 @@ def load_records(
     report = on_error or problems.append
     records: dict[str, Record] = {}
     seen: set[str] = set()
-    for folder, split in _parse_spec(spec, Path(root)):
+    parts = _parse_spec(spec, Path(root))
+    for folder, split in parts:
         layout = next(one for one in LAYOUTS if one.is_here(folder, split))
-        for record, names in layout.read(folder, split, classes, report):
+        for record, names in _advised(layout.read(folder, split, classes, report), folder):
             if record.image_id in records:
                 told = f"lists {record.image_id}, which '{spec}' already holds"
                 report(Problem(layout.listing(folder, split), told))
@@ -72,9 +74,10 @@ def load_records(
             records[record.image_id] = record
             seen.update(names)
     if problems:
+        told = next(filter(None, (advice(folder) for folder, _ in parts)), "")
         raise InputError(
             f"{problems[0]} It is one of {len(problems)} broken files in '{spec}'; "
-            "`als data check` lists them all."
+            f"`als data check` lists them all. {told}"
         )
     if not any(len(record.labels) for record in records.values()):
         raise InputError(
@@ -84,8 +87,18 @@ def load_records(
     return list(records.values())
 
 
+def _advised(found: Iterator, folder: Path) -> Iterator:
+    """The same; where a labelling tool's export is taken for a data set, the sentence says so."""
+    try:
+        yield from found
+    except InputError as error:
+        raise InputError(f"{error} {advice(folder)}") from error
+
+
 def _parse_spec(spec: str, root: Path) -> list[tuple[Path, str]]:
-    pairs = [re.fullmatch(r"([\w.-]+):([\w.-]+)", part.strip()) for part in spec.split("+")]
+    """Names may hold spaces, those at their ends apart."""
+    name = r"\s*([^\s:+/\\](?:[^:+/\\]*[^\s:+/\\])?)\s*"
+    pairs = [re.fullmatch(f"{name}:{name}", part) for part in spec.split("+")]
     if not all(pairs):
         raise InputError(
             f"'{spec}' names no data; write FOLDER:SPLIT, joined by + where there are several, "

@@ -146,6 +146,27 @@ def read_object_map(record: Record, classes: Sequence[str]) -> np.ndarray | None
     return np.where(labels == VOID, VOID, labels > 0).astype(np.uint8)
 
 
+def filled_boxes(record: Record) -> np.ndarray:
+    """An object map from boxes alone: uint8 [H, W], 1 in any box, 255 in difficult ones only."""
+    drawn = np.zeros(record.size, dtype=np.uint8)
+    drawn[fill(record.boxes[record.difficult], record.size)] = VOID
+    drawn[fill(record.boxes[~record.difficult], record.size)] = 1
+    return drawn
+
+
+def fill(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Whether each pixel of an image of `size` (height, width) is touched by a box: bool [H, W].
+
+    boxes: float [N, 4], x1 y1 x2 y2 in pixels.
+    """
+    inside = np.zeros(size, dtype=bool)
+    low = np.floor(boxes[:, :2]).clip(0).astype(int)
+    high = np.ceil(boxes[:, 2:]).clip(0).astype(int)
+    for (x1, y1), (x2, y2) in zip(low, high, strict=True):
+        inside[y1:y2, x1:x2] = True
+    return inside
+
+
 def _label_table(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """uint8 [256]: the label of each pixel value."""
     table = np.zeros(256, dtype=np.uint8)
@@ -183,6 +204,15 @@ def _read_png(path: Path) -> np.ndarray:
                 "needed; save it as a palette PNG."
             )
         return np.array(image)
+
+
+def palette() -> bytes:
+    """VOC's colours: the bits of a value are dealt to red, green, blue, highest bit first."""
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for value in range(256):
+        for bit in range(8):
+            colours[value, bit % 3] |= ((value >> bit) & 1) << (7 - bit // 3)
+    return colours.tobytes()
 
 
 def pack(segmentation: list | dict, size: tuple[int, int]) -> bytes:

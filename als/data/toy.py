@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from als.data.masks import VOID
+from als.data.masks import VOID, palette
 from als.errors import InputError
 from als.files import atomic_folder
 
@@ -197,17 +197,8 @@ def _write_masks(root: Path, image_id: str, shapes: list[Shape]) -> None:
             values[border] = VOID
     for name, values in zip(_MASK_FOLDERS, (class_map, object_map), strict=True):
         image = Image.fromarray(values)
-        image.putpalette(_palette())
+        image.putpalette(palette())
         image.save(root / name / f"{image_id}.png")
-
-
-def _palette() -> bytes:
-    """VOC's colours: the bits of a value are dealt to red, green, blue, highest bit first."""
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    for value in range(256):
-        for bit in range(8):
-            colours[value, bit % 3] |= ((value >> bit) & 1) << (7 - bit // 3)
-    return colours.tobytes()
 
 
 def _write_xml(path: Path, image_id: str, size: tuple[int, int], shapes: list[Shape]) -> None:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from als.data.dataset import DetectionDataset, collate
+from als.data.derived_masks import without_derived
 from als.data.masks import read_object_map
 from als.data.record import Record, fingerprint
 from als.data.sampler import AspectBatchSampler
@@ -61,6 +62,7 @@ def evaluate(
     own = detector.config.classes
     classes = own if classes is None else classes
     relabel = class_numbers(own, classes)
+    records = without_derived(records)
     started = time.perf_counter()
     detections, maps = detect_all(detector, records, workers, progress)
     seconds = time.perf_counter() - started

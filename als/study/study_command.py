@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from als.data.derived_masks import without_derived
 from als.data.layouts import load_records
 from als.data.record import Record, fingerprint
 from als.errors import InputError
@@ -68,7 +69,8 @@ def study(
     check_names(maps or (), measure_names(measures))
     check_writable(Path(out) / "settings.json")
     predictors = _load(checkpoints, device)
-    everything = load_records(spec, root, next(iter(predictors.values())).classes)
+    classes = next(iter(predictors.values())).classes
+    everything = without_derived(load_records(spec, root, classes))
     records = chosen(everything, limit, seed)
     names = default_explainers() if maps is None else list(maps)
     measures = measure_names(measures)

@@ -97,7 +97,7 @@ class DetectionData(L.LightningDataModule):
         else:
             crop = data.augmentation == "crop"
             transform = training_transforms(data.min_sizes, data.max_size, data.jitter, crop)
-        return self._loader(self.train_records, transform, sampler)
+        return self._loader(self.train_records, transform, sampler, self.config.data.masks)
 
     def val_dataloader(self) -> DataLoader | list:
         if not self.val_records:
@@ -114,10 +114,11 @@ class DetectionData(L.LightningDataModule):
         transform = evaluation_transforms(self.config.model.max_size)
         return self._loader(self.val_records, transform, sampler)
 
-    def _loader(self, records, transform, sampler) -> DataLoader:
+    def _loader(self, records, transform, sampler, masks="files") -> DataLoader:
         data = self.config.data
         dataset = DetectionDataset(
-            records, self.config.model.classes, transform, data.skip_broken, data.keep_decoded
+            *(records, self.config.model.classes, transform),
+            *(data.skip_broken, data.keep_decoded, masks),
         )
         return DataLoader(
             dataset,

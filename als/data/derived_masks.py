@@ -1,0 +1,313 @@
+"""Masks made from boxes by GrabCut (Rother et al. 2004), for photographs without a mask.
+
+A mask that is made is no truth: training takes it like any other, and `without_derived` keeps it
+out of every measure of maps.
+
+- VOC's layout: SegmentationClass/ID.png, whose text says "derived"; derived.json beside it.
+- COCO's layout: the objects in annotations/instances_SPLIT.json get a segmentation, and nothing
+  else changes, not their areas. The file as it was is kept as annotations/boxes_SPLIT.json, and
+  annotations/derived_SPLIT.json says which images it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, PngImagePlugin
+from tqdm import tqdm
+
+from als.data import coco_layout, voc_layout
+from als.data.masks import VOID, fill, palette, read_class_map, write_runs
+from als.data.record import Problem, Record, size_problem
+from als.errors import InputError
+from als.files import atomic_write, read_json, write_json
+from als.images import as_rgb, reduced
+
+ITERATIONS = 2  # five take 1.7 times as long and gain 0.003 of IoU
+LONGEST = 500
+"""Longest side in pixels on which GrabCut works; a larger photograph is averaged down to it."""
+LOST = 0.25
+"""A box of which a smaller share is object is filled: GrabCut lost the object."""
+FEWEST = 16  # pixels of each of the two that GrabCut tells apart
+KEPT_APART = ("val", "valid", "validation", "test")
+"""Splits that measure; their photographs get no derived masks unless they are named."""
+GALLERY = "derived-masks.png"
+SHOWN, COLUMNS, CELL = 24, 6, 240  # photographs of the gallery, a row of it, pixels of a side
+
+
+def derive_masks(
+    folder: Path, splits: Sequence[str] | None = None, tell: Callable[[str], None] = print
+) -> int:
+    """Make masks for the photographs of a data set that have boxes and no mask at all.
+
+    folder: in VOC's or COCO's layout. A mask that is there is left as it is, so that the same call
+        goes on where one was broken off.
+    splits: by default all but those that measure (val, valid, validation, test).
+    tell: called with sentences about what was done.
+
+    Returns how many masks were made, and leaves a picture of some, FOLDER/derived-masks.png.
+    Raises InputError without OpenCV, for a split that is not there, and for broken files.
+    """
+    folder = Path(folder)
+    _opencv()
+    in_coco = coco_layout.splits(folder)
+    there = in_coco or [p.stem for p in sorted((folder / "ImageSets" / "Main").glob("*.txt"))]
+    if not there:
+        raise InputError(f"{folder}: there is no split in it; give the folder of a data set.")
+    if unknown := sorted(set(splits or ()) - set(there)):
+        raise InputError(f"{folder}: no split {unknown[0]}; the splits are {', '.join(there)}.")
+    wanted = splits or [split for split in there if split not in KEPT_APART]
+    apart = sorted(set(there) - set(wanted)) if splits is None else []
+    records = {r.image_id: (s, r) for s in wanted for r in _records(folder, s, bool(in_coco))}
+    for split in apart:  # trainval holds val
+        for record in _records(folder, split, bool(in_coco)):
+            records.pop(record.image_id, None)
+    if apart:
+        tell(f"{', '.join(apart)}: left alone, since they measure; name them to get masks, too")
+    todo = [(s, r) for s, r in records.values() if r.mask is None and (~r.difficult).any()]
+    tell(f"{folder}: {len(records)} photographs, {len(todo)} of them have boxes and no mask")
+    if in_coco:
+        for split in wanted:
+            _write_coco(folder, split, [record for s, record in todo if s == split])
+    else:
+        _write_voc(folder, [record for _, record in todo])
+    _draw_gallery(folder, [r for s in wanted for r in _records(folder, s, bool(in_coco))], tell)
+    return len(todo)
+
+
+def without_derived(records: Sequence[Record]) -> list[Record]:
+    """The records, derived masks taken from them; warns of how many."""
+    kept = [replace(r, mask=None) if r.mask is not None and is_derived(r) else r for r in records]
+    if count := sum(a is not b for a, b in zip(kept, records, strict=True)):
+        warnings.warn(
+            f"{count} masks were made from boxes by `als data masks`: no map is measured by them.",
+            stacklevel=2,
+        )
+    return kept
+
+
+def is_derived(record: Record) -> bool:
+    """Whether the mask of a record was made from its boxes."""
+    source = record.mask
+    if source is None or source.kind not in ("png", "coco"):
+        return False
+    if source.kind == "coco":
+        images = _derived_images(_note_of(source.path))
+        return record.path.relative_to(source.path.parents[1]).as_posix() in images
+    if not _is_file(source.path.parent / "derived.json"):
+        return False
+    with Image.open(source.path) as image:
+        return "derived" in image.info
+
+
+def object_of_pixels(photo: Image.Image, boxes: np.ndarray, longest: int = LONGEST) -> np.ndarray:
+    """Whether each pixel of a photograph belongs to an object, by GrabCut: bool [H, W].
+
+    boxes: float [N, 4], x1 y1 x2 y2 in its pixels. What lies outside all boxes is background.
+    longest: side in pixels to which a larger photograph is shrunk for it.
+    """
+    cv2 = _opencv()
+    small = np.ascontiguousarray(np.asarray(reduced(photo, longest))[..., ::-1])
+    scale = np.tile([small.shape[1] / photo.width, small.shape[0] / photo.height], 2)
+    inside = fill(np.asarray(boxes) * scale, small.shape[:2])
+    if FEWEST <= inside.sum() <= inside.size - FEWEST:  # else there is nothing to learn from
+        guess = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.setRNGSeed(0)
+        cv2.grabCut(small, guess, None, *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
+        inside = guess == cv2.GC_PR_FGD
+    large = Image.fromarray(inside.astype(np.uint8) * 255).resize(photo.size, Image.BILINEAR)
+    size = (photo.height, photo.width)
+    found = (np.asarray(large) > 127) & fill(boxes, size)
+    whole = [fill(boxes[index : index + 1], size) for index in range(len(boxes))]
+    for box in [box for box in whole if found[box].sum() < LOST * box.sum()]:
+        found |= box
+    return found
+
+
+def pixels_of(
+    path: Path, size: tuple[int, int], boxes: np.ndarray, ignored: Sequence[bool]
+) -> list[np.ndarray]:
+    """The pixels of each box of a photograph of (height, width) `size`, bool [H, W].
+
+    Of an ignored object there are none. A pixel is the smallest box's that holds it. Raises
+    InputError for a photograph that cannot be read or is of another size.
+    """
+    photo = as_rgb(path, name=str(path))
+    if problem := size_problem(path, (photo.height, photo.width), size):
+        raise Problem(path, problem)
+    found = object_of_pixels(photo, boxes)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    own = [np.zeros(size, dtype=bool) for _ in areas]
+    for index in np.argsort(areas, kind="stable"):
+        box = fill(boxes[index : index + 1], size)
+        if not ignored[index]:
+            own[index] = box & found
+        found = found & ~box
+    return own
+
+
+def _opencv():
+    try:
+        import cv2
+    except ImportError as error:
+        raise InputError(
+            "als data masks needs OpenCV: pip install opencv-python-headless (the extra 'masks')."
+        ) from error
+    return cv2
+
+
+def _records(folder: Path, split: str, in_coco: bool) -> Iterator[Record]:
+    """The records of a split, of all classes. Raises Problem for the first broken file."""
+
+    def stop(problem: Problem) -> None:
+        raise problem
+
+    read = coco_layout.read_records if in_coco else voc_layout.read_records
+    known = coco_layout.read_file(folder, split).names if in_coco else None
+    for record, _ in read(folder, split, known or voc_layout.class_names(folder), stop):
+        yield record
+
+
+def _how(images: Sequence[str]) -> dict:
+    return {
+        "what": "masks made from boxes; no truth: no map is measured by them",
+        "by": f"als data masks: GrabCut of OpenCV {_opencv().__version__}, one cut a photograph",
+        "iterations": ITERATIONS,
+        "longest_side": LONGEST,
+        "images": sorted(images),
+    }
+
+
+def _write_voc(folder: Path, records: Sequence[Record]) -> None:
+    """A class mask for each record; difficult objects are void, as in VOC."""
+    note = folder / "SegmentationClass" / "derived.json"
+    before = read_json(note)["images"] if note.is_file() else []
+    made = set(before)
+    write_json(note, _how(before))
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text("derived", "from boxes by als data masks")
+    try:
+        for record in tqdm(records, desc=folder.name, disable=None):
+            values = np.zeros(record.size, dtype=np.uint8)
+            own = pixels_of(record.path, record.size, record.boxes, record.difficult)
+            for box, pixels in zip(record.boxes, own, strict=True):
+                if not pixels.any():
+                    values[fill(box[None], record.size)] = VOID
+            for label, pixels in zip(record.labels, own, strict=True):
+                values[pixels] = label
+            image = Image.fromarray(values)
+            image.putpalette(palette())
+            with atomic_write(note.parent / f"{record.image_id}.png") as aside:
+                image.save(aside, format="png", pnginfo=mark)
+            made.add(record.image_id)
+    finally:
+        write_json(note, _how(list(made)))
+        _forget()
+
+
+def _write_coco(folder: Path, split: str, records: Sequence[Record]) -> None:
+    """Segmentations into a split's file, at the end; until then they wait in a file of lines."""
+    if not records:
+        return
+    path = coco_layout.annotation_file(folder, split)
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    of_image: dict = {}
+    for annotation in content["annotations"]:
+        if min(annotation["bbox"][2:]) > 0:
+            of_image.setdefault(annotation["image_id"], []).append(annotation)
+    lines = path.with_name(f"derived_{split}.jsonl")
+    head = {"file": hashlib.sha256(path.read_bytes()).hexdigest(), "longest_side": LONGEST}
+    done = _waiting(lines, head)
+    with lines.open("a" if done else "w") as file:
+        if not done:
+            file.write(json.dumps(head) + "\n")
+        for record in tqdm(records, desc=split, disable=None):
+            name, found = record.path.relative_to(folder).as_posix(), of_image[record.coco.image_id]
+            if name not in done:
+                corners = np.array([a["bbox"] for a in found], dtype=float)
+                corners[:, 2:] += corners[:, :2]
+                ignored = [bool(a["iscrowd"]) for a in found]
+                own = pixels_of(record.path, record.size, corners, ignored)
+                done[name] = [write_runs(pixels) if pixels.any() else [] for pixels in own]
+                file.write(json.dumps([name, done[name]]) + "\n")
+                file.flush()
+            for annotation, runs in zip(found, done[name], strict=True):
+                annotation.update({"segmentation": runs, "derived": bool(runs)})
+    note, boxes = _note_of(path), path.with_name(f"boxes_{split}.json")
+    before = read_json(note)["images"] if note.is_file() else []
+    write_json(note, _how({*before, *(r.path.relative_to(folder).as_posix() for r in records)}))
+    if not boxes.is_file():
+        with atomic_write(boxes) as aside:
+            shutil.copyfile(path, aside)
+    with atomic_write(path) as aside:
+        aside.write_text(json.dumps(content))
+    lines.unlink()
+    _forget()
+
+
+def _waiting(lines: Path, head: dict) -> dict[str, list]:
+    """What an earlier call made of the same file, image name -> RLE of its objects."""
+    if not lines.is_file():
+        return {}
+    first, *rest = lines.read_text().split("\n")
+    if first != json.dumps(head):
+        return {}
+    if rest and rest[-1]:  # a line that was broken off
+        with lines.open("w") as file:
+            file.write("\n".join([first, *rest[:-1], ""]))
+    return dict(json.loads(line) for line in rest[:-1])
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_name(path.name.replace("instances_", "derived_", 1))
+
+
+@cache
+def _derived_images(note: Path) -> frozenset[str]:
+    return frozenset(read_json(note)["images"]) if note.is_file() else frozenset()
+
+
+@cache
+def _is_file(path: Path) -> bool:
+    return path.is_file()
+
+
+def _forget() -> None:
+    """Notes are read once; after writing one they are read again."""
+    _derived_images.cache_clear()
+    _is_file.cache_clear()
+
+
+def _draw_gallery(folder: Path, records: list[Record], tell: Callable[[str], None]) -> None:
+    """Some derived masks in colour on their photographs, drawn by chance, always the same."""
+    derived = [record for record in records if record.mask is not None and is_derived(record)]
+    if not derived:
+        return
+    order = np.random.default_rng(0).permutation(len(derived))[:SHOWN]
+    rows = -(-len(order) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * CELL, rows * CELL), "white")
+    for place, index in enumerate(sorted(order)):
+        record = derived[index]
+        names = record.mask.names
+        labels = read_class_map(record, names)
+        photo = as_rgb(record.path)
+        tint = Image.new("RGB", photo.size, "#E69F00")
+        share = np.where(labels == VOID, 60, np.where(labels > 0, 140, 0)).astype(np.uint8)
+        photo = Image.composite(tint, photo, Image.fromarray(share))
+        draw = ImageDraw.Draw(photo)
+        for box in record.boxes.tolist():
+            draw.rectangle(box, outline="#56B4E9", width=max(1, max(photo.size) // CELL))
+        photo.thumbnail((CELL - 4, CELL - 4))
+        sheet.paste(photo, (place % COLUMNS * CELL, place // COLUMNS * CELL))
+    with atomic_write(folder / GALLERY) as aside:
+        sheet.save(aside, format="png")
+    tell(f"{folder / GALLERY}: {len(order)} of {len(derived)} derived masks to look at")

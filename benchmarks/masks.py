@@ -1,0 +1,88 @@
+"""How near masks made from boxes come to the true ones, and what they take."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from als.classes import VOC_CLASSES
+from als.data.derived_masks import ITERATIONS, LONGEST, is_derived, object_of_pixels
+from als.data.layouts import load_records
+from als.data.masks import VOID, fill, read_object_map
+from als.errors import InputError
+from als.files import write_json
+from als.images import as_rgb
+from benchmarks.recording import made_with, options
+
+
+def masks(arguments: list[str]) -> None:
+    """Compare filled boxes and GrabCut's masks with true masks: IoU of the union of all objects."""
+    parser = options(masks, "results/masks.json")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the data folders")
+    parser.add_argument("--data", default="VOC2012:val", help="FOLDER:SPLIT with masks")
+    parser.add_argument("--classes", nargs="+", default=list(VOC_CLASSES), help="default: VOC's")
+    parser.add_argument("--photographs", type=int, default=80, help="drawn by chance")
+    given = parser.parse_args(arguments)
+    figures = compare(given.data, given.root, given.classes, given.photographs)
+    for name, values in figures["sides"].items():
+        print(f"{name}: IoU {values['iou']:.3f}, {values['seconds']:.2f} s a photograph")
+    write_json(given.out, figures | made_with())
+    print(given.out)
+
+
+def compare(spec: str, root: Path, classes: Sequence[str], photographs: int) -> dict:
+    """The figures of each way, over photographs with a mask and a box. Void counts nowhere.
+
+    Raises InputError when no photograph has a true mask.
+    """
+    cv2 = _one_thread()
+    found = load_records(spec, root, classes)
+    found = [r for r in found if r.mask is not None and len(r.boxes) and not is_derived(r)]
+    if not found:
+        raise InputError(f"{spec}: no photograph has a true mask; name another split.")
+    chosen = np.sort(np.random.default_rng(0).permutation(len(found))[:photographs])
+    ways = {
+        "boxes": lambda photo, boxes: fill(boxes, (photo.height, photo.width)),
+        "grabcut": lambda photo, boxes: object_of_pixels(photo, boxes),
+        "grabcut at half size": lambda photo, boxes: object_of_pixels(
+            photo, boxes, min(LONGEST, max(photo.size)) // 2
+        ),
+    }
+    overlaps: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for record in tqdm([found[index] for index in chosen], disable=None):
+        truth = read_object_map(record, classes)
+        photo = as_rgb(record.path)
+        for name, way in ways.items():
+            started = time.perf_counter()
+            made = way(photo, record.boxes)
+            seconds[name].append(time.perf_counter() - started)
+            overlaps[name].append(union_iou(made, truth))
+    sides = {
+        name: {
+            "iou": statistics.mean(overlaps[name]),
+            "iou_median": statistics.median(overlaps[name]),
+            "share_under_half": float(np.mean(np.array(overlaps[name]) < 0.5)),
+            "seconds": statistics.mean(seconds[name]),
+        }
+        for name in ways
+    }
+    settings = {"iterations": ITERATIONS, "longest_side": LONGEST, "opencv": cv2.__version__}
+    return {"data": spec, "photographs": len(chosen), **settings, "threads": 1, "sides": sides}
+
+
+def union_iou(made: np.ndarray, truth: np.ndarray) -> float:
+    """IoU of a bool [H, W] with an object map (1 object, 255 void), outside void."""
+    known = truth != VOID
+    either = ((made | (truth == 1)) & known).sum()
+    return float((made & (truth == 1)).sum() / either) if either else 1.0
+
+
+def _one_thread():
+    import cv2
+
+    cv2.setNumThreads(1)
+    return cv2
