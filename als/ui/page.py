@@ -88,6 +88,9 @@ def _refuse_other_files(value, folder: Path) -> None:
     for one in value.values() if isinstance(value, dict) else value:
         if isinstance(one, dict | list):
             _refuse_other_files(one, folder)
+        elif isinstance(one, str) and not one.isascii() and "\\ud" in ascii(one):
+            # A lone surrogate: an answer that repeats it could not be sent.
+            raise gr.Error("A text that is no text was sent.", print_exception=False)
 
 
 def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks:
