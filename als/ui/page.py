@@ -12,7 +12,7 @@ from als.errors import InputError
 from als.inference import Predictor
 from als.photographs import package_photographs
 from als.ui import handlers, markup, what_if
-from als.ui.canvas import Canvas
+from als.ui.canvas import canvas
 from als.ui.gate import MAX_FILE_SIZE
 from als.ui.handlers import NO_CLASS, Handlers, event_of
 from als.ui.session import (
@@ -88,6 +88,9 @@ def _refuse_other_files(value, folder: Path) -> None:
     for one in value.values() if isinstance(value, dict) else value:
         if isinstance(one, dict | list):
             _refuse_other_files(one, folder)
+        elif isinstance(one, str) and not one.isascii() and "\\ud" in ascii(one):
+            # A lone surrogate: an answer that repeats it could not be sent.
+            raise gr.Error("A text that is no text was sent.", print_exception=False)
 
 
 def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks:
@@ -267,7 +270,7 @@ def _what_if(parts: dict) -> tuple[gr.Button, list[gr.Dropdown]]:
             parts["changed_status"] = _html(elem_id="whatif-status")
             parts["changes"] = _html(elem_id="whatif-changes")
         with gr.Column(scale=1, min_width=300):
-            parts["canvas"] = Canvas(
+            parts["canvas"] = canvas(
                 label="Strokes",
                 sources=(),
                 transforms=(),

@@ -67,7 +67,7 @@ def chosen_box(study: Study) -> np.ndarray:
 def strokes_of(painting: dict | None, size: tuple[int, int]) -> np.ndarray:
     """The painted pixels as a map [H, W] of 0 and 1 of `size` (height, width).
 
-    painting: layers as `Canvas` gives them.
+    painting: layers as the canvas gives them.
 
     Raises:
         InputError: nothing was painted, or a layer is no image.
