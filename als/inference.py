@@ -26,6 +26,7 @@ from als.checkpoint import BY_NAME, load_checkpoint
 from als.errors import InputError
 from als.explain import DRISE_MASKS, Scene, best_proposal, boxes_of_class, is_empty, make_maps
 from als.images import (
+    IMAGE_SUFFIXES,
     Photo,
     as_rgb,
     image_size,
@@ -42,10 +43,6 @@ MAP_NAMES = ("localization", "classification", "neutral")
 MapInput = str | float | np.ndarray
 ROUNDING = 1e-3  # by which a map that was resized may be over 1
 
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".heic", ".heif"),  # not read, but said so
-)
 BATCH_SIZE_CPU = 2  # more gain nothing there, and would all wait for the last one
 BATCH_SIZE_GPU = 8
 NETWORKS = 4  # batches at once on a CPU, at most

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from als.data import coco_layout, voc_layout
-from als.data.record import Problem, Record
+from als.data.record import Problem, Record, nothing_to_count
 from als.errors import InputError
 
 Report = Callable[[Problem], None]
@@ -54,8 +54,9 @@ def load_records(
         image is left out. Without it all files are read and then one InputError tells how many
         are broken and what is wrong with the first.
 
-    Raises InputError also for a malformed spec, a missing folder or split, and when no image has
-    an object of `classes`.
+    Warns of what is unusual but can be used. Raises InputError also for a malformed spec, a
+    missing folder or split, and when no image has an object of `classes` that counts: that is
+    neither difficult nor a crowd.
     """
     classes = _checked_classes(classes)
     problems: list[Problem] = []
@@ -66,8 +67,7 @@ def load_records(
         layout = next(one for one in LAYOUTS if one.is_here(folder, split))
         for record, names in layout.read(folder, split, classes, report):
             if record.image_id in records:
-                told = f"lists {record.image_id}, which '{spec}' already holds"
-                report(Problem(layout.listing(folder, split), told))
+                report(twice(layout.listing(folder, split), record, spec))
                 continue
             records[record.image_id] = record
             seen.update(names)
@@ -81,11 +81,21 @@ def load_records(
             f"'{spec}' below {root} holds no object of {', '.join(classes)}; "
             f"its classes are {', '.join(sorted(seen)) or 'none'}."
         )
+    if told := nothing_to_count(records.values()):
+        raise InputError(f"'{spec}' below {root}: {told}.")
     return list(records.values())
 
 
+def twice(listing: Path, record: Record, where: str) -> Problem:
+    """The sentence about an image that is listed although `where` holds one of its id."""
+    told = f"lists {record.image_id}, which '{where}' already holds; take one of them out"
+    return Problem(listing, told)
+
+
 def _parse_spec(spec: str, root: Path) -> list[tuple[Path, str]]:
-    pairs = [re.fullmatch(r"([\w.-]+):([\w.-]+)", part.strip()) for part in spec.split("+")]
+    # Names as a file system has them, spaces too; but one folder below the root.
+    name = r"\s*([^:/\\\s](?:[^:/\\]*[^:/\\\s])?)\s*"
+    pairs = [re.fullmatch(f"{name}:{name}", part) for part in spec.split("+")]
     if not all(pairs):
         raise InputError(
             f"'{spec}' names no data; write FOLDER:SPLIT, joined by + where there are several, "

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from als.data.dataset import DetectionDataset, collate
+from als.data.fields import id_order
 from als.data.masks import read_object_map
 from als.data.record import Record, fingerprint
 from als.data.sampler import AspectBatchSampler
@@ -112,20 +113,24 @@ def judge(
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """(mean metrics, metrics per class) of detections, by VOC's and COCO's definitions.
 
-    Records that all come from one COCO file are judged for COCO's measures on that file itself,
-    with its crowds and the areas of its masks; others on their boxes, see `as_coco`.
+    Records that all come from one COCO file are judged for COCO's measures as pycocotools judges
+    on that file, with its crowds and the areas of its masks; others on their boxes, see `as_coco`.
     """
     # Training validates by VOC's measure alone, also where pycocotools is not installed.
-    from als.evaluation.coco_measures import as_coco, coco_metrics, read_ground_truth
+    from als.evaluation.coco_measures import Written, as_coco, coco_metrics
 
     truths = truths_of(records)
     voc = voc_ap(detections, truths, classes)
-    if (file := _coco_file(records)) is not None:
-        ids = [record.coco.image_id for record in records]
-        coco = coco_metrics(detections, read_ground_truth(file), ids, classes)
-    else:
-        made = as_coco(truths, [record.size for record in records], classes)
-        coco = coco_metrics(detections, made, range(1, len(records) + 1))
+    order, written = list(range(len(records))), None
+    if _coco_file(records) is not None:
+        # Where scores are equal, pycocotools goes by rising image id.
+        entries = [record.coco for record in records]
+        order.sort(key=lambda i: id_order(entries[i].image_id))
+        ordered = [entries[i] for i in order]
+        written = Written(ordered[0].names, [e.boxes for e in ordered], [e.areas for e in ordered])
+    made = as_coco([truths[i] for i in order], [records[i].size for i in order], classes, written)
+    ids = range(1, len(records) + 1)
+    coco = coco_metrics([detections[i] for i in order], made, ids, classes)
     coco.pop("per_class")
     metrics = voc.mean | {f"COCO_{name}": value for name, value in coco.items()}
     objects = voc.matches.objects.sum(axis=0)
