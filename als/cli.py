@@ -90,12 +90,18 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("checkpoint", type=Path, help="or 'shipped' for the one in the package")
     parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
-    parser.add_argument("--out", type=Path, default=Path("record.json"), help="the JSON record")
+    parser.add_argument(
+        "--out", type=Path, default=Path("record.json"), help="the record; detections go beside it"
+    )
+    parser.add_argument("--detections", type=Path, help="judge these, kept before, again")
     parser.add_argument("--device", type=str, default="cpu")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
     if given.out.is_dir():  # else this would be found out after the evaluation
         raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
+    keep = None if given.detections else given.out.with_suffix(".npz")
+    if keep == given.out:
+        raise InputError(f"{given.out}: the detections go there; give --out another name.")
 
     from als.data.layouts import load_records
     from als.evaluation.evaluate import evaluate as run
@@ -105,7 +111,7 @@ def evaluate(arguments: list[str]) -> None:
 
     predictor = load(given.checkpoint, given.device)
     records = load_records(given.data, given.root, predictor.classes)
-    record = run(predictor.detector, records, given.workers)
+    record = run(predictor.detector, records, given.workers, keep=keep, detections=given.detections)
     record["data"]["split"] = given.data
     record["training"] = predictor.info
     print(table(record, given.checkpoint))
@@ -115,7 +121,7 @@ def evaluate(arguments: list[str]) -> None:
     if record["maps"]:
         print("maps: " + ", ".join(f"{k} {v:.3f}" for k, v in record["maps"].items()))
     write_json(given.out, record)
-    print(f"the record: {given.out}")
+    print(f"the record: {given.out}" + (f"; the detections: {keep}" if keep else ""))
 
 
 def predict(arguments: list[str]) -> None:
@@ -311,11 +317,14 @@ def check(arguments: list[str]) -> None:
     """Name every broken file of a data set in VOC's or COCO's layout: als data check DIR"""
     parser = ArgumentParser(prog="als data check", description=check.__doc__)
     parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--classes", type=str, nargs="+", help="to detect; default: all of the data"
+    )
     given = parser.parse_args(arguments)
 
     from als.data.check import check_folder
 
-    _tell_problems(check_folder(given.folder, tell=print), given.folder)
+    _tell_problems(check_folder(given.folder, given.classes, tell=print), given.folder)
 
 
 def to_coco(arguments: list[str]) -> None:

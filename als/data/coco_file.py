@@ -114,7 +114,8 @@ def area_of(one: CocoObject, size: tuple[int, int]) -> float:
     """The area of an object: what the file says, else that of its pixels, else of its box."""
     if one.area is not None:
         return one.area
-    return float(one.runs and area(one.runs, size)) or one.box[2] * one.box[3]
+    pixels = area(one.runs, size) if one.runs else 0
+    return float(pixels or one.box[2] * one.box[3])
 
 
 def _usable_area(value: Any, size: tuple[int, int]) -> float | None:

@@ -137,6 +137,7 @@ class _Reader:
         names = [_parts(entry["file_name"]) for entry in file.images]
         self.bases = Counter(parts[-1] for parts in names)
         self.stems = Counter(splitext("/".join(parts))[0] for parts in names)
+        self.taken: dict[str, int | str] = {}  # image id of a record -> id in the file
         self.without_area: list[str] = []
         self.elsewhere: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -144,6 +145,12 @@ class _Reader:
     def read(self, entry: dict) -> tuple[Record, tuple[str, ...]]:
         """A record and the names of all objects. Raises Problem when the image cannot be used."""
         path = self._locate(entry["file_name"])
+        image_id = self._image_id(path)
+        if self.taken.setdefault(image_id, entry["id"]) != entry["id"]:
+            both = f"{shown(self.taken[image_id])} and {shown(entry['id'])}"
+            raise Problem(
+                self.file.path, f"images {both} are both {image_id}; take one of them out"
+            )
         found = self.file.annotations.get(entry["id"], [])
         try:
             frame = size(entry.get("height"), entry.get("width"))
@@ -164,7 +171,7 @@ class _Reader:
         self._count(found, [objects[i] for i in kept])
         self.without_area += [objects[i].told for i in wanted if not has_area[i]]
         record = Record(
-            image_id=self._image_id(path),
+            image_id=image_id,
             path=path,
             size=frame,
             boxes=boxes[kept],

@@ -67,7 +67,8 @@ def load_records(
         layout = next(one for one in LAYOUTS if one.is_here(folder, split))
         for record, names in layout.read(folder, split, classes, report):
             if record.image_id in records:
-                report(twice(layout.listing(folder, split), record, spec))
+                told = f"lists {record.image_id}, which '{spec}' already holds"
+                report(Problem(layout.listing(folder, split), told))
                 continue
             records[record.image_id] = record
             seen.update(names)
@@ -84,12 +85,6 @@ def load_records(
     if told := nothing_to_count(records.values()):
         raise InputError(f"'{spec}' below {root}: {told}.")
     return list(records.values())
-
-
-def twice(listing: Path, record: Record, where: str) -> Problem:
-    """The sentence about an image that is listed although `where` holds one of its id."""
-    told = f"lists {record.image_id}, which '{where}' already holds; take one of them out"
-    return Problem(listing, told)
 
 
 def _parse_spec(spec: str, root: Path) -> list[tuple[Path, str]]:

@@ -142,10 +142,11 @@ def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
 def shown_classes(source: MaskSource) -> set[str]:
     """The names of the classes that have a pixel in a mask of a file of its own.
 
-    Raises InputError when it cannot be read.
+    A value that means no class is "value 9". Raises InputError when the mask cannot be read.
     """
-    values = np.unique(_read_values(source))
-    return {source.names[value - 1] for value in values if 0 < value <= len(source.names)}
+    values = np.unique(_read_values(source)).tolist()
+    known = dict(enumerate(source.names, start=1))
+    return {known.get(value, f"value {value}") for value in values if value not in (0, VOID)}
 
 
 def read_object_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:

@@ -281,7 +281,8 @@ def _refuse_unfit_masks(folder: Path, tried: list[tuple[MaskSource, set[str]]]) 
             continue
         looked += 1
         if not seen & counted:
-            unfit.append(f"{source.path}: the mask shows {', '.join(sorted(seen)) or 'no class'}")
+            told = ", ".join(sorted(seen)[:5]) or "no class"
+            unfit.append(f"{source.path}: the mask shows {told}")
     if 2 * len(unfit) > looked:
         listed = folder / CLASSES_FILE
         by = str(listed) if listed.is_file() else f"VOC's list of classes, for want of {listed}"

@@ -16,9 +16,15 @@ from als.data.masks import read_object_map
 from als.data.record import Record, fingerprint
 from als.data.sampler import AspectBatchSampler
 from als.data.transforms import evaluation_transforms
+from als.errors import InputError
 from als.evaluation.average_precision import voc_ap
 from als.evaluation.confusion import confusion
-from als.evaluation.detections import Detections, GroundTruth, save_detections
+from als.evaluation.detections import (
+    Detections,
+    GroundTruth,
+    load_judgeable,
+    save_detections,
+)
 from als.machine import machine, revision
 from als.model import AnyDetector
 from als.model.grid import map_to_image
@@ -32,6 +38,7 @@ def evaluate(
     workers: int = 1,
     progress: bool = True,
     keep: Path | None = None,
+    detections: Path | None = None,
 ) -> dict:
     """Detect on all records and judge detections and maps; what `als evaluate` writes.
 
@@ -41,25 +48,36 @@ def evaluate(
     Args:
         records: of `load_records`, loaded for the detector's own classes.
         workers: processes that load images.
-        keep: a file for the detections themselves, see `als.evaluation.detections`.
+        keep: a file for the detections themselves, see `als.evaluation.detections`; it is written
+            before they are judged.
+        detections: such a file, to be judged again; nothing is detected.
 
     Returns:
         A record: metrics (AP50_11point, AP50_area, AP75, AP of VOC and COCO's AP, AP50, AP75,
         each a fraction), per_class, maps (None without attention), confusion (see
-        `als.evaluation.confusion`), config, data, revision, machine, seconds.
+        `als.evaluation.confusion`), config, data, revision, machine, seconds (None where nothing
+        was detected).
+
+    Raises:
+        InputError: an image cannot be read, or `detections` are of other images or classes.
     """
-    started = time.perf_counter()
-    detections, maps = detect_all(detector, records, workers, progress)
-    seconds = time.perf_counter() - started
-    if keep is not None:
-        save_detections(keep, [record.image_id for record in records], detections)
     classes = detector.config.classes
-    metrics, per_class = judge(detections, records, classes)
+    seconds = None
+    if detections is not None:
+        found, maps = _saved(detections, records, classes)
+    else:
+        started = time.perf_counter()
+        found, maps = detect_all(detector, records, workers, progress)
+        spent = time.perf_counter() - started
+        seconds = {"detection": spent, "images_per_second": len(records) / spent}
+    if keep is not None:
+        save_detections(keep, [record.image_id for record in records], found, classes, maps)
+    metrics, per_class = judge(found, records, classes)
     return {
         "metrics": metrics,
         "per_class": per_class,
         "maps": _mean_maps(maps),
-        "confusion": confusion(detections, truths_of(records), classes),
+        "confusion": confusion(found, truths_of(records), classes),
         "config": detector.config.to_dict(),
         "data": {
             "images": len(records),
@@ -68,8 +86,23 @@ def evaluate(
         },
         "revision": revision(),
         "machine": machine(),
-        "seconds": {"detection": seconds, "images_per_second": len(records) / seconds},
+        "seconds": seconds,
     }
+
+
+def _saved(
+    path: Path, records: Sequence[Record], classes: Sequence[str]
+) -> tuple[list[Detections], list[dict[str, float]]]:
+    """As `detect_all`, from a file."""
+    saved = load_judgeable(path)
+    if saved.classes != tuple(classes):
+        told = f"of {', '.join(saved.classes) or 'classes that it does not name'}"
+        raise InputError(f"{path}: detections {told}, not of this checkpoint; evaluate again.")
+    ids = {record.image_id for record in records}
+    if unlike := sorted(ids ^ saved.detections.keys()):
+        told = "of other images" if unlike[0] in saved.detections else "without the image"
+        raise InputError(f"{path}: detections {told} {unlike[0]}; evaluate this data again.")
+    return [saved.detections[record.image_id] for record in records], saved.maps
 
 
 @torch.no_grad()
