@@ -407,6 +407,16 @@ def test_data_without_an_object_that_counts_are_refused(tmp_path):
     assert told in refused(folder)
 
 
+def test_objects_that_stand_twice_are_told(tmp_path):
+    xml = an_object() + an_object(more="<difficult>1</difficult>")
+    folder = write_voc(tmp_path, "a\nb", {"a": xml + an_object("dog"), "b": an_object() * 2})
+    with pytest.warns(UserWarning, match="1 objects stand twice, .* in images as b;"):
+        load_records("set:val", tmp_path, CLASSES)
+    told: list[str] = []
+    assert check_folder(folder, CLASSES, told.append).empty
+    assert any("1 objects stand twice" in sentence for sentence in told)
+
+
 def test_a_broken_image_is_no_part_of_a_conversion(toy_root, tmp_path):
     folder = shutil.copytree(toy_root / "VOC2012", tmp_path / "set")
     image = folder / "JPEGImages" / "toy_000004.jpg"

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from als.data import coco_layout, voc_layout
 from als.data.masks import find_masks, read_class_map
-from als.data.record import Problem, Record, nothing_to_count, size_problem
+from als.data.record import Problem, Record, nothing_to_count, size_problem, told_doubled
 from als.errors import InputError
 from als.images import as_rgb, exif_orientation
 
@@ -82,7 +82,7 @@ def _check_coco(
             records = [record for record, _ in read]
     except InputError as error:
         return [Problem.of(path, error)]
-    found += _split_problems(path, records)
+    found += _split_problems(path, records, tell)
     found += _image_problems_of(records, split)
     _tell_turned(path, (record.path for record in records), tell)
     if not found:
@@ -120,7 +120,7 @@ def _check_voc(
             known = None
     for split, some in listed.items():
         own = [pairs[image_id][0] for image_id in some if image_id in pairs]
-        found += _split_problems(voc_layout.listing_file(folder, split), own)
+        found += _split_problems(voc_layout.listing_file(folder, split), own, tell)
     found += _image_problems_of([record for record, _ in pairs.values()], folder.name)
     if known is not None:
         for record, objects in pairs.values():
@@ -142,8 +142,12 @@ def _warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
         tell(str(warning.message))
 
 
-def _split_problems(listing: Path, records: Sequence[Record]) -> Iterator[Problem]:
+def _split_problems(
+    listing: Path, records: Sequence[Record], tell: Callable[[str], None]
+) -> Iterator[Problem]:
     """What is wrong with the records of one split together."""
+    if told := told_doubled(listing, records):
+        tell(told)
     if records and (told := nothing_to_count(records)):
         yield Problem(listing, told)
 

@@ -1,12 +1,13 @@
 """The one door to data sets: `load_records`, whatever layout they are in."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from als.data import coco_layout, voc_layout
-from als.data.record import Problem, Record, nothing_to_count
+from als.data.record import Problem, Record, nothing_to_count, told_doubled
 from als.errors import InputError
 
 Report = Callable[[Problem], None]
@@ -84,6 +85,8 @@ def load_records(
         )
     if told := nothing_to_count(records.values()):
         raise InputError(f"'{spec}' below {root}: {told}.")
+    if told := told_doubled(f"'{spec}' below {root}", records.values()):
+        warnings.warn(told, stacklevel=2)
     return list(records.values())
 
 

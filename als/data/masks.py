@@ -225,7 +225,7 @@ def _checked_polygon(polygon: Any) -> list[float]:
         told = "a polygon of fewer than three points or of an odd number of values"
         raise ValueError(f"segmentation has {told}: {shown(polygon)}; correct or remove it")
     values = _as_array(polygon)
-    if values is not None and np.abs(values).max() * len(values) <= LONGEST_OUTLINE:
+    if values is not None and float(np.abs(values).max()) * len(values) <= LONGEST_OUTLINE:
         return polygon  # as nearly all are; NaN is not below anything
     if values is None or not np.isfinite(values).all():
         values = np.array([number(v, "a value of a polygon of its segmentation") for v in polygon])

@@ -96,6 +96,23 @@ def nothing_to_count(records: Iterable[Record]) -> str | None:
     )
 
 
+def told_doubled(where: Path | str, records: Iterable[Record]) -> str | None:
+    """The sentence about objects that stand twice in an image, as in merged files; None if none do.
+
+    Only one of the two can be found.
+    """
+    doubled = []
+    for record in records:
+        rows = np.column_stack([record.boxes, record.labels])[~record.difficult]
+        doubled += [record.image_id] * (len(rows) - len(np.unique(rows, axis=0)))
+    if not doubled:
+        return None
+    return (
+        f"{where}: {len(doubled)} objects stand twice, with one class and box, in images as "
+        f"{doubled[0]}; each counts, and only one of the two can be found: take one out."
+    )
+
+
 def fingerprint(records: Iterable[Record]) -> str:
     """16 hex digits that name this ground truth: ids, sizes, boxes, labels, difficult marks.
 
