@@ -1,7 +1,7 @@
 """Says what is wrong with a data set, file by file, before hours of training find out."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -82,11 +82,11 @@ def _check_coco(
             records = [record for record, _ in read]
     except InputError as error:
         return [Problem.of(path, error)]
-    found += _split_problems(path, records, tell)
+    found += _split_problems(path, records)
     found += _image_problems_of(records, split)
-    _tell_turned(path, (record.path for record in records), tell)
+    _tell_unusual(path, records, tell)
     if not found:
-        for sentence in coco_layout.notes(file, records):
+        for sentence in coco_layout.notes(file):
             tell(sentence)
     return found
 
@@ -120,13 +120,14 @@ def _check_voc(
             known = None
     for split, some in listed.items():
         own = [pairs[image_id][0] for image_id in some if image_id in pairs]
-        found += _split_problems(voc_layout.listing_file(folder, split), own, tell)
-    found += _image_problems_of([record for record, _ in pairs.values()], folder.name)
+        found += _split_problems(voc_layout.listing_file(folder, split), own)
+    records = [record for record, _ in pairs.values()]
+    found += _image_problems_of(records, folder.name)
     if known is not None:
         for record, objects in pairs.values():
             for mask in find_masks(folder, record.image_id, known, objects):
                 found += _mask_problems(replace(record, mask=mask), known)
-    _tell_turned(images.folder, (record.path for record, _ in pairs.values()), tell)
+    _tell_unusual(images.folder, records, tell)
     if unlisted := images.count() - sum(bool(images.stems(image_id)) for image_id in ids):
         tell(f"{images.folder}: {unlisted} images are in no split; nothing uses them.")
     return found
@@ -136,18 +137,15 @@ def _check_voc(
 def _warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
     """What reading warns of goes to `tell`."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")  # what libraries say of themselves
+        warnings.simplefilter("always", UserWarning)
         yield
     for warning in caught:
         tell(str(warning.message))
 
 
-def _split_problems(
-    listing: Path, records: Sequence[Record], tell: Callable[[str], None]
-) -> Iterator[Problem]:
+def _split_problems(listing: Path, records: Sequence[Record]) -> Iterator[Problem]:
     """What is wrong with the records of one split together."""
-    if told := told_doubled(listing, records):
-        tell(told)
     if records and (told := nothing_to_count(records)):
         yield Problem(listing, told)
 
@@ -168,8 +166,10 @@ def image_problems(path: Path, size: tuple[int, int]) -> Iterator[Problem]:
         yield Problem(path, problem)
 
 
-def _tell_turned(place: Path, images: Iterable[Path], tell: Callable[[str], None]) -> None:
-    if turned := sum(exif_orientation(path) > 1 for path in images):
+def _tell_unusual(place: Path, records: Sequence[Record], tell: Callable[[str], None]) -> None:
+    if told := told_doubled(place, records):
+        tell(told)
+    if turned := sum(exif_orientation(record.path) > 1 for record in records):
         tell(
             f"{place}: photographs that EXIF turns: {turned}; their boxes and masks must count in "
             "the turned frame, as viewers and labelling tools show it."

@@ -23,7 +23,7 @@ import numpy as np
 
 from als.data import coco_file
 from als.data.coco_file import CocoFile, CocoObject, area_of, read_object
-from als.data.fields import shown, size
+from als.data.fields import mark, shown, size
 from als.data.image_folder import ImageFolder, inside
 from als.data.masks import Instances, MaskSource, area, pack
 from als.data.record import (
@@ -101,12 +101,12 @@ def read_file(folder: Path, split: str) -> CocoFile:
     return coco_file.read_file(path)
 
 
-def notes(file: CocoFile, records: Sequence[Record]) -> list[str]:
+def notes(file: CocoFile) -> list[str]:
     """Sentences about a file that is sound: how much it holds, and what is unusual in it."""
-    crowds = sum(int(record.difficult.sum()) for record in records)
-    objects = sum(map(len, file.annotations.values())) - crowds
+    objects = [annotation for found in file.annotations.values() for annotation in found]
+    crowds = sum(mark(annotation.get("iscrowd"), "iscrowd") for annotation in objects)
     told = [
-        f"{file.path}: {len(file.images)} images, {objects} objects and {crowds} "
+        f"{file.path}: {len(file.images)} images, {len(objects) - crowds} objects and {crowds} "
         f"crowds of {len(file.names)} categories."
     ]
     if empty := sum(entry["id"] not in file.annotations for entry in file.images):
