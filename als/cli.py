@@ -129,7 +129,10 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
     parser.add_argument("--classes", type=str, nargs="+", help="judge only these; default: all")
-    parser.add_argument("--out", type=Path, default=Path("record.json"), help="the JSON record")
+    parser.add_argument(
+        "--out", type=Path, default=Path("record.json"), help="the record; detections go beside it"
+    )
+    parser.add_argument("--detections", type=Path, help="judge these, kept before, again")
     parser.add_argument("--device", type=str, default="cpu")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
@@ -138,6 +141,9 @@ def evaluate(arguments: list[str]) -> None:
     if given.workers < 0:
         raise InputError(f"--workers {given.workers}: give at least 0.")
     check_writable(given.out)  # else this would be found out after the evaluation
+    keep = None if given.detections else given.out.with_suffix(".npz")
+    if keep == given.out:
+        raise InputError(f"{given.out}: the detections go there; give --out another name.")
 
     from als.data.layouts import load_records
     from als.evaluation.evaluate import evaluate as run
@@ -147,7 +153,8 @@ def evaluate(arguments: list[str]) -> None:
     predictor = load(given.checkpoint, given.device)
     classes = tuple(given.classes or predictor.classes)
     records = load_records(given.data, given.root, classes)
-    record = run(predictor.detector, records, given.workers, classes=classes)
+    files = {"keep": keep, "detections": given.detections}
+    record = run(predictor.detector, records, given.workers, classes=classes, **files)
     record["data"]["split"] = given.data
     record["training"] = predictor.info
     print(table(record, given.checkpoint))
@@ -164,7 +171,7 @@ def evaluate(arguments: list[str]) -> None:
         raise InputError(
             f"{given.out}: cannot be written ({error.strerror}); the record is {kept} instead."
         ) from error
-    print(f"the record: {given.out}")
+    print(f"the record: {given.out}" + (f"; the detections: {keep}" if keep else ""))
 
 
 def predict(arguments: list[str]) -> None:
@@ -367,11 +374,14 @@ def check(arguments: list[str]) -> None:
     """Name every broken file of a data set in VOC's or COCO's layout: als data check DIR"""
     parser = ArgumentParser(prog="als data check", description=check.__doc__)
     parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--classes", type=str, nargs="+", help="to detect; default: all of the data"
+    )
     given = parser.parse_args(arguments)
 
     from als.data.check import check_folder
 
-    _tell_problems(check_folder(given.folder, tell=print), given.folder)
+    _tell_problems(check_folder(given.folder, given.classes, tell=print), given.folder)
 
 
 def import_export(arguments: list[str]) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from als.checkpoint import load_checkpoint
 from als.cli import main
+from als.errors import InputError
 
 TINY = [
     "--model.classes=[circle,square,triangle]",
@@ -53,6 +54,37 @@ def test_evaluate_writes_a_whole_record(trained, toy_root, tmp_path, capsys):
     assert record["maps"]["cls_mean"] == pytest.approx(0.95, abs=0.05)
     printed = capsys.readouterr().out
     assert "circle" in printed and "AP50_11point" in printed
+
+
+def test_detections_are_kept_before_they_are_judged_and_judged_again(
+    trained, toy_root, tmp_path, capsys, monkeypatch
+):
+    given = ["evaluate", str(trained), "--root", str(toy_root), "--workers", "0", "--data"]
+    first, again = tmp_path / "first.json", tmp_path / "again.json"
+
+    def die(*arguments):
+        raise InputError("the judge died.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("als.evaluation.evaluate.judge", die)
+        with pytest.raises(SystemExit):
+            main([*given, "VOC2012:test", "--out", str(first)])
+    kept = first.with_suffix(".npz").read_bytes()
+    assert not first.exists()
+    main([*given, "VOC2012:test", "--out", str(first)])
+    (tmp_path / "kept.npz").write_bytes(kept)
+    kept = ["--detections", str(tmp_path / "kept.npz")]
+    main([*given, "VOC2012:test", "--out", str(again), *kept])
+    one, two = (json.loads(file.read_text()) for file in (first, again))
+    assert one.pop("seconds") and two.pop("seconds") is None and one == two
+    capsys.readouterr()
+    for data, out, says in (
+        ("VOC2012:val", again, "kept.npz: detections "),
+        ("VOC2012:test", tmp_path / "x.npz", "x.npz: the detections go there"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*given, data, "--out", str(out), *(kept if out == again else ())])
+        assert says in capsys.readouterr().err
 
 
 def test_evaluate_writes_its_record_also_when_no_place_is_named(

@@ -76,7 +76,7 @@ def test_the_first_of_several_masks_is_used(tmp_path):
     save_mat(tmp_path / "SBD/inst/a.mat", GTinst={})
     save_mat(tmp_path / "SBD/cls/a.mat", GTcls={})
     save_png(tmp_path / "SegmentationObject" / "a.png", [[0]])
-    save_png(tmp_path / "SegmentationClass" / "a.png", [[0]])
+    save_png(tmp_path / "SegmentationClass" / "a.png", [[DOG]])
     order = [source.path for source in find_masks(tmp_path, "a", VOC_CLASSES, ())]
     assert [path.parent.name for path in order] == [
         *("SegmentationClass", "SegmentationObject", "cls", "inst")

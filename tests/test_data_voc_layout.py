@@ -72,7 +72,7 @@ def test_a_box_one_pixel_wide_is_kept_and_rounding_outside_is_clipped(tmp_path):
     [
         ((20, 20, 19, 40), "no area"),
         ((30, 20, 10, 40), "no area"),
-        ((20, 20, 40, "nan"), "no area"),
+        ((20, 20, 40, "nan"), "<ymax> is 'nan'; write a number"),
         ((50, 20, 102, 40), "outside"),
         ((-1, 20, 40, 40), "outside"),
         ((1, 20, 40, 82), "outside"),
@@ -100,14 +100,7 @@ def test_all_problems_are_found_in_one_pass_and_the_rest_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\x00\xff\xfe no XML",
-        b'<?xml version="1.0" encoding="none-such"?><annotation/>',
-        b"<annotation><size><width>a</width><height>80</height></size></annotation>",
-        b"<annotation><object><name>dog</name><bndbox/></object></annotation>",
-    ],
+    "content", [b"", b"\x00\xff\xfe no XML", b'<?xml version="1.0" encoding="none-such"?><a/>']
 )
 def test_whatever_is_wrong_with_an_xml_file_it_is_named(tmp_path, content):
     add_image(tmp_path, "a", an_object())

@@ -1,21 +1,20 @@
 """Says what is wrong with a data set, file by file, before hours of training find out."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from als.data import coco_layout
+from als.data import coco_layout, voc_layout
 from als.data.exports import advice
 from als.data.masks import find_masks, read_class_map
-from als.data.record import Problem, Record, box_problem, size_problem
-from als.data.voc_layout import Annotation, class_names, read_annotation, read_split
+from als.data.record import Problem, Record, nothing_to_count, size_problem, told_doubled
 from als.errors import InputError
-from als.images import as_rgb, exif_orientation, image_size
+from als.images import as_rgb, exif_orientation
 
 
 def check_folder(
@@ -27,15 +26,16 @@ def check_folder(
 
     folder: a folder with JPEGImages/ or with annotations/instances_*.json, or one that holds such
         folders (VOC2007/, VOC2012/, coco2017/, ...).
-    classes: the class names that may occur; by default those of classes.txt, else VOC's, or the
-        categories of a COCO file.
+    classes: what is to be detected, as a training's `model.classes`; by default the classes of
+        classes.txt, else VOC's, or the categories of a COCO file.
     tell: called with sentences about what is unusual but not broken, as images without annotations
         or photographs that EXIF turns.
 
+    Reads by the functions that training and evaluation read by: what is sound here they take, and
+    what is broken they refuse. Besides, each image and mask is decoded to its end.
+
     Returns a table with the columns file and problem, a row for each problem; it is empty when
-    all is well. Problems are: a file that a split lists is missing, an image that does not decode
-    to its end, XML or JSON that does not parse, an unknown class, a box outside the image or of no
-    area, an image size unlike the annotation's, a mask that cannot be read or is of another size.
+    all is well.
 
     Raises InputError when the folder holds no such data set.
     """
@@ -50,8 +50,7 @@ def check_folder(
         )
     found: list[Problem] = []
     for part in voc:
-        found += _check_set(part, class_names(part) if classes is None else tuple(classes))
-        _tell_turned(part, (part / "JPEGImages").glob("*.jpg"), tell)
+        found += _check_voc(part, classes, tell)
     for part, split in in_coco:
         found += _check_coco(part, split, classes, tell)
     rows = [(str(problem.file), problem.problem) for problem in found]
@@ -73,104 +72,105 @@ def refuse_problems(
 def _check_coco(
     folder: Path, split: str, classes: Sequence[str] | None, tell: Callable[[str], None]
 ) -> list[Problem]:
-    """All problems of one split in COCO's layout. Objects of no area are told, not a problem."""
+    """All problems of one split in COCO's layout."""
     found: list[Problem] = []
     path = coco_layout.annotation_file(folder, split)
     try:
         file = coco_layout.read_file(folder, split)
-        names = file.names
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # `coco_layout.notes` says the same
-            entries = list(coco_layout.read_records(folder, split, names, found.append, file))
+        names = file.names if classes is None else classes
+        with _warnings_told(tell):
+            read = coco_layout.read_records(folder, split, names, found.append, file)
+            records = [record for record, _ in read]
     except InputError as error:
         return [Problem.of(path, error)]
-    unknown = () if classes is None else sorted(set(names) - set(classes))
-    found += [Problem(path, f"class '{name}' is not known") for name in unknown]
-    for record, _ in tqdm(entries, desc=split, disable=None):
-        found += _image_problems(record.path, record.size)
-    _tell_turned(path, (record.path for record, _ in entries), tell)
+    found += _split_problems(path, records)
+    found += _image_problems_of(records, split)
+    _tell_unusual(path, records, tell)
     if not found:
         for sentence in coco_layout.notes(file):
             tell(sentence)
     return found
 
 
-def _check_set(folder: Path, known: tuple[str, ...]) -> Iterator[Problem]:
-    """All problems of one folder with JPEGImages/."""
+def _check_voc(
+    folder: Path, classes: Sequence[str] | None, tell: Callable[[str], None]
+) -> list[Problem]:
+    """All problems of one folder with JPEGImages/: of its splits, each image read once."""
+    found: list[Problem] = []
+    images = voc_layout.image_folder(folder)
     listed: dict[str, list[str]] = {}
-    for file in sorted((folder / "ImageSets" / "Main").glob("*.txt")):
+    names = voc_layout.splits(folder)
+    if not names:
+        told = "there is no list of images here; write one, an id a line"
+        return [Problem(voc_layout.listing_file(folder, "train"), told)]
+    with _warnings_told(tell):
+        for split in names:
+            try:
+                listed[split] = voc_layout.read_split(folder, split, images)
+            except InputError as error:
+                found.append(Problem.of(voc_layout.listing_file(folder, split), error))
+        ids = dict.fromkeys(image_id for some in listed.values() for image_id in some)
+        pairs: dict[str, tuple[Record, tuple[str, ...]]] = {}
         try:
-            for image_id in read_split(folder, file.stem):
-                listed.setdefault(image_id, []).append(file.name)
+            known = voc_layout.class_names(folder)
+            chosen = known if classes is None else classes
+            for pair in voc_layout.read_images(folder, ids, chosen, found.append, images):
+                pairs[pair[0].image_id] = pair
         except InputError as error:
-            yield Problem.of(file, error)
-    images = {file.stem for file in (folder / "JPEGImages").glob("*.jpg")}
-    annotated = {file.stem for file in (folder / "Annotations").glob("*.xml")}
-    for image_id in tqdm(sorted(images | annotated | set(listed)), desc=folder.name, disable=None):
-        image = folder / "JPEGImages" / f"{image_id}.jpg"
-        xml = folder / "Annotations" / f"{image_id}.xml"
-        for file, there in ((image, image_id in images), (xml, image_id in annotated)):
-            if image_id in listed and not there:
-                lists = ", ".join(dict.fromkeys(listed[image_id]))
-                yield Problem(file, f"it is missing but listed in {lists}")
-        if image_id not in listed and image_id not in images:
-            yield Problem(xml, f"its image {image_id}.jpg is missing")
-        yield from _check_image(folder, image_id, image_id in images, image_id in annotated, known)
+            found.append(Problem.of(folder / voc_layout.CLASSES_FILE, error))
+            known = None
+    for split, some in listed.items():
+        own = [pairs[image_id][0] for image_id in some if image_id in pairs]
+        found += _split_problems(voc_layout.listing_file(folder, split), own)
+    records = [record for record, _ in pairs.values()]
+    found += _image_problems_of(records, folder.name)
+    if known is not None:
+        for record, objects in pairs.values():
+            for mask in find_masks(folder, record.image_id, known, objects):
+                found += _mask_problems(replace(record, mask=mask), known)
+    _tell_unusual(images.folder, records, tell)
+    if unlisted := images.count() - sum(bool(images.stems(image_id)) for image_id in ids):
+        tell(f"{images.folder}: {unlisted} images are in no split; nothing uses them.")
+    return found
 
 
-def _check_image(
-    folder: Path, image_id: str, has_image: bool, has_xml: bool, known: tuple[str, ...]
-) -> Iterator[Problem]:
-    """The problems in the files of one image, of those files that are there."""
-    annotation, size = None, None
-    image = folder / "JPEGImages" / f"{image_id}.jpg"
-    if has_xml:
-        try:
-            annotation = read_annotation(folder / "Annotations" / f"{image_id}.xml")
-            size = annotation.size
-        except Problem as error:
-            yield error
-    if has_image:
-        found = list(_image_problems(image, size))
-        yield from found
-        if size is None and not found:
-            size = image_size(image)
-    if annotation is None or size is None:
-        return  # without a size neither boxes nor masks can be judged
-    yield from _annotation_problems(folder, image_id, annotation, size, known)
-    record = Record(image_id, image, size, annotation.boxes, np.zeros(0), np.zeros(0), None)
-    for mask in find_masks(folder, image_id, class_names(folder), annotation.names):
-        yield from _mask_problems(replace(record, mask=mask), known)
+@contextmanager
+def _warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
+    """What reading warns of goes to `tell`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")  # what libraries say of themselves
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        tell(str(warning.message))
 
 
-def _annotation_problems(
-    folder: Path,
-    image_id: str,
-    annotation: Annotation,
-    size: tuple[int, int],
-    known: tuple[str, ...],
-) -> Iterator[Problem]:
-    xml = folder / "Annotations" / f"{image_id}.xml"
-    for name in sorted(set(annotation.names) - set(known)):
-        yield Problem(xml, f"class '{name}' is not known")
-    for box in annotation.boxes:
-        if problem := box_problem(box, size):
-            yield Problem(xml, problem)
+def _split_problems(listing: Path, records: Sequence[Record]) -> Iterator[Problem]:
+    """What is wrong with the records of one split together."""
+    if records and (told := nothing_to_count(records)):
+        yield Problem(listing, told)
 
 
-def _image_problems(path: Path, size: tuple[int, int] | None) -> Iterator[Problem]:
-    """Whether the image decodes, and to (height, width) `size` if that is known."""
+def _image_problems_of(records: Sequence[Record], title: str) -> Iterator[Problem]:
+    for record in tqdm(records, desc=title, disable=None):
+        yield from image_problems(record.path, record.size)
+
+
+def image_problems(path: Path, size: tuple[int, int]) -> Iterator[Problem]:
+    """Whether the image decodes to its end, and to (height, width) `size`."""
     try:
         width, height = as_rgb(path, name=str(path)).size
     except InputError as error:
         yield Problem.of(path, error)
         return
-    if size is not None and (problem := size_problem(path, (height, width), size)):
+    if problem := size_problem(path, (height, width), size):
         yield Problem(path, problem)
 
 
-def _tell_turned(place: Path, images: Iterable[Path], tell: Callable[[str], None]) -> None:
-    if turned := sum(exif_orientation(path) > 1 for path in images):
+def _tell_unusual(place: Path, records: Sequence[Record], tell: Callable[[str], None]) -> None:
+    if told := told_doubled(place, records):
+        tell(told)
+    if turned := sum(exif_orientation(record.path) > 1 for record in records):
         tell(
             f"{place}: photographs that EXIF turns: {turned}; their boxes and masks must count in "
             "the turned frame, as viewers and labelling tools show it."

@@ -13,46 +13,29 @@ COCO has and VOC has not:
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from posixpath import splitext
 
 import numpy as np
 
+from als.data import coco_file
+from als.data.coco_file import CocoFile, CocoObject, area_of, read_object
+from als.data.fields import mark, shown, size
+from als.data.image_folder import ImageFolder, inside
 from als.data.masks import Instances, MaskSource, area, pack
-from als.data.record import CocoEntry, Problem, Record, box_problem
+from als.data.record import (
+    CocoEntry,
+    Problem,
+    Record,
+    box_problem,
+    clip_boxes,
+    told_without_area,
+)
 from als.errors import InputError
-
-_PARTS = ("images", "annotations", "categories")
-_NEEDED = ("id", "bbox", "area", "iscrowd")  # by pycocotools too
-
-
-@dataclass(frozen=True)
-class CocoFile:
-    """An annotation file, read and grouped.
-
-    path: the JSON file. images, categories: as in the file, images in its order.
-    annotations: image id -> the annotations of that image, in the file's order.
-    """
-
-    path: Path
-    images: list[dict]
-    categories: list[dict]
-    annotations: dict[int, list[dict]]
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The categories' names by rising id."""
-        return tuple(c["name"] for c in sorted(self.categories, key=lambda c: c["id"]))
-
-    @cached_property
-    def place_of(self) -> dict[int, int]:
-        """Category id -> place in `names`."""
-        return {id_: place for place, id_ in enumerate(sorted(c["id"] for c in self.categories))}
+from als.images import image_size
 
 
 def annotation_file(folder: Path, split: str) -> Path:
@@ -89,9 +72,9 @@ def read_records(
         lies outside, a segmentation cannot be read.
     file: the split's annotations where they are read already (train2017's are half a gigabyte).
 
-    Warns of objects that were left out because their box has no area. Raises InputError when the
-    annotations are missing, no JSON or no instance annotations, when the images' folder is missing,
-    and for a class that is none of the categories.
+    Warns of objects that were left out because their box has no area, and of what had to be
+    derived. Raises InputError when the annotations are missing, no JSON or no instance
+    annotations, when the images' folder is missing, and for a class that is none of the categories.
     """
     file = file or read_file(folder, split)
     if unknown := sorted(set(classes) - set(file.names)):
@@ -99,85 +82,39 @@ def read_records(
             f"{file.path}: it has no category '{unknown[0]}'; its categories are "
             f"{', '.join(file.names)}."
         )
-    images = _images_of(folder, split)
-    present = {path.name for path in images.iterdir()}
-    flat = []
+    reader = _Reader(file, ImageFolder(_images_of(folder, split)), tuple(classes))
     for entry in file.images:
         try:
-            record, left_out = _read_record(file, entry, images, present, tuple(classes))
+            yield reader.read(entry)
         except Problem as problem:
             report(problem)
-            continue
-        flat += left_out
-        found = file.annotations.get(entry["id"], ())
-        yield record, tuple(file.names[file.place_of[a["category_id"]]] for a in found)
-    if flat:
-        warnings.warn(_told_flat(file.path, flat), stacklevel=2)
+    for sentence in reader.remarks():
+        warnings.warn(sentence, stacklevel=2)
 
 
 def read_file(folder: Path, split: str) -> CocoFile:
     """The annotations of a split. Raises InputError when they are missing or broken."""
     path = annotation_file(folder, split)
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    if not path.is_file():
         there = ", ".join(splits(folder)) or "none"
-        raise InputError(
-            f"{path}: there are no such annotations; the splits here are: {there}."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: the JSON cannot be read ({error}); unpack or download it again."
-        ) from error
-    lacking = [k for k in _PARTS if not isinstance(content, dict) or k not in content]
-    if lacking:
-        raise InputError(f"{path}: it has no '{lacking[0]}'; instance annotations are needed here.")
-    try:
-        return _grouped(path, content)
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: an entry lacks {error}; it is no file of COCO's instance annotations."
-        ) from error
+        raise InputError(f"{path}: there are no such annotations; the splits here are: {there}.")
+    return coco_file.read_file(path)
 
 
 def notes(file: CocoFile) -> list[str]:
     """Sentences about a file that is sound: how much it holds, and what is unusual in it."""
-    objects = [a for found in file.annotations.values() for a in found]
-    crowds = sum(a["iscrowd"] for a in objects)
-    empty = sum(entry["id"] not in file.annotations for entry in file.images)
+    objects = [annotation for found in file.annotations.values() for annotation in found]
+    crowds = sum(mark(annotation.get("iscrowd"), "iscrowd") for annotation in objects)
     told = [
         f"{file.path}: {len(file.images)} images, {len(objects) - crowds} objects and {crowds} "
         f"crowds of {len(file.names)} categories."
     ]
-    if empty:
+    if empty := sum(entry["id"] not in file.annotations for entry in file.images):
         told.append(
             f"{file.path}: {empty} images without annotations; they count in an evaluation and are "
             "left out of training."
         )
-    flat = [a["id"] for a in objects if _is_flat(a)]
-    return [*told, _told_flat(file.path, flat)] if flat else told
-
-
-def _grouped(path: Path, content: dict) -> CocoFile:
-    """Raises InputError when ids do not fit together, KeyError when one is lacking."""
-    known = {entry["id"] for entry in content["images"]}
-    categories = {category["id"]: category["name"] for category in content["categories"]}
-    for kind, distinct in (("images", known), ("categories", set(categories.values()))):
-        if len(distinct) < len(content[kind]):
-            raise InputError(f"{path}: two of its {kind} have one id or name; mend the file.")
-    if not known:
-        raise InputError(f"{path}: it lists no image.")
-    annotations = defaultdict(list)
-    for annotation in content["annotations"]:
-        _ = [annotation[key] for key in _NEEDED]  # a KeyError names the one that is lacking
-        for key, ids in (("image_id", known), ("category_id", categories)):
-            if annotation[key] not in ids:
-                raise InputError(
-                    f"{path}: annotation {annotation['id']} has {key} {annotation[key]}, which the "
-                    "file does not list; mend the file."
-                )
-        annotations[annotation["image_id"]].append(annotation)
-    return CocoFile(path, content["images"], content["categories"], dict(annotations))
+    return told
 
 
 def _image_folders(folder: Path, split: str) -> tuple[Path, Path]:
@@ -192,64 +129,146 @@ def _images_of(folder: Path, split: str) -> Path:
     raise InputError(f"{first}: there is no such folder, nor {second}; put the images in one.")
 
 
-def _read_record(
-    file: CocoFile, entry: dict, images: Path, present: set[str], classes: tuple[str, ...]
-) -> tuple[Record, list[int]]:
-    """The record of one image, and the ids of the objects left out for want of area."""
-    try:
-        path, size = images / entry["file_name"], (int(entry["height"]), int(entry["width"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise Problem(file.path, f"the entry of image {entry['id']} is broken ({error})") from error
-    # One listing of the folder is much faster than a question for each file.
-    if entry["file_name"] not in present and not path.is_file():
-        raise Problem(path, "there is no such image")
-    found = file.annotations.get(entry["id"], [])
-    try:
-        boxes = [_corners(file, annotation, size) for annotation in found]
-        mask = MaskSource("coco", file.path, file.names, _instances(file, entry, found, size))
-    except (KeyError, TypeError, ValueError) as error:
-        told = f"the annotations of image {entry['id']} are broken ({error})"
-        raise Problem(file.path, told) from error
-    named = [file.names[file.place_of[a["category_id"]]] for a in found]
-    wanted = [i for i, name in enumerate(named) if name in classes]
-    kept = [i for i in wanted if not _is_flat(found[i])]
-    record = Record(
-        image_id=path.stem,
-        path=path,
-        size=size,
-        boxes=np.array([boxes[i] for i in kept], dtype=np.float32).reshape(-1, 4),
-        labels=np.array([classes.index(named[i]) + 1 for i in kept], dtype=np.int64),
-        difficult=np.array([found[i]["iscrowd"] for i in kept], dtype=np.bool_),
-        mask=mask if mask.instances is not None else None,
-        coco=CocoEntry(file.path, entry["id"]),
-    )
-    return record, [found[i]["id"] for i in wanted if _is_flat(found[i])]
+class _Reader:
+    """Makes records of the images of a file, and counts what was unusual."""
+
+    def __init__(self, file: CocoFile, images: ImageFolder, classes: tuple[str, ...]) -> None:
+        self.file, self.images, self.classes = file, images, classes
+        names = [_parts(entry["file_name"]) for entry in file.images]
+        self.bases = Counter(parts[-1] for parts in names)
+        self.stems = Counter(splitext("/".join(parts))[0] for parts in names)
+        self.taken: dict[str, int | str] = {}  # image id of a record -> id in the file
+        self.without_area: list[str] = []
+        self.elsewhere: list[str] = []
+        self.counts: Counter[str] = Counter()
+
+    def read(self, entry: dict) -> tuple[Record, tuple[str, ...]]:
+        """A record and the names of all objects. Raises Problem when the image cannot be used."""
+        path = self._locate(entry["file_name"])
+        image_id = self._image_id(path)
+        if self.taken.setdefault(image_id, entry["id"]) != entry["id"]:
+            both = f"{shown(self.taken[image_id])} and {shown(entry['id'])}"
+            raise Problem(
+                self.file.path, f"images {both} are both {image_id}; take one of them out"
+            )
+        found = self.file.annotations.get(entry["id"], [])
+        try:
+            frame = size(entry.get("height"), entry.get("width"))
+            if frame is None:
+                self.counts["images without a size: that of the file is taken"] += 1
+                frame = image_size(path)
+            objects = [read_object(self.file, a, n, frame) for n, a in enumerate(found, start=1)]
+            corners = [_corners(one, frame) for one in objects]
+            boxes, has_area = clip_boxes(np.array(corners), frame)
+            instances = _instances(self.file, entry, objects, boxes, has_area, frame)
+        except ValueError as error:
+            told = f"image {shown(entry['file_name'])} (id {shown(entry['id'])}): {error}"
+            raise Problem(self.file.path, told) from error
+        except InputError as error:
+            raise Problem.of(path, error) from error
+        wanted = [i for i, one in enumerate(objects) if one.name in self.classes]
+        kept = [i for i in wanted if has_area[i]]
+        self._count(found, [objects[i] for i in kept])
+        self.without_area += [objects[i].told for i in wanted if not has_area[i]]
+        record = Record(
+            image_id=image_id,
+            path=path,
+            size=frame,
+            boxes=boxes[kept],
+            labels=np.array([self.classes.index(objects[i].name) + 1 for i in kept], np.int64),
+            difficult=np.array([objects[i].crowd for i in kept], dtype=np.bool_),
+            mask=instances and MaskSource("coco", self.file.path, self.file.names, instances),
+            coco=CocoEntry(
+                self.file.path,
+                entry["id"],
+                self.file.names,
+                np.array([objects[i].box for i in kept], dtype=np.float64).reshape(-1, 4),
+                np.array([area_of(objects[i], frame) for i in kept], dtype=np.float64),
+            ),
+        )
+        return record, tuple(one.name for one in objects)
+
+    def remarks(self) -> list[str]:
+        """Sentences about what was unusual in the images read."""
+        told = [f"{self.file.path}: {count} {what}." for what, count in self.counts.items()]
+        if self.elsewhere:
+            told.append(
+                f"{self.file.path}: {len(self.elsewhere)} file names name another folder "
+                f"({shown(self.elsewhere[0])}); the images of these names in {self.images.folder} "
+                "are taken."
+            )
+        if self.without_area:
+            told.append(told_without_area(self.file.path, self.without_area))
+        return told
+
+    def _locate(self, file_name: str) -> Path:
+        """The image of an entry, whatever folders a tool wrote before its name.
+
+        As the file says; with another ending; below the images' folder where that is a part of the
+        name; and by its bare name, if only one entry has that, and the folder that is named is not
+        here: then the file speaks of the machine that it was written on.
+        """
+        parts, inner = _parts(file_name), inside(file_name)
+        if inner is not None and (path := self._find(inner)):
+            return path
+        below = self.images.folder.name
+        tails = enumerate(parts[:-1], start=1)
+        others = ["/".join(parts[k:]) for k, part in tails if part == below]
+        missing_here = inner is not None and self.images.has_folder("/".join(parts[:-1]))
+        if self.bases[parts[-1]] == 1 and not missing_here:
+            others.append(parts[-1])
+        for name in others:
+            if path := self._find(name):
+                self.elsewhere.append(file_name)
+                return path
+        raise Problem(
+            self.images.folder / (inner or parts[-1]),
+            f"there is no such image, which {self.file.path.name} calls {shown(file_name)}; copy "
+            "it there or correct its file_name",
+        )
+
+    def _find(self, name: str) -> Path | None:
+        if path := self.images.named(name):
+            return path
+        stem = splitext(name)[0]
+        # Another entry may have the same name with another ending.
+        return self.images.one(stem) if self.stems[stem] < 2 and self.images.stems(stem) else None
+
+    def _image_id(self, path: Path) -> str:
+        name = path.relative_to(self.images.folder).as_posix()
+        stem = splitext(name)[0]
+        return name if self.stems[stem] > 1 else stem
+
+    def _count(self, found: list[dict], objects: list[CocoObject]) -> None:
+        if marks := sum(annotation.get("iscrowd") is None for annotation in found):
+            self.counts["annotations without iscrowd: 0 is taken"] += marks
+        if areas := sum(one.area is None for one in objects):
+            told = "annotations without an area that can be meant: that of the segmentation, or of"
+            self.counts[f"{told} the box, is taken"] += areas
 
 
-def _corners(file: CocoFile, annotation: dict, size: tuple[int, int]) -> np.ndarray:
-    """x1 y1 x2 y2 of an annotation, clipped to the image. Raises Problem when it lies outside."""
-    x, y, width, height = (float(value) for value in annotation["bbox"])
-    corners = np.array([x, y, x + width, y + height])
-    told = f"box {annotation['bbox']} of annotation {annotation['id']}"
-    if not _is_flat(annotation) and (problem := box_problem(corners, size, told)):
-        raise Problem(file.path, problem)
-    return corners.clip(0, [size[1], size[0]] * 2)
+def _parts(name: str) -> tuple[str, ...]:
+    """The folders of a file name and the name itself; backslashes part them too."""
+    return PurePosixPath(name.replace("\\", "/")).parts or (name,)
 
 
-def _is_flat(annotation: dict) -> bool:
-    """Whether a box has a side of 0, which COCO has; a negative side is a broken file."""
-    return min(annotation["bbox"][2:]) == 0
-
-
-def _told_flat(path: Path, ids: list[int]) -> str:
-    return (
-        f"{path}: {len(ids)} objects have a box of no area (annotation "
-        f"{', '.join(map(str, ids[:5]))}); they are left out, their pixels are void."
-    )
+def _corners(one: CocoObject, frame: tuple[int, int]) -> list[float]:
+    """x1 y1 x2 y2. Raises ValueError where a side is negative or the box lies outside."""
+    x, y, width, height = one.box
+    corners = [x, y, x + width, y + height]
+    is_flat = min(width, height) == 0  # which COCO has; a negative side is a broken file
+    if not is_flat and (problem := box_problem(np.array(corners), frame, one.told)):
+        raise ValueError(problem)
+    return corners
 
 
 def _instances(
-    file: CocoFile, entry: dict, annotations: list[dict], size: tuple[int, int]
+    file: CocoFile,
+    entry: dict,
+    objects: Sequence[CocoObject],
+    boxes: np.ndarray,
+    has_area: np.ndarray,
+    frame: tuple[int, int],
 ) -> Instances | None:
     """What is drawn of an image; None when none of its objects has a segmentation.
 
@@ -257,19 +276,19 @@ def _instances(
     pixels are its. An entry of the image named "void" (written by `als.data.convert`, unknown to
     others) holds further void pixels.
     """
-    if not any(annotation.get("segmentation") for annotation in annotations):
+    if not any(one.runs for one in objects):
         return None
     classes, runs, void = [], [], []
-    for annotation in annotations:
-        packed = pack(annotation["segmentation"], size) if annotation.get("segmentation") else None
-        if blank := packed is None or area(packed, size) == 0:
-            x1, y1, x2, y2 = (float(v) for v in _corners(file, annotation, size))
-            packed = pack([[x1, y1, x2, y1, x2, y2, x1, y2]], size)
-        classes.append(file.place_of[annotation["category_id"]])
+    for one, box, inside_has_area in zip(objects, boxes.tolist(), has_area, strict=True):
+        packed = one.runs
+        if blank := packed is None or area(packed, frame) == 0:
+            x1, y1, x2, y2 = box
+            packed = pack([[x1, y1, x2, y1, x2, y2, x1, y2]], frame)
+        classes.append(file.names.index(one.name))
         runs.append(packed)
-        void.append(bool(annotation["iscrowd"]) or blank or _is_flat(annotation))
-    if "void" in entry:
+        void.append(one.crowd or blank or not inside_has_area)
+    if entry.get("void"):
         classes.append(None)
-        runs.append(pack(entry["void"], size))
+        runs.append(pack(entry["void"], frame))
         void.append(True)
     return Instances(tuple(classes), tuple(runs), tuple(void))

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from als.data.check import image_problems
 from als.data.derived_masks import without_derived
 from als.data.masks import VOID, MaskSource, read_class_map, write_runs
-from als.data.record import Problem, Record
-from als.data.voc_layout import class_names, read_records
+from als.data.record import Problem, Record, nothing_to_count
+from als.data.voc_layout import class_names, image_folder, listing_file, read_records
 from als.errors import InputError
 from als.files import atomic_folder
 
@@ -41,7 +42,7 @@ def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
       "void", which COCO has not and other programs pass over.
 
     Returns the number of images of each split. Raises InputError when `out` is not empty or cannot
-    be written, and for anything in the data set that is broken.
+    be written, and for anything in the data set that is broken, images that do not decode too.
     """
     folder, out = Path(folder), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -60,17 +61,23 @@ def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
 def _write_split(folder: Path, split: str, out: Path) -> int:
     classes = class_names(folder)
     records = without_derived([r for r, _ in read_records(folder, split, classes, _stop)])
-    files = sorted((folder / "Annotations").glob("*.xml"))
-    ids = {path.stem: number for number, path in enumerate(files, start=1)}
+    if told := nothing_to_count(records):
+        raise Problem(listing_file(folder, split), told)
+    annotated = folder / "Annotations"
+    files = sorted(path.relative_to(annotated) for path in annotated.rglob("*.xml"))
+    ids = {path.with_suffix("").as_posix(): number for number, path in enumerate(files, start=1)}
     images, annotations = [], []
     (out / "annotations").mkdir(exist_ok=True)
     (out / split).mkdir()
     for record in tqdm(records, desc=split, disable=None):
-        link_or_copy(record.path, out / split / record.path.name)
+        for problem in image_problems(record.path, record.size):
+            raise problem
+        name = record.path.relative_to(image_folder(folder).folder).as_posix()
+        link_or_copy(record.path, out / split / name)
         labels, numbers = read_class_map(record, classes), _object_numbers(folder, record)
         objects, void = segment(record, labels, numbers)
         height, width = record.size
-        entry = {"id": ids[record.image_id], "file_name": record.path.name}
+        entry = {"id": ids[record.image_id], "file_name": name}
         images.append(entry | {"height": height, "width": width} | ({"void": void} if void else {}))
         for annotation in objects:
             place = {"id": len(annotations) + 1, "image_id": entry["id"]}
@@ -92,6 +99,7 @@ def _stop(problem: Problem) -> None:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """A hard link where the file system allows it, elsewhere a copy with the same bytes."""
+    target.parent.mkdir(parents=True, exist_ok=True)  # of an id in a subfolder
     try:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without hard links

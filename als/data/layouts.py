@@ -1,13 +1,14 @@
 """The one door to data sets: `load_records`, whatever layout they are in."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from als.data import coco_layout, voc_layout
 from als.data.exports import advice
-from als.data.record import Problem, Record
+from als.data.record import Problem, Record, nothing_to_count, told_doubled
 from als.errors import InputError
 
 Report = Callable[[Problem], None]
@@ -55,8 +56,9 @@ def load_records(
         image is left out. Without it all files are read and then one InputError tells how many
         are broken and what is wrong with the first.
 
-    Raises InputError also for a malformed spec, a missing folder or split, and when no image has
-    an object of `classes`.
+    Warns of what is unusual but can be used. Raises InputError also for a malformed spec, a
+    missing folder or split, and when no image has an object of `classes` that counts: that is
+    neither difficult nor a crowd.
     """
     classes = _checked_classes(classes)
     problems: list[Problem] = []
@@ -84,6 +86,10 @@ def load_records(
             f"'{spec}' below {root} holds no object of {', '.join(classes)}; "
             f"its classes are {', '.join(sorted(seen)) or 'none'}."
         )
+    if told := nothing_to_count(records.values()):
+        raise InputError(f"'{spec}' below {root}: {told}.")
+    if told := told_doubled(f"'{spec}' below {root}", records.values()):
+        warnings.warn(told, stacklevel=2)
     return list(records.values())
 
 
@@ -96,7 +102,7 @@ def _advised(found: Iterator, folder: Path) -> Iterator:
 
 
 def _parse_spec(spec: str, root: Path) -> list[tuple[Path, str]]:
-    """Names may hold spaces, those at their ends apart."""
+    """Names may hold spaces, those at their ends apart, and stand for one folder below the root."""
     name = r"\s*([^\s:+/\\](?:[^:+/\\]*[^\s:+/\\])?)\s*"
     pairs = [re.fullmatch(f"{name}:{name}", part) for part in spec.split("+")]
     if not all(pairs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +19,27 @@ TOLERANCE = 1.0
 
 @dataclass(frozen=True)
 class CocoEntry:
-    """Where an image stands in COCO's annotations: the JSON file, and its id there."""
+    """What a COCO file says of an image, for COCO's measures.
+
+    file: the JSON file. image_id: the image's id there.
+    names: the file's categories by rising id.
+    boxes: float64 [N, 4], x y width height of the record's objects as the file writes them.
+    areas: float64 [N], in pixels, of the objects' masks where the file says so.
+    """
 
     file: Path
-    image_id: int
+    image_id: int | str
+    names: tuple[str, ...]
+    boxes: np.ndarray
+    areas: np.ndarray
 
 
 @dataclass(frozen=True)
 class Record:
     """An image and what is known about it.
 
-    image_id: file name without its ending, unique in a list of records.
+    image_id: file name without its ending, with the subfolders that it lies in (cam1/0001);
+        unique in a list of records.
     path: the image file.
     size: (height, width) in pixels as every viewer shows the image, EXIF's orientation applied;
         boxes and mask count in this frame.
@@ -73,6 +83,36 @@ def with_objects(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if not record.difficult.all()]
 
 
+def nothing_to_count(records: Iterable[Record]) -> str | None:
+    """Why records can be neither trained nor judged on, or None: no object, or only difficult."""
+    difficult = [mark for record in records for mark in record.difficult.tolist()]
+    if not all(difficult):
+        return None
+    if not difficult:
+        return "nothing to train on: it holds no object"
+    return (
+        f"nothing to train on: all {len(difficult)} objects are marked difficult or are crowds, "
+        "which do not count; unmark some"
+    )
+
+
+def told_doubled(where: Path | str, records: Iterable[Record]) -> str | None:
+    """The sentence about objects that stand twice in an image, as in merged files; None if none do.
+
+    Only one of the two can be found.
+    """
+    doubled = []
+    for record in records:
+        rows = np.column_stack([record.boxes, record.labels])[~record.difficult]
+        doubled += [record.image_id] * (len(rows) - len(np.unique(rows, axis=0)))
+    if not doubled:
+        return None
+    return (
+        f"{where}: {len(doubled)} objects stand twice, with one class and box, in images as "
+        f"{doubled[0]}; each counts, and only one of the two can be found: take one out."
+    )
+
+
 def fingerprint(records: Iterable[Record]) -> str:
     """16 hex digits that name this ground truth: ids, sizes, boxes, labels, difficult marks.
 
@@ -87,6 +127,24 @@ def fingerprint(records: Iterable[Record]) -> str:
     return digest.hexdigest()[:16]
 
 
+def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [N, 4] held to an image of (height, width), float32, and bool [N]: what has an area.
+
+    A box without an area can be found by nobody, so that it is no object.
+    """
+    limits = np.array([size[1], size[0]] * 2, dtype=np.float64)
+    clipped = np.asarray(boxes, np.float64).reshape(-1, 4).clip(0, limits).astype(np.float32)
+    return clipped, (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+
+
+def told_without_area(path: Path, objects: Sequence[str]) -> str:
+    """The sentence about objects that were left out because `clip_boxes` leaves them no area."""
+    return (
+        f"{path}: {len(objects)} objects have a box of no area inside their image "
+        f"({', '.join(objects[:5])}); they are left out."
+    )
+
+
 def box_problem(box: np.ndarray, size: tuple[int, int], told: str | None = None) -> str | None:
     """What is wrong with a box (x1 y1 x2 y2) in an image of `size` (height, width), or None.
 
@@ -96,9 +154,9 @@ def box_problem(box: np.ndarray, size: tuple[int, int], told: str | None = None)
     height, width = size
     told = told or f"box {x1 + 1:g} {y1 + 1:g} {x2:g} {y2:g}"
     if not (x2 > x1 and y2 > y1):
-        return f"{told} has no area"
+        return f"{told} has no area; correct or remove it"
     if min(x1, y1) < -TOLERANCE or x2 > width + TOLERANCE or y2 > height + TOLERANCE:
-        return f"{told} lies outside the image of {width}x{height} pixels"
+        return f"{told} lies outside the image of {width}x{height} pixels; correct or remove it"
     return None
 
 

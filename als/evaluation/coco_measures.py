@@ -8,7 +8,7 @@ detections per image and class. All values are fractions in 0..1.
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -58,21 +58,32 @@ def coco_metrics(
     return metrics
 
 
-def read_ground_truth(path: Path) -> COCO:
-    """An annotation file of COCO as pycocotools reads it: areas of masks, and crowds, are in it."""
-    with _quiet():
-        return COCO(str(path))
+class Written(NamedTuple):
+    """What a COCO file says of the objects of images, in the order of their ground truths.
+
+    names: its categories by rising id. boxes: of each image [N, 4], x y width height.
+    areas: of each image [N], those of masks.
+    """
+
+    names: Sequence[str]
+    boxes: Sequence[np.ndarray]
+    areas: Sequence[np.ndarray]
 
 
 def as_coco(
     ground_truths: Sequence[GroundTruth],
     sizes: Sequence[tuple[int, int]],
     classes: Sequence[str],
+    written: Written | None = None,
 ) -> COCO:
     """Plain arrays as a COCO data set: image ids 1..I in the given order, category id = label.
 
     sizes[i] is (height, width) of image i. Areas are those of boxes, whereas COCO's are those of
     masks, so APs, APm and APl do not compare with published ones.
+
+    With `written` boxes, areas and order of categories are the file's, and the measures exactly
+    those of pycocotools on it. Its ids are not taken over: pycocotools reads a match to
+    annotation 0 as no match and loses one of two of the same id.
 
     Difficult objects become crowds (iscrowd = 1), the only mark by which pycocotools ignores an
     object (it overwrites `ignore` with `iscrowd`), and like VOC's difficult objects a crowd takes
@@ -90,18 +101,22 @@ def as_coco(
         {"id": i, "height": int(height), "width": int(width)}
         for i, (height, width) in enumerate(sizes, start=1)
     ]
-    categories = [{"id": k, "name": name} for k, name in enumerate(classes, start=1)]
-    return _indexed(images, categories, _annotations(ground_truths, len(classes)))
-
-
-def _annotations(ground_truths: Sequence[GroundTruth], n_classes: int) -> list[dict]:
-    rows = _rows(ground_truths, "difficult", n_classes)
-    return [
-        # Ids count from 1: pycocotools reads a match to object 0 as no match.
-        {"id": n, "image_id": i + 1, "category_id": k, "bbox": box, "area": area}
-        | {"iscrowd": int(crowd)}
-        for n, (i, k, box, area, crowd) in enumerate(rows, start=1)
+    names = classes if written is None else written.names
+    categories = [{"id": k, "name": name} for k, name in enumerate(names, start=1)]
+    id_of = {category["name"]: category["id"] for category in categories}
+    annotations = [
+        {"id": n, "image_id": i + 1, "category_id": id_of[classes[k - 1]], "bbox": box}
+        | {"area": area, "iscrowd": int(crowd)}
+        for n, (i, k, box, area, crowd) in enumerate(
+            _rows(ground_truths, "difficult", len(classes)), start=1
+        )
     ]
+    if written is not None:
+        boxes = (box for some in written.boxes for box in some.tolist())
+        areas = (area for some in written.areas for area in some.tolist())
+        for annotation, box, area in zip(annotations, boxes, areas, strict=True):
+            annotation |= {"bbox": box, "area": area}
+    return _indexed(images, categories, annotations)
 
 
 def _category_ids(coco_gt: COCO, classes: Sequence[str] | None) -> list[int]:
@@ -127,7 +142,7 @@ def _results(
     rows = _rows(detections, "scores", len(categories))
     annotations = [
         {
-            "id": n,  # from 1, as in `_annotations`
+            "id": n,  # from 1, as in `as_coco`
             "image_id": image_ids[i],
             "category_id": categories[k - 1],
             "bbox": box,

@@ -1,14 +1,17 @@
 """Detections and objects of images as plain arrays: all that evaluation takes, and their file."""
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from als.errors import InputError
 from als.files import atomic_write
 
+_MAPS = "map_"  # before the name of a figure of the maps, in a file
 _EXTRAS = {"difficult": bool, "scores": np.float64}
 
 
@@ -89,8 +92,18 @@ def of_classes(found: Detections, numbers: np.ndarray) -> Detections:
     return Detections(found.boxes[own], numbers[found.labels[own]], found.scores[own])
 
 
-def save_detections(path: Path, image_ids: Sequence[str], detections: Sequence[Detections]) -> None:
-    """Write the detections of each image as one compressed .npz, to be judged again."""
+def save_detections(
+    path: Path,
+    image_ids: Sequence[str],
+    detections: Sequence[Detections],
+    classes: Sequence[str] = (),
+    maps: Sequence[dict[str, float]] = (),
+) -> None:
+    """Write the detections of each image as one compressed .npz, to be judged again.
+
+    classes: label k is `classes[k - 1]`. maps: figures of the maps, the same for each image.
+    """
+    figures = {name: np.array([one[name] for one in maps]) for name in (maps[0] if maps else ())}
     with atomic_write(path) as aside, open(aside, "wb") as file:
         np.savez_compressed(
             file,
@@ -99,21 +112,40 @@ def save_detections(path: Path, image_ids: Sequence[str], detections: Sequence[D
             boxes=np.concatenate([np.zeros((0, 4)), *(d.boxes for d in detections)]),
             labels=np.concatenate([np.zeros(0, np.int64), *(d.labels for d in detections)]),
             scores=np.concatenate([np.zeros(0), *(d.scores for d in detections)]),
+            classes=np.array(classes, dtype=str),
+            **{f"{_MAPS}{name}": values for name, values in figures.items()},
         )
 
 
 def load_detections(path: Path) -> dict[str, Detections]:
     """Detections by image id, in the order saved. Raises InputError for a file that is not one."""
+    return load_judgeable(path).detections
+
+
+class Judgeable(NamedTuple):
+    """What `save_detections` wrote: detections by image id, classes, figures of the maps."""
+
+    detections: dict[str, Detections]
+    classes: tuple[str, ...]
+    maps: list[dict[str, float]]
+
+
+def load_judgeable(path: Path) -> Judgeable:
+    """All of a file of saved detections. Raises InputError for a file that is not one."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         ends = np.cumsum(arrays["counts"])[:-1]
         parts = [np.split(arrays[name], ends) for name in ("boxes", "labels", "scores")]
-        return {
-            str(image_id): Detections(*found)
-            for image_id, *found in zip(arrays["image_ids"], *parts, strict=True)
+        found = {
+            str(image_id): Detections(*one)
+            for image_id, *one in zip(arrays["image_ids"], *parts, strict=True)
         }
-    except (OSError, ValueError, KeyError) as error:
+        figures = {k.removeprefix(_MAPS): v for k, v in arrays.items() if k.startswith(_MAPS)}
+        rows = zip(*(values.tolist() for values in figures.values()), strict=True)
+        maps = [dict(zip(figures, row, strict=True)) for row in rows]
+        return Judgeable(found, tuple(arrays.get("classes", np.array([])).tolist()), maps)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: holds no saved detections ({error}); evaluate again.") from error
 
 

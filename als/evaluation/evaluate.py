@@ -13,10 +13,12 @@ from tqdm import tqdm
 
 from als.data.dataset import DetectionDataset, collate
 from als.data.derived_masks import without_derived
+from als.data.fields import id_order
 from als.data.masks import read_object_map
 from als.data.record import Record, fingerprint
 from als.data.sampler import AspectBatchSampler
 from als.data.transforms import evaluation_transforms
+from als.errors import InputError
 from als.evaluation.average_precision import match, voc_ap
 from als.evaluation.confidence import counted, reliability, sure
 from als.evaluation.confusion import confusion
@@ -24,6 +26,7 @@ from als.evaluation.detections import (
     Detections,
     GroundTruth,
     class_numbers,
+    load_judgeable,
     of_classes,
     save_detections,
 )
@@ -41,6 +44,7 @@ def evaluate(
     progress: bool = True,
     keep: Path | None = None,
     classes: Sequence[str] | None = None,
+    detections: Path | None = None,
 ) -> dict:
     """Detect on all records and judge detections and maps; what `als evaluate` writes.
 
@@ -50,34 +54,45 @@ def evaluate(
     Args:
         records: of `load_records`, loaded for `classes`.
         workers: processes that load images.
-        keep: a file for the detections themselves, see `als.evaluation.detections`.
+        keep: a file for the detections themselves, see `als.evaluation.detections`; it is written
+            before they are judged.
         classes: judge only these of the detector's classes; None for all.
+        detections: such a file, to be judged again; nothing is detected.
 
     Returns:
         A record: metrics (AP50_11point, AP50_area, AP75, AP of VOC and COCO's AP, AP50, AP75,
         each a fraction), per_class, maps (None without attention), sure and reliability (see
         `als.evaluation.confidence`), confusion (see `als.evaluation.confusion`), config, data,
-        revision, machine, seconds.
+        revision, machine, seconds (None where nothing was detected).
+
+    Raises:
+        InputError: an image cannot be read, `detections` are of other images or classes, or the
+            detector does not know one of `classes`.
     """
     own = detector.config.classes
     classes = own if classes is None else classes
     relabel = class_numbers(own, classes)
     records = without_derived(records)
-    started = time.perf_counter()
-    detections, maps = detect_all(detector, records, workers, progress)
-    seconds = time.perf_counter() - started
+    seconds = None
+    if detections is not None:
+        found, maps = _saved(detections, records, own)
+    else:
+        started = time.perf_counter()
+        found, maps = detect_all(detector, records, workers, progress)
+        spent = time.perf_counter() - started
+        seconds = {"detection": spent, "images_per_second": len(records) / spent}
     if keep is not None:
-        save_detections(keep, [record.image_id for record in records], detections)
-    detections = [of_classes(some, relabel) for some in detections]
-    metrics, per_class = judge(detections, records, classes)
-    scored = counted(match(detections, truths_of(records), classes, (0.5,)))
+        save_detections(keep, [record.image_id for record in records], found, own, maps)
+    found = [of_classes(some, relabel) for some in found]
+    metrics, per_class = judge(found, records, classes)
+    scored = counted(match(found, truths_of(records), classes, (0.5,)))
     return {
         "metrics": metrics,
         "per_class": per_class,
         "maps": _mean_maps(maps),
         "sure": sure(scored, len(records)),
         "reliability": reliability(scored.scores, scored.right),
-        "confusion": confusion(detections, truths_of(records), classes),
+        "confusion": confusion(found, truths_of(records), classes),
         "config": detector.config.to_dict(),
         "data": {
             "images": len(records),
@@ -86,8 +101,23 @@ def evaluate(
         },
         "revision": revision(),
         "machine": machine(),
-        "seconds": {"detection": seconds, "images_per_second": len(records) / seconds},
+        "seconds": seconds,
     }
+
+
+def _saved(
+    path: Path, records: Sequence[Record], classes: Sequence[str]
+) -> tuple[list[Detections], list[dict[str, float]]]:
+    """As `detect_all`, from a file."""
+    saved = load_judgeable(path)
+    if saved.classes != tuple(classes):
+        told = f"of {', '.join(saved.classes) or 'classes that it does not name'}"
+        raise InputError(f"{path}: detections {told}, not of this checkpoint; evaluate again.")
+    ids = {record.image_id for record in records}
+    if unlike := sorted(ids ^ saved.detections.keys()):
+        told = "of other images" if unlike[0] in saved.detections else "without the image"
+        raise InputError(f"{path}: detections {told} {unlike[0]}; evaluate this data again.")
+    return [saved.detections[record.image_id] for record in records], saved.maps
 
 
 @torch.no_grad()
@@ -142,20 +172,24 @@ def judge(
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """(mean metrics, metrics per class) of detections, by VOC's and COCO's definitions.
 
-    Records that all come from one COCO file are judged for COCO's measures on that file itself,
-    with its crowds and the areas of its masks; others on their boxes, see `as_coco`.
+    Records that all come from one COCO file are judged for COCO's measures as pycocotools judges
+    on that file, with its crowds and the areas of its masks; others on their boxes, see `as_coco`.
     """
     # Training validates by VOC's measure alone, also where pycocotools is not installed.
-    from als.evaluation.coco_measures import as_coco, coco_metrics, read_ground_truth
+    from als.evaluation.coco_measures import Written, as_coco, coco_metrics
 
     truths = truths_of(records)
     voc = voc_ap(detections, truths, classes)
-    if (file := _coco_file(records)) is not None:
-        ids = [record.coco.image_id for record in records]
-        coco = coco_metrics(detections, read_ground_truth(file), ids, classes)
-    else:
-        made = as_coco(truths, [record.size for record in records], classes)
-        coco = coco_metrics(detections, made, range(1, len(records) + 1))
+    order, written = list(range(len(records))), None
+    if _coco_file(records) is not None:
+        # Where scores are equal, pycocotools goes by rising image id.
+        entries = [record.coco for record in records]
+        order.sort(key=lambda i: id_order(entries[i].image_id))
+        ordered = [entries[i] for i in order]
+        written = Written(ordered[0].names, [e.boxes for e in ordered], [e.areas for e in ordered])
+    made = as_coco([truths[i] for i in order], [records[i].size for i in order], classes, written)
+    ids = range(1, len(records) + 1)
+    coco = coco_metrics([detections[i] for i in order], made, ids, classes)
     coco.pop("per_class")
     metrics = voc.mean | {f"COCO_{name}": value for name, value in coco.items()}
     objects = voc.matches.objects.sum(axis=0)

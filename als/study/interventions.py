@@ -106,7 +106,8 @@ def _photograph(
 ) -> dict[Row, Taken]:
     """Each row of the table on one photograph; from its file, if there is one."""
     # The other photograph is a part of the name: it depends on which ones are studied.
-    file = None if folder is None else Path(folder) / f"{record.image_id},{before.image_id}.npz"
+    name = f"{record.image_id},{before.image_id}.npz".replace("/", "%2F")  # ids in subfolders
+    file = None if folder is None else Path(folder) / name
     if file is not None and file.exists():
         try:
             return read_arrays(file)
