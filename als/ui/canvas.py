@@ -1,7 +1,5 @@
 """The editor on which strokes are painted, with bounds on what it takes and keeps."""
 
-from types import MethodType
-
 import gradio as gr
 from gradio.components.base import server
 from gradio.components.image_editor import EditorDataBlobs
@@ -29,13 +27,18 @@ def _accept_blobs(self, data) -> None:
         del self.blob_storage[next(iter(self.blob_storage))]
 
 
-def canvas(**options) -> gr.ImageEditor:
-    """An image editor whose strokes reach a handler undecoded, as `_preprocess` gives them.
-
-    Gradio's own opens whatever Pillow can, makes as many layers as a request's number says, and
-    keeps every painting that nobody runs. (No subclass: Gradio would write a .pyi file beside it.)
-    """
-    editor = gr.ImageEditor(**options)
-    editor.preprocess = MethodType(_preprocess, editor)
-    editor.accept_blobs = MethodType(_accept_blobs, editor)
-    return editor
+# Gradio's own opens whatever Pillow can, makes as many layers as a request's number says, and
+# keeps every painting that nobody runs. A class, since Gradio makes a component anew for each tab;
+# and made by `type`, since Gradio's metaclass would write a .pyi file beside this one.
+Canvas = type.__new__(
+    type(gr.ImageEditor),
+    "Canvas",
+    (gr.ImageEditor,),
+    {
+        "__module__": __name__,
+        "__doc__": "An image editor whose strokes reach a handler undecoded, by `_preprocess`.",
+        "is_template": True,  # the page shows an image editor
+        "preprocess": _preprocess,
+        "accept_blobs": _accept_blobs,
+    },
+)

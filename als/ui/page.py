@@ -12,7 +12,7 @@ from als.errors import InputError
 from als.inference import Predictor
 from als.photographs import package_photographs
 from als.ui import handlers, markup, what_if
-from als.ui.canvas import canvas
+from als.ui.canvas import Canvas
 from als.ui.gate import MAX_FILE_SIZE
 from als.ui.handlers import NO_CLASS, Handlers, event_of
 from als.ui.session import (
@@ -270,7 +270,7 @@ def _what_if(parts: dict) -> tuple[gr.Button, list[gr.Dropdown]]:
             parts["changed_status"] = _html(elem_id="whatif-status")
             parts["changes"] = _html(elem_id="whatif-changes")
         with gr.Column(scale=1, min_width=300):
-            parts["canvas"] = canvas(
+            parts["canvas"] = Canvas(
                 label="Strokes",
                 sources=(),
                 transforms=(),
