@@ -12,9 +12,9 @@ from tqdm import tqdm
 from als.data import coco_layout, voc_layout
 from als.data.exports import advice
 from als.data.masks import find_masks, read_class_map
-from als.data.record import Problem, Record, nothing_to_count, size_problem, told_doubled
+from als.data.record import Problem, Record, image_problems, nothing_to_count, told_doubled
 from als.errors import InputError
-from als.images import as_rgb, exif_orientation
+from als.images import exif_orientation
 
 
 def check_folder(
@@ -154,17 +154,6 @@ def _split_problems(listing: Path, records: Sequence[Record]) -> Iterator[Proble
 def _image_problems_of(records: Sequence[Record], title: str) -> Iterator[Problem]:
     for record in tqdm(records, desc=title, disable=None):
         yield from image_problems(record.path, record.size)
-
-
-def image_problems(path: Path, size: tuple[int, int]) -> Iterator[Problem]:
-    """Whether the image decodes to its end, and to (height, width) `size`."""
-    try:
-        width, height = as_rgb(path, name=str(path)).size
-    except InputError as error:
-        yield Problem.of(path, error)
-        return
-    if problem := size_problem(path, (height, width), size):
-        yield Problem(path, problem)
 
 
 def _tell_unusual(place: Path, records: Sequence[Record], tell: Callable[[str], None]) -> None:

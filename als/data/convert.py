@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from als.data.check import image_problems
 from als.data.derived_masks import without_derived
 from als.data.masks import VOID, MaskSource, read_class_map, write_runs
-from als.data.record import Problem, Record, nothing_to_count
+from als.data.record import Problem, Record, image_problems, nothing_to_count
 from als.data.voc_layout import class_names, image_folder, listing_file, read_records
 from als.errors import InputError
 from als.files import atomic_folder

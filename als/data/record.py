@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from als.data.masks import MaskSource
 from als.errors import InputError
-from als.images import exif_orientation
+from als.images import as_rgb, exif_orientation
 
 TOLERANCE = 1.0
 """Pixels by which a box may leave its image (rounding); it is clipped. More is an error."""
@@ -174,3 +174,14 @@ def size_problem(path: Path, size: tuple[int, int], told: tuple[int, int]) -> st
         f"the image is {size[1]}x{size[0]} pixels but its annotation says {told[1]}x{told[0]}; "
         "correct one of them"
     )
+
+
+def image_problems(path: Path, size: tuple[int, int]) -> Iterator[Problem]:
+    """Whether the image decodes to its end, and to (height, width) `size`."""
+    try:
+        width, height = as_rgb(path, name=str(path)).size
+    except InputError as error:
+        yield Problem.of(path, error)
+        return
+    if problem := size_problem(path, (height, width), size):
+        yield Problem(path, problem)
