@@ -178,7 +178,7 @@ def predict(arguments: list[str]) -> None:
     """Detect on images: als predict CHECKPOINT IMAGE_OR_FOLDER... --out DIR (pictures and JSON)"""
     parser = ArgumentParser(prog="als predict", description=predict.__doc__)
     parser.add_argument("checkpoint", type=str, help=CHECKPOINT)
-    parser.add_argument("images", type=Path, nargs="+", help="files, or folders of them")
+    parser.add_argument("images", type=str, nargs="+", help="files, or folders of them")
     parser.add_argument("--out", type=Path, default=Path("predictions"))
     parser.add_argument("--score-threshold", type=float, default=0.5)
     parser.add_argument("--device", type=str, default="cpu")
@@ -190,7 +190,7 @@ def predict(arguments: list[str]) -> None:
     from als.inference import image_files, load, predict_many
 
     predictor = load(given.checkpoint, given.device)
-    files = image_files(given.images)
+    files = image_files(map(Path, given.images))
     _refuse_overwriting(files, given.out)
     broken = []
 

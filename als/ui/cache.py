@@ -68,7 +68,8 @@ def sweep(
     """
     files, now = [], time.time()
     for place, folders, names in os.walk(folder, topdown=False):
-        for name in names:
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in (*names, *links):
             path = os.path.join(place, name)
             if path not in keep and (told := _lstat(path)):
                 files.append((max(told.st_mtime, told.st_ctime), told.st_size, path))

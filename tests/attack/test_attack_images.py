@@ -24,8 +24,9 @@ OTHERS = ("EPS", "PPM", "TGA", "PCX", "ICO", "SGI", "DDS", "PDF", "IM", "SPIDER"
 def written(folder: Path, kind: str) -> Path:
     path = folder / "a.png"
     mode = {"SPIDER": "F", "MSP": "1", "XBM": "1"}.get(kind, "RGB")
-    Image.new(mode, (16, 16)).save(path, kind)
-    return path
+    # SPIDER's writer makes the ending its own for the whole process.
+    Image.new(mode, (16, 16)).save(path.with_suffix(f".{kind.lower()}"), kind)
+    return path.with_suffix(f".{kind.lower()}").rename(path)
 
 
 @pytest.mark.parametrize("kind", OTHERS)
