@@ -21,6 +21,7 @@ COMMANDS = {
     "gpu_check": "gpu_check",
     "ablation_maps": "ablation_maps",
     "operating_point": "operating_point",
+    "attack": "attack",
     "masks": "masks",
 }
 

@@ -8,7 +8,10 @@ from PIL import Image
 
 from als.checkpoint import load_checkpoint
 from als.cli import main
+from als.data.layouts import load_records
 from als.errors import InputError
+from als.evaluation.detections import class_numbers, load_judgeable, of_classes
+from als.evaluation.evaluate import judge
 
 TINY = [
     "--model.classes=[circle,square,triangle]",
@@ -85,6 +88,26 @@ def test_detections_are_kept_before_they_are_judged_and_judged_again(
         with pytest.raises(SystemExit):
             main([*given, data, "--out", str(out), *(kept if out == again else ())])
         assert says in capsys.readouterr().err
+
+
+def test_a_part_of_the_kept_detections_is_judged_alone(trained, toy_root, tmp_path):
+    """Some of the images, and one of the classes."""
+    given = ["evaluate", str(trained), "--root", str(toy_root), "--workers", "0", "--data"]
+    whole, part = tmp_path / "whole.json", tmp_path / "part.json"
+    main([*given, "VOC2012:trainval", "--out", str(whole)])
+    kept = whole.with_suffix(".npz")
+    told = ["--classes", "square", "--detections", str(kept)]
+    main([*given, "VOC2012:val", "--out", str(part), *told])
+    record, saved = json.loads(part.read_text()), load_judgeable(kept)
+    records = load_records("VOC2012:val", toy_root, ("square",))
+    numbers = class_numbers(saved.classes, ("square",))
+    found = [of_classes(saved.detections[one.image_id], numbers) for one in records]
+    metrics, _ = judge(found, records, ("square",))
+    assert list(record["per_class"]) == ["square"] and len(records) < len(saved.detections)
+    assert record["metrics"]["AP50_area"] == metrics["AP50_area"]
+    maps = dict(zip(saved.detections, saved.maps, strict=True))
+    means = [maps[one.image_id]["cls_mean"] for one in records]
+    assert record["maps"]["cls_mean"] == pytest.approx(sum(means) / len(means))
 
 
 def test_evaluate_writes_its_record_also_when_no_place_is_named(

@@ -57,7 +57,7 @@ def evaluate(
         keep: a file for the detections themselves, see `als.evaluation.detections`; it is written
             before they are judged.
         classes: judge only these of the detector's classes; None for all.
-        detections: such a file, to be judged again; nothing is detected.
+        detections: such a file, of these images or more, to be judged again; nothing is detected.
 
     Returns:
         A record: metrics (AP50_11point, AP50_area, AP75, AP of VOC and COCO's AP, AP50, AP75,
@@ -108,16 +108,17 @@ def evaluate(
 def _saved(
     path: Path, records: Sequence[Record], classes: Sequence[str]
 ) -> tuple[list[Detections], list[dict[str, float]]]:
-    """As `detect_all`, from a file."""
+    """As `detect_all`, from a file, which may hold other images too."""
     saved = load_judgeable(path)
     if saved.classes != tuple(classes):
         told = f"of {', '.join(saved.classes) or 'classes that it does not name'}"
         raise InputError(f"{path}: detections {told}, not of this checkpoint; evaluate again.")
-    ids = {record.image_id for record in records}
-    if unlike := sorted(ids ^ saved.detections.keys()):
-        told = "of other images" if unlike[0] in saved.detections else "without the image"
-        raise InputError(f"{path}: detections {told} {unlike[0]}; evaluate this data again.")
-    return [saved.detections[record.image_id] for record in records], saved.maps
+    ids = [record.image_id for record in records]
+    if missing := sorted(set(ids) - saved.detections.keys()):
+        told = f"{path}: detections without the image {missing[0]}"
+        raise InputError(f"{told}; evaluate this data again.")
+    maps = dict(zip(saved.detections, saved.maps, strict=True)) if saved.maps else {}
+    return [saved.detections[one] for one in ids], [maps[one] for one in ids if maps]
 
 
 @torch.no_grad()
@@ -129,13 +130,15 @@ def detect_all(
     The figures are the keys that `_map_figures` names; an empty list without attention.
     """
     by_id: dict[str, Detections] = {}
-    maps: list[dict[str, float]] = []
+    maps: dict[str, dict[str, float]] = {}
     for record, encoding, index, found in each_found(detector, records, workers, progress):
         some = {k: v.cpu() for k, v in found.as_dict().items()}
         by_id[record.image_id] = Detections(**some)
         if encoding.a_loc is not None:
-            maps.append(_map_figures(encoding, index, record, detector.config.classes))
-    return [by_id[record.image_id] for record in records], maps
+            figures = _map_figures(encoding, index, record, detector.config.classes)
+            maps[record.image_id] = figures
+    ids = [record.image_id for record in records]
+    return [by_id[one] for one in ids], [maps[one] for one in ids if maps]
 
 
 def each_found(
