@@ -312,6 +312,8 @@ def test_voc_of_roboflow(tmp_path):
     for split, values in roots.items():
         photo(source / split / f"{split}.v1.jpg")
         xml(source / split / f"{split}.v1.xml", f"{split}.v1.jpg", thing(*values))
+    photo(source / "valid/easy.jpg")
+    xml(source / "valid/easy.xml", "easy.jpg", thing("dog", 1, 1, 9, 9))
     xml(source / "train/gone.xml", "gone.jpg", thing("cat", 1, 1, 9, 9))
     text(source / "train/broken.xml", "<annotation>")
     photo(source / "train/bare.jpg")

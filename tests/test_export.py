@@ -168,4 +168,4 @@ def test_the_command_writes_a_file_and_tells_the_difference(tmp_path, capsys):
     assert runner(out, "torchscript")(image)[3].shape == (64, 80)
     with pytest.raises(SystemExit) as stop:
         main([*command, "--size", "8", "80"])
-    assert stop.value.code == 2 and "at least 32" in capsys.readouterr().err
+    assert stop.value.code == 2 and "sides of 32 to 4096" in capsys.readouterr().err

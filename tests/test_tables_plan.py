@@ -44,7 +44,7 @@ TINY = {
 
 
 def tiny_settings(root, folder, **changes) -> Settings:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     given = {"data_root": root, "results": folder / "results", "runs": folder / "runs"}
     return Settings("compact", **(given | {"changes": TINY, "trainer": quiet} | changes))
 

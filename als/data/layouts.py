@@ -68,7 +68,7 @@ def load_records(
     parts = _parse_spec(spec, Path(root))
     for folder, split in parts:
         layout = next(one for one in LAYOUTS if one.is_here(folder, split))
-        for record, names in _advised(layout.read(folder, split, classes, report), folder):
+        for record, names in _read(layout, folder, split, classes, report):
             if record.image_id in records:
                 told = f"lists {record.image_id}, which '{spec}' already holds"
                 report(Problem(layout.listing(folder, split), told))
@@ -93,10 +93,10 @@ def load_records(
     return list(records.values())
 
 
-def _advised(found: Iterator, folder: Path) -> Iterator:
-    """The same; where a labelling tool's export is taken for a data set, the sentence says so."""
+def _read(layout: Layout, folder: Path, split: str, classes, report: Report) -> Iterator:
+    """`layout.read`; where an export is taken for a data set, the sentence says so."""
     try:
-        yield from found
+        yield from layout.read(folder, split, classes, report)
     except InputError as error:
         raise InputError(f"{error} {advice(folder)}") from error
 
