@@ -22,7 +22,11 @@ from als.model.interface import AnyDetector
 FORMAT = "als-detector-1"
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = WEIGHTS / "compact.safetensors"
-BY_NAME = {"shipped": SHIPPED, "animals": WEIGHTS / "compact.safetensors"}
+BY_NAME = {
+    "shipped": SHIPPED,
+    "animals": WEIGHTS / "compact.safetensors",
+    "twenty": WEIGHTS / "twenty.safetensors",
+}
 ATTENTION_PREFIXES = ("attention_loc.", "attention_cls.")
 # Of the RoI heads: one row (cls_score) or four (bbox_pred) for the background and each class.
 ROWS_BY_CLASS = {
@@ -95,7 +99,7 @@ def read_checkpoint(path: str | Path) -> tuple[AnyDetector, dict, dict[str, torc
     A few bytes of config can ask for any memory, so the tensors are read once the file's head says
     that they are those of the config's network.
 
-    path: a file, or the name of one in the package: "shipped", "animals".
+    path: a file, or a name of `BY_NAME`, in the package.
 
     Raises:
         InputError: missing, truncated, altered, not finite, or not a checkpoint of this project.

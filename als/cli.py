@@ -30,7 +30,7 @@ from als.files import (
 )
 from als.machine import keep_freed_memory
 
-CHECKPOINT = "a file, or the name of one in the package: shipped, animals"
+CHECKPOINT = "a file, or the name of one in the package: shipped, animals, twenty"
 SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
 
 
@@ -103,7 +103,8 @@ def calibrate(arguments: list[str]) -> None:
     save_checkpoint(detector, given.out, info | {"calibration": {"data": given.data, **fitted}})
     before, after = (100 * fitted[name]["error"] for name in ("before", "after"))
     print(
-        f"{given.out}: temperature {fitted['temperature']:.2f}; calibration error on "
+        f"{given.out}: temperature {fitted['temperature']:.2f}, shift of the background "
+        f"{fitted['shift']:.2f}; calibration error on "
         f"{given.data}: {before:.1f}% before, {after:.1f}% after"
     )
 
@@ -132,7 +133,8 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("record.json"), help="the record; detections go beside it"
     )
-    parser.add_argument("--detections", type=Path, help="judge these, kept before, again")
+    told = "judge these, kept before, again"
+    parser.add_argument("--detections", type=Path, nargs="+", default=[], help=told)
     parser.add_argument("--device", type=str, default="cpu")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)

@@ -401,7 +401,8 @@ class Predictor:
 def load(path: str | Path = "shipped", device: str = "cpu") -> Predictor:
     """A predictor from a checkpoint: a file, or one of the package by its name.
 
-    "shipped" is the one that the app takes, "animals" the one of six classes.
+    "shipped" is the one that the app takes, "animals" the one of six classes, "twenty" the one of
+    VOC's twenty.
 
     Raises:
         InputError: there is no such file, it is not a checkpoint of this project, or there is no

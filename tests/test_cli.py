@@ -90,8 +90,8 @@ def test_detections_are_kept_before_they_are_judged_and_judged_again(
         assert says in capsys.readouterr().err
 
 
-def test_a_part_of_the_kept_detections_is_judged_alone(trained, toy_root, tmp_path):
-    """Some of the images, and one of the classes."""
+def test_kept_detections_are_judged_in_part_and_together(trained, toy_root, tmp_path, capsys):
+    """Some of the images, and one of the classes; and those of two files."""
     given = ["evaluate", str(trained), "--root", str(toy_root), "--workers", "0", "--data"]
     whole, part = tmp_path / "whole.json", tmp_path / "part.json"
     main([*given, "VOC2012:trainval", "--out", str(whole)])
@@ -105,6 +105,13 @@ def test_a_part_of_the_kept_detections_is_judged_alone(trained, toy_root, tmp_pa
     metrics, _ = judge(found, records, ("square",))
     assert list(record["per_class"]) == ["square"] and len(records) < len(saved.detections)
     assert record["metrics"]["AP50_area"] == metrics["AP50_area"]
+    both = ["--detections", str(kept), str(tmp_path / "test.npz")]
+    main([*given, "VOC2012:test", "--out", str(tmp_path / "test.json")])
+    main([*given, "VOC2012:trainval + VOC2012:test", "--out", str(part), *both])
+    assert json.loads(part.read_text())["data"]["images"] == 24
+    with pytest.raises(SystemExit):
+        main([*given, "VOC2012:trainval", "--out", str(part), *both[:2], str(kept)])
+    assert "which another file has" in capsys.readouterr().err
     maps = dict(zip(saved.detections, saved.maps, strict=True))
     means = [maps[one.image_id]["cls_mean"] for one in records]
     assert record["maps"]["cls_mean"] == pytest.approx(sum(means) / len(means))

@@ -5,7 +5,7 @@ import pytest
 
 from als.errors import InputError
 from als.evaluation.average_precision import match
-from als.evaluation.confidence import counted, fit_temperature, reliability, sure
+from als.evaluation.confidence import Calibration, counted, fit_calibration, reliability, sure
 from als.evaluation.detections import Detections, GroundTruth
 
 BOX, FAR, FARTHER = [0, 0, 10, 10], [50, 50, 60, 60], [80, 80, 90, 95]
@@ -42,20 +42,25 @@ def test_the_calibration_error_of_a_case_done_by_hand():
     assert reliability(np.zeros(0), np.zeros(0, bool)) == {"error": None, "bins": []}
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_the_temperature_is_found_again(temperature):
-    """Detections are right as often as softmax(logits / T) says."""
+@pytest.mark.parametrize("known", [Calibration(0.5, 0), Calibration(1, 1.3), Calibration(2, -1)])
+def test_temperature_and_shift_are_found_again(known):
+    """Detections are right as often as the calibrated score says."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (20_000, 4))
     labels = rng.integers(1, 4, len(logits))
-    powers = np.exp(logits / temperature)
-    chance = powers[np.arange(len(labels)), labels] / powers.sum(axis=1)
+    chance = known(logits)[np.arange(len(labels)), labels]
     right = rng.random(len(labels)) < chance
-    fitted = fit_temperature(logits, labels, right)
-    assert fitted == pytest.approx(temperature, rel=0.06)
+    fitted = fit_calibration(logits, labels, right)
+    assert fitted.temperature == pytest.approx(known.temperature, rel=0.08)
+    assert fitted.shift == pytest.approx(known.shift, abs=0.15)
     assert reliability(chance, right)["error"] < 0.01
 
 
-def test_a_temperature_needs_right_and_wrong_detections():
+def test_calibrated_probabilities_by_hand():
+    """Logits 2, 4 over T 2, the background up by 1: equal."""
+    assert Calibration(2, 1)(np.array([[2.0, 4.0]])).tolist() == [[0.5, 0.5]]
+
+
+def test_calibration_needs_right_and_wrong_detections():
     with pytest.raises(InputError, match="right"):
-        fit_temperature(np.zeros((2, 3)), np.array([1, 2]), np.array([True, True]))
+        fit_calibration(np.zeros((2, 3)), np.array([1, 2]), np.array([True, True]))

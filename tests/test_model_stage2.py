@@ -6,6 +6,7 @@ from tiny import assert_same_detections, lively_detector, random_images, tiny_co
 from torchvision.ops import box_iou
 
 from als.checkpoint import build_detector, load_checkpoint, load_weights, save_checkpoint
+from als.classes import VOC_CLASSES
 from als.errors import InputError
 
 
@@ -128,3 +129,4 @@ def test_each_class_keeps_its_own_rows_among_others(tmp_path):
 
 def test_checkpoints_of_the_package_are_known_by_name():
     assert load_checkpoint("animals")[0].config.classes[0] == "cat"
+    assert load_checkpoint("twenty")[0].config.classes == VOC_CLASSES

@@ -1,10 +1,12 @@
-"""Temperature scaling of a detector: fitted on data that it did not train on, kept in its weights.
+"""Calibration of a detector: fitted on data that it did not train on, kept in its weights.
 
-softmax(logits / T) is the softmax of a class layer whose weight and bias are divided by T. So a
-calibrated checkpoint needs nothing more of whoever loads it.
+softmax(logits / T), with a shift of the background, is the softmax of a class layer whose weight
+and bias are divided by T and whose first bias is shifted. So a calibrated checkpoint needs nothing
+more of whoever loads it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ import torch
 from als.data.record import Record
 from als.errors import InputError
 from als.evaluation.average_precision import match
-from als.evaluation.confidence import counted, fit_temperature, reliability
+from als.evaluation.confidence import counted, fit_calibration, reliability
 from als.evaluation.detections import Detections
 from als.evaluation.evaluate import each_found, truths_of
 from als.model import Detector
@@ -22,10 +24,13 @@ from als.model import Detector
 def calibrate(
     detector: Detector, records: Sequence[Record], workers: int = 1, progress: bool = True
 ) -> dict:
-    """Fit the temperature (Guo et al. 2017) on detections, and divide the class layer by it.
+    """Fit temperature and shift (`fit_calibration`) on detections, and change the class layer.
+
+    The score threshold moves along, so that about as much is detected as before.
 
     Returns:
-        temperature; before, after: `als.evaluation.confidence.reliability` of these detections.
+        temperature, shift; before, after: `reliability` (als.evaluation.confidence) of these
+        detections.
 
     Raises:
         InputError: a detector of another family, or no detection is right, or all are.
@@ -40,12 +45,17 @@ def calibrate(
     counts = counted(match(detections, truths_of(records), detector.config.classes, (0.5,)))
     logits = np.concatenate([by_id[record.image_id][1] for record in records])[counts.given]
     labels = np.concatenate([some.labels for some in detections])[counts.given]
-    temperature = fit_temperature(logits, labels, counts.right)
-    detector.roi_heads.cls_score.weight.div_(temperature)
-    detector.roi_heads.cls_score.bias.div_(temperature)
-    scores = torch.from_numpy(logits / temperature).softmax(1).numpy()
+    fitted = fit_calibration(logits, labels, counts.right)
+    layer = detector.roi_heads.cls_score
+    layer.weight.div_(fitted.temperature)
+    layer.bias.div_(fitted.temperature)
+    layer.bias[0] += fitted.shift
+    threshold = detector.config.score_threshold
+    moved = float(fitted(np.log([[1 - threshold, threshold]]))[0, 1])
+    detector.config = replace(detector.config, score_threshold=moved)
+    scores = fitted(logits)[np.arange(len(labels)), labels]
     return {
-        "temperature": temperature,
+        **fitted._asdict(),
         "before": reliability(counts.scores, counts.right),
-        "after": reliability(scores[np.arange(len(labels)), labels], counts.right),
+        "after": reliability(scores, counts.right),
     }

@@ -44,7 +44,7 @@ def evaluate(
     progress: bool = True,
     keep: Path | None = None,
     classes: Sequence[str] | None = None,
-    detections: Path | None = None,
+    detections: Sequence[Path] = (),
 ) -> dict:
     """Detect on all records and judge detections and maps; what `als evaluate` writes.
 
@@ -57,7 +57,7 @@ def evaluate(
         keep: a file for the detections themselves, see `als.evaluation.detections`; it is written
             before they are judged.
         classes: judge only these of the detector's classes; None for all.
-        detections: such a file, of these images or more, to be judged again; nothing is detected.
+        detections: such files, of these images or more, to be judged again; nothing is detected.
 
     Returns:
         A record: metrics (AP50_11point, AP50_area, AP75, AP of VOC and COCO's AP, AP50, AP75,
@@ -74,7 +74,7 @@ def evaluate(
     relabel = class_numbers(own, classes)
     records = without_derived(records)
     seconds = None
-    if detections is not None:
+    if detections:
         found, maps = _saved(detections, records, own)
     else:
         started = time.perf_counter()
@@ -106,19 +106,26 @@ def evaluate(
 
 
 def _saved(
-    path: Path, records: Sequence[Record], classes: Sequence[str]
+    paths: Sequence[Path], records: Sequence[Record], classes: Sequence[str]
 ) -> tuple[list[Detections], list[dict[str, float]]]:
-    """As `detect_all`, from a file, which may hold other images too."""
-    saved = load_judgeable(path)
-    if saved.classes != tuple(classes):
-        told = f"of {', '.join(saved.classes) or 'classes that it does not name'}"
-        raise InputError(f"{path}: detections {told}, not of this checkpoint; evaluate again.")
+    """As `detect_all`, from files, which may hold other images too."""
+    found: dict[str, Detections] = {}
+    maps: dict[str, dict[str, float]] = {}
+    for path in paths:
+        saved = load_judgeable(path)
+        if saved.classes != tuple(classes):
+            told = f"of {', '.join(saved.classes) or 'classes that it does not name'}"
+            raise InputError(f"{path}: detections {told}, not of this checkpoint; evaluate again.")
+        if twice := sorted(found.keys() & saved.detections.keys()):
+            raise InputError(f"{path}: detections of {twice[0]}, which another file has; give one.")
+        found |= saved.detections
+        if saved.maps:
+            maps |= dict(zip(saved.detections, saved.maps, strict=True))
     ids = [record.image_id for record in records]
-    if missing := sorted(set(ids) - saved.detections.keys()):
-        told = f"{path}: detections without the image {missing[0]}"
+    if missing := sorted(set(ids) - found.keys()):
+        told = f"{paths[-1]}: detections without the image {missing[0]}"
         raise InputError(f"{told}; evaluate this data again.")
-    maps = dict(zip(saved.detections, saved.maps, strict=True)) if saved.maps else {}
-    return [saved.detections[one] for one in ids], [maps[one] for one in ids if maps]
+    return [found[one] for one in ids], [maps[one] for one in ids if one in maps]
 
 
 @torch.no_grad()
