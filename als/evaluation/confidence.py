@@ -10,6 +10,9 @@ from als.evaluation.average_precision import Matches
 
 SCORE = 0.5  # what a detection must score to be shown to somebody
 BINS = 10
+# Of the temperature's logarithm and the shift: a few detections that scores part without a fault
+# would ask for any.
+BOUNDS = ((np.log(0.5), np.log(2)), (-3, 3))
 
 
 class Counted(NamedTuple):
@@ -108,5 +111,5 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, right: np.ndarray) -
         score = score.clip(1e-7, 1 - 1e-7)
         return float(-np.log(np.where(right, score, 1 - score)).mean())
 
-    best = minimize(loss, np.zeros(2), method="Nelder-Mead").x
+    best = minimize(loss, np.zeros(2), method="Nelder-Mead", bounds=BOUNDS).x
     return Calibration(float(np.exp(best[0])), float(best[1]))
