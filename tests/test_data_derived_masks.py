@@ -88,8 +88,8 @@ def test_masks_are_nearer_to_the_truth_than_boxes(voc, toy, tmp_path):
     assert derive_masks(voc, ["val"]) == 3
 
 
-def test_true_masks_stay_and_a_second_call_goes_on(voc, monkeypatch):
-    true = (voc / "SegmentationClass/toy_000000.png").read_bytes()
+def broken_off_at_the_third(monkeypatch) -> list:
+    """GrabCut is interrupted once, at its third photograph; the photographs that it got."""
     cut, calls = derived_masks.object_of_pixels, []
 
     def break_off(photo, boxes):
@@ -99,6 +99,12 @@ def test_true_masks_stay_and_a_second_call_goes_on(voc, monkeypatch):
         return cut(photo, boxes)
 
     monkeypatch.setattr(derived_masks, "object_of_pixels", break_off)
+    return calls
+
+
+def test_true_masks_stay_and_a_second_call_goes_on(voc, monkeypatch):
+    true = (voc / "SegmentationClass/toy_000000.png").read_bytes()
+    calls = broken_off_at_the_third(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         derive_masks(voc)
     assert len(list((voc / "SegmentationClass").glob("*.png"))) == 1 + 2
@@ -111,15 +117,7 @@ def test_true_masks_stay_and_a_second_call_goes_on(voc, monkeypatch):
 def test_coco_gets_segmentations_and_keeps_the_rest(coco, voc, monkeypatch):
     path = coco / "annotations/instances_train.json"
     before = path.read_bytes()
-    cut, calls = derived_masks.object_of_pixels, []
-
-    def break_off(photo, boxes):
-        calls.append(photo)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return cut(photo, boxes)
-
-    monkeypatch.setattr(derived_masks, "object_of_pixels", break_off)
+    calls = broken_off_at_the_third(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         derive_masks(coco)
     assert path.read_bytes() == before
