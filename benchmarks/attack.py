@@ -1,6 +1,6 @@
 """Mutated inputs through the commands and the page: does each end in a result or a sentence?
 
-`python -m benchmarks attack`. Each input is a good one in which a few values or bytes are odd. The
+`python -m benchmarks.attack`. Each input is a good one in which a few values or bytes are odd. The
 commands run in a process of their own with a bound on its memory, the page in another.
 """
 
@@ -143,7 +143,7 @@ class Worker:
     def run(self, arguments: list[str]) -> dict:
         """{"how": "result", "sentence", "traceback" or "signal", "said": ...}"""
         if self.process is None:
-            command = [sys.executable, "-m", "benchmarks.attack"]
+            command = [sys.executable, "-c", "from benchmarks.attack import work; work()"]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
             environment = os.environ | {"TMPDIR": str(self.folder), "OMP_NUM_THREADS": "1"}
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
@@ -314,4 +314,4 @@ def attack(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    work()
+    attack(sys.argv[1:])

@@ -19,7 +19,7 @@ from tiny import tiny_config
 
 from als.checkpoint import build_detector, save_checkpoint
 from als.cli import main
-from als.data.toy import TOY_CLASSES
+from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
 from als.files import OLD, PART, atomic_folder, atomic_write, read_json, write_json
 from als.study.study_rows import read_rows
@@ -300,19 +300,24 @@ def until(condition, process: subprocess.Popen) -> None:
 @pytest.mark.parametrize(
     ("name", "number"),
     [("toy", signal.SIGTERM), ("toy", signal.SIGINT), ("export", signal.SIGTERM)]
-    + [("predict", signal.SIGTERM)],
+    + [("predict", signal.SIGTERM), ("to-coco", signal.SIGTERM), ("study", signal.SIGTERM)],
 )
 def test_a_signal_leaves_nothing_half_written(name, number, commands, tmp_path, toy):
-    more = {"toy": ["--images", "5000"]}.get(name, [])
+    more = {"toy": ["--images", "5000"], "study": ["--gallery"]}.get(name, [])
     arguments = commands(name, tmp_path / "out")
     if name == "predict":
         arguments[2] = toy / "VOC2012" / "JPEGImages"
+    if name == "to-coco":  # many images, so that it is still at work
+        write_toy(tmp_path / "many", images=400, seed=0, size=(64, 80))
+        arguments[2] = tmp_path / "many" / "VOC2012"
     run = als(*arguments, *more)
-    until(lambda: parts(tmp_path), run)
+    gallery = tmp_path / "out" / "s" / "gallery"
+    until(gallery.exists if name == "study" else lambda: parts(tmp_path), run)
     run.send_signal(number)
     _, error = run.communicate(timeout=60)
     assert run.returncode == 128 + number
-    assert error.count("\n") <= 1 and "Traceback" not in error
+    said = [line for line in error.splitlines() if line and "image/s" not in line]
+    assert len(said) <= 1 and "Traceback" not in error
     assert not parts(tmp_path)
     for path in (tmp_path / "out").rglob("*.json"):
         read_json(path)
