@@ -335,7 +335,8 @@ class DataConfig:
             `val` chooses the best checkpoint; None keeps the last.
         only_with_masks: train on the images alone that have a segmentation mask (section 3.2).
         masks: what A_loc learns from: "files", the segmentation masks; an image without one trains
-            without the attention loss. "boxes": such an image gets its boxes, filled.
+            without the attention loss. "boxes": such an image gets a mask by GrabCut from its
+            boxes, made once and kept in `<out>/masks`; needs OpenCV.
         batch_size: images a step and process.
         augmentation: "flip" (and a size drawn); "crop": before the size is drawn, some images are
             zoomed out and some cropped around an object; or "ssd": SSD's zooming out, cropping,

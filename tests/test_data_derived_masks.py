@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from als.data.convert import to_coco
 from als.data.dataset import DetectionDataset
 from als.data.derived_masks import derive_masks, is_derived, object_of_pixels, without_derived
 from als.data.layouts import load_records
-from als.data.masks import VOID, filled_boxes, read_class_map, read_object_map
+from als.data.masks import VOID, fill, read_class_map, read_object_map
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
 from als.training.train import DetectionData
@@ -77,7 +78,7 @@ def test_masks_are_nearer_to_the_truth_than_boxes(voc, toy, tmp_path):
         if true.mask is not None and is_derived(made):
             target = read_object_map(true, TOY_CLASSES)
             cut.append(iou(read_object_map(made, TOY_CLASSES), target))
-            filled.append(iou(filled_boxes(made), target))
+            filled.append(iou(fill(made.boxes, made.size), target))
     assert np.mean(cut) > np.mean(filled) + 0.05
     with Image.open(voc / "derived-masks.png") as gallery:
         assert gallery.width == 6 * 240
@@ -169,41 +170,49 @@ def test_a_large_photograph_is_cut_on_a_small_one():
     assert (found == expected).mean() > 0.995
 
 
-def test_filled_boxes_train_where_a_mask_lacks(voc):
+def test_boxes_become_masks_in_the_runs_own_folder(voc, tmp_path, monkeypatch):
     found = {r.image_id: r for r in records(voc, "train")}
     some = next(r for r in found.values() if r.mask is None and len(r.boxes) > 1)
     hard = replace(some, difficult=np.arange(len(some.boxes)) == 0)
+    chosen = [some, hard, found["toy_000000"]]
     plain, boxed = (
-        DetectionDataset([hard, found["toy_000000"]], TOY_CLASSES, masks=masks)
-        for masks in ("files", "boxes")
+        DetectionDataset(chosen, TOY_CLASSES, derived=derived) for derived in (None, tmp_path / "m")
     )
     assert "object_map" not in plain[0][1]
     drawn = boxed[0][1]["object_map"]
-    assert drawn.dtype == torch.uint8 and tuple(drawn.shape) == hard.size
-    expected = np.zeros(hard.size, np.uint8)
-    for value, chosen in ((VOID, hard.difficult), (1, ~hard.difficult)):
-        for x1, y1, x2, y2 in hard.boxes[chosen].astype(int):
-            expected[y1:y2, x1:x2] = value
-    assert np.array_equal(np.asarray(drawn), expected)
-    assert torch.equal(boxed[1][1]["object_map"], plain[1][1]["object_map"])  # a file goes first
-    part = replace(
-        hard, boxes=np.array([[1.5, 2, 4, 3.2]], np.float32), difficult=np.zeros(1, bool)
-    )
-    assert filled_boxes(part).sum() == 3 * 2
+    assert drawn.dtype == torch.uint8 and tuple(drawn.shape) == some.size
+    inside = fill(some.boxes, some.size)
+    assert set(np.unique(drawn)) == {0, 1} and not np.asarray(drawn)[~inside].any()
+    voided = np.asarray(boxed[1][1]["object_map"])
+    assert (voided[fill(some.boxes[:1], some.size)] == VOID).any() and (voided == 1).any()
+    assert torch.equal(boxed[2][1]["object_map"], plain[2][1]["object_map"])  # a file goes first
+    derive_masks(voc, ["train"])
+    written = next(r for r in records(voc, "train") if r.image_id == some.image_id)
+    assert np.array_equal(read_object_map(written, TOY_CLASSES), drawn)
+    # Each is cut once, whichever process asks.
+    monkeypatch.setattr(derived_masks, "object_of_pixels", None)
+    again = DetectionDataset(chosen, TOY_CLASSES, derived=tmp_path / "m")
+    assert torch.equal(again[0][1]["object_map"], drawn)
     with pytest.raises(InputError, match="leave one of the two out"):
         DataConfig(only_with_masks=True, masks="boxes")
 
 
-def test_training_alone_learns_from_filled_boxes(voc):
+def test_training_alone_learns_from_boxes(voc, tmp_path, monkeypatch):
     (voc / "ImageSets/Main/one.txt").write_text("toy_000004\n")  # has no mask
     data = DataConfig(
         root=str(voc.parent), train="set:one", val="set:one", masks="boxes", workers=0
     )
-    module = DetectionData(TrainConfig(model=ModelConfig(classes=TOY_CLASSES), data=data))
+    model = ModelConfig(classes=TOY_CLASSES)
+    config = TrainConfig(out=str(tmp_path / "run"), model=model, data=data)
+    module = DetectionData(config)
     loop = SimpleNamespace(total_batch_idx=-1)
     module.trainer = SimpleNamespace(world_size=1, global_rank=0, fit_loop=loop)
     assert "object_map" in next(iter(module.train_dataloader()))[1][0]
     assert "object_map" not in next(iter(module.val_dataloader()))[1][0]
+    assert len(list((tmp_path / "run" / "masks").iterdir())) == 1
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(InputError, match="pip install opencv-python-headless"):
+        DetectionData(config)
 
 
 def test_the_command_and_what_it_refuses(voc, capsys):

@@ -1,6 +1,7 @@
 """Records as a torch data set of (image, target), reproducible sample by sample."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from als.config import MaskOption
-from als.data.masks import filled_boxes, read_object_map
+from als.data.derived_masks import kept_object_map
+from als.data.masks import read_object_map
 from als.data.record import Problem, Record, size_problem
 from als.errors import InputError
 from als.images import Photo, as_rgb
@@ -40,7 +41,8 @@ class DetectionDataset(Dataset):
             instead of raising.
         keep_decoded: keep images and object maps in memory once they are read, 4 bytes a pixel at
             most. Each loading process keeps its own, in the end all of them.
-        masks: "boxes" gives an image without a mask its boxes, filled; a difficult one is void.
+        derived: a folder for object maps that are made from the boxes of images without a mask;
+            None makes none.
     """
 
     def __init__(
@@ -50,9 +52,9 @@ class DetectionDataset(Dataset):
         transform: Callable[[Tensor, Target], tuple[Image, Target]] | None = None,
         skip_broken: bool = False,
         keep_decoded: bool = False,
-        masks: MaskOption = "files",
+        derived: Path | None = None,
     ) -> None:
-        self.masks = masks
+        self.derived = derived
         self.records = list(records)
         self.classes = tuple(classes)
         self.transform = transform
@@ -117,8 +119,8 @@ class DetectionDataset(Dataset):
         if problem := size_problem(record.path, tuple(pixels.shape[-2:]), record.size):
             raise Problem(record.path, problem)
         object_map = read_object_map(record, self.classes)
-        if object_map is None and self.masks == "boxes":
-            object_map = filled_boxes(record)
+        if object_map is None and self.derived is not None:
+            object_map = kept_object_map(record, self.derived)
         return pixels, None if object_map is None else torch.from_numpy(object_map)
 
     def _target(self, record: Record) -> Target:

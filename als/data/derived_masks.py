@@ -1,5 +1,7 @@
 """Masks made from boxes by GrabCut (Rother et al. 2004), for photographs without a mask.
 
+`derive_masks` writes them into a data set, `kept_object_map` into a run's own folder.
+
 A mask that is made is no truth: training takes it like any other, and `without_derived` keeps it
 out of every measure of maps.
 
@@ -57,7 +59,7 @@ def derive_masks(
     Raises InputError without OpenCV, for a split that is not there, and for broken files.
     """
     folder = Path(folder)
-    _opencv()
+    opencv()
     in_coco = coco_layout.splits(folder)
     there = in_coco or [p.stem for p in sorted((folder / "ImageSets" / "Main").glob("*.txt"))]
     if not there:
@@ -114,7 +116,7 @@ def object_of_pixels(photo: Image.Image, boxes: np.ndarray, longest: int = LONGE
     boxes: float [N, 4], x1 y1 x2 y2 in its pixels. What lies outside all boxes is background.
     longest: side in pixels to which a larger photograph is shrunk for it.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     small = np.ascontiguousarray(np.asarray(reduced(photo, longest))[..., ::-1])
     scale = np.tile([small.shape[1] / photo.width, small.shape[0] / photo.height], 2)
     inside = fill(np.asarray(boxes) * scale, small.shape[:2])
@@ -155,12 +157,29 @@ def pixels_of(
     return own
 
 
-def _opencv():
+def kept_object_map(record: Record, folder: Path) -> np.ndarray:
+    """An object map from boxes: uint8 [H, W], 1 object, 0 background, 255 void, as in VOC.
+
+    It is made once and kept in `folder`, by what it was made of. Raises InputError as `pixels_of`.
+    """
+    made_of = f"{record.path.resolve()} {record.boxes.tolist()} {record.difficult.tolist()}"
+    path = folder / f"{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.png"
+    if not path.is_file():
+        values = _class_map(record)
+        with atomic_write(path) as aside:
+            values = np.where(values == VOID, VOID, values > 0).astype(np.uint8)
+            Image.fromarray(values).save(aside, format="png")
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def opencv():
+    """The module. Raises InputError where it is not installed."""
     try:
         import cv2
     except ImportError as error:
         raise InputError(
-            "als data masks needs OpenCV: pip install opencv-python-headless (the extra 'masks')."
+            "masks from boxes need OpenCV: pip install opencv-python-headless (the extra 'masks')."
         ) from error
     return cv2
 
@@ -180,7 +199,7 @@ def _records(folder: Path, split: str, in_coco: bool) -> Iterator[Record]:
 def _how(images: Sequence[str]) -> dict:
     return {
         "what": "masks made from boxes; no truth: no map is measured by them",
-        "by": f"als data masks: GrabCut of OpenCV {_opencv().__version__}, one cut a photograph",
+        "by": f"als data masks: GrabCut of OpenCV {opencv().__version__}, one cut a photograph",
         "iterations": ITERATIONS,
         "longest_side": LONGEST,
         "images": sorted(images),
@@ -197,14 +216,7 @@ def _write_voc(folder: Path, records: Sequence[Record]) -> None:
     mark.add_text("derived", "from boxes by als data masks")
     try:
         for record in tqdm(records, desc=folder.name, disable=None):
-            values = np.zeros(record.size, dtype=np.uint8)
-            own = pixels_of(record.path, record.size, record.boxes, record.difficult)
-            for box, pixels in zip(record.boxes, own, strict=True):
-                if not pixels.any():
-                    values[fill(box[None], record.size)] = VOID
-            for label, pixels in zip(record.labels, own, strict=True):
-                values[pixels] = label
-            image = Image.fromarray(values)
+            image = Image.fromarray(_class_map(record))
             image.putpalette(palette())
             with atomic_write(note.parent / f"{record.image_id}.png") as aside:
                 image.save(aside, format="png", pnginfo=mark)
@@ -212,6 +224,18 @@ def _write_voc(folder: Path, records: Sequence[Record]) -> None:
     finally:
         write_json(note, _how(list(made)))
         _forget()
+
+
+def _class_map(record: Record) -> np.ndarray:
+    """The label of each pixel, uint8 [H, W], by GrabCut; an object without pixels is void."""
+    values = np.zeros(record.size, dtype=np.uint8)
+    own = pixels_of(record.path, record.size, record.boxes, record.difficult)
+    for box, pixels in zip(record.boxes, own, strict=True):
+        if not pixels.any():
+            values[fill(box[None], record.size)] = VOID
+    for label, pixels in zip(record.labels, own, strict=True):
+        values[pixels] = label
+    return values
 
 
 def _write_coco(folder: Path, split: str, records: Sequence[Record]) -> None:

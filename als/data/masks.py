@@ -161,14 +161,6 @@ def read_object_map(record: Record, classes: Sequence[str]) -> np.ndarray | None
     return np.where(labels == VOID, VOID, labels > 0).astype(np.uint8)
 
 
-def filled_boxes(record: Record) -> np.ndarray:
-    """An object map from boxes alone: uint8 [H, W], 1 in any box, 255 in difficult ones only."""
-    drawn = np.zeros(record.size, dtype=np.uint8)
-    drawn[fill(record.boxes[record.difficult], record.size)] = VOID
-    drawn[fill(record.boxes[~record.difficult], record.size)] = 1
-    return drawn
-
-
 def fill(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Whether each pixel of an image of `size` (height, width) is touched by a box: bool [H, W].
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from als.checkpoint import build_detector, load_weights, save_checkpoint
 from als.config import TrainConfig, TrainerConfig
 from als.data.dataset import DetectionDataset, collate
+from als.data.derived_masks import opencv
 from als.data.layouts import load_records
 from als.data.record import Problem, Record, fingerprint, with_objects
 from als.data.sampler import AspectBatchSampler
@@ -62,6 +63,8 @@ class DetectionData(L.LightningDataModule):
         super().__init__()
         self.config = config
         self.problems: list[Problem] = []
+        if config.data.masks == "boxes":
+            opencv()  # it is missed now, not in a loading process
         self.train_records = with_objects(self._load(config.data.train))
         if config.data.only_with_masks:
             self.train_records = [r for r in self.train_records if r.mask is not None]
@@ -97,7 +100,8 @@ class DetectionData(L.LightningDataModule):
         else:
             crop = data.augmentation == "crop"
             transform = training_transforms(data.min_sizes, data.max_size, data.jitter, crop)
-        return self._loader(self.train_records, transform, sampler, self.config.data.masks)
+        derived = Path(self.config.out) / "masks" if data.masks == "boxes" else None
+        return self._loader(self.train_records, transform, sampler, derived)
 
     def val_dataloader(self) -> DataLoader | list:
         if not self.val_records:
@@ -114,11 +118,11 @@ class DetectionData(L.LightningDataModule):
         transform = evaluation_transforms(self.config.model.max_size)
         return self._loader(self.val_records, transform, sampler)
 
-    def _loader(self, records, transform, sampler, masks="files") -> DataLoader:
+    def _loader(self, records, transform, sampler, derived=None) -> DataLoader:
         data = self.config.data
         dataset = DetectionDataset(
             *(records, self.config.model.classes, transform),
-            *(data.skip_broken, data.keep_decoded, masks),
+            *(data.skip_broken, data.keep_decoded, derived),
         )
         return DataLoader(
             dataset,
