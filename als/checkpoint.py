@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 
+from als.baselines.led import LEDDetector
 from als.baselines.rfcn import RFCNDetector
 from als.baselines.ssd import SSDDetector
 from als.config import Family, ModelConfig
@@ -38,6 +39,7 @@ FAMILIES: dict[Family, type[AnyDetector]] = {
     "als": Detector,
     "rfcn": RFCNDetector,
     "ssd": SSDDetector,
+    "led": LEDDetector,
 }
 
 

@@ -17,7 +17,7 @@ CONFIGS = Path(__file__).parent / "configs"
 if not CONFIGS.is_dir():
     CONFIGS = Path(__file__).parents[1] / "configs"
 
-Family = Literal["als", "rfcn", "ssd"]
+Family = Literal["als", "rfcn", "ssd", "led"]
 Backbone = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "vgg16", "convnext_tiny"
 ]
@@ -37,12 +37,15 @@ UNREAD = {  # by a family; a value other than the default would have no effect
     "als": ("hard_rois_per_image",),
     "rfcn": ATTENTION_OPTIONS,
     "ssd": ATTENTION_OPTIONS + ROI_OPTIONS,
+    "led": ATTENTION_OPTIONS + ROI_OPTIONS,
 }
 BACKBONES = {
     "als": get_args(Backbone),
     "rfcn": ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"),
     "ssd": ("vgg16", "mobilenet_v2"),
+    "led": ("vgg16", "mobilenet_v2"),
 }
+ONE_STAGE = ("ssd", "led")
 SSD_SIDES = (300, 512)  # with vgg16; MobileNetV2's extra layers fit any side
 
 # Least and most of a number, and of each in a list: what a network can be, and what a file from a
@@ -88,7 +91,7 @@ class ModelConfig:
         classes: names of the classes to detect, also as one text "cat, dog"; or "voc" or "coco"
             for all 20 or 80 of them.
         family: "als" (this paper; with both parts off Faster R-CNN), or the rows beside it,
-            "rfcn" and "ssd" (docs/baselines.md). A family refuses options that it does not read.
+            "rfcn", "ssd", "led" (docs/baselines.md). A family refuses options it does not read.
         backbone: torchvision network that gives the trunk (conv1 to conv4) and conv5; of vgg16
             conv1 to conv5 and fc6, fc7.
         weights: "imagenet" (torchvision's newest, of ResNet its IMAGENET1K_V1; downloaded once),
@@ -295,7 +298,7 @@ def check_family(config: "ModelConfig") -> None:
         raise InputError(f"family {family} does not read {', '.join(unread)}; leave it out.")
     if backbone == "vgg16":
         _check_vgg16(config)
-    if family == "ssd" and config.min_size != config.max_size:
+    if family in ONE_STAGE and config.min_size != config.max_size:
         raise InputError(
             f"min_size {config.min_size}, max_size {config.max_size}: SSD resizes to a square; "
             "set both to its side."
@@ -308,7 +311,8 @@ def least_batch(config: "ModelConfig") -> int:
     The last map of SSDLite is a single cell, and its batch normalisation trains: of one image it
     would take the statistics of one value.
     """
-    return 2 if (config.family, config.backbone) == ("ssd", "mobilenet_v2") else 1
+    lite = config.family in ONE_STAGE and config.backbone == "mobilenet_v2"
+    return 2 if lite else 1
 
 
 def _check_vgg16(config: "ModelConfig") -> None:
@@ -319,7 +323,7 @@ def _check_vgg16(config: "ModelConfig") -> None:
             f"pool_size {config.pool_size}: fc6 of vgg16 takes RoI features of 7 x 7; set "
             "pool_size: 7."
         )
-    if config.family == "ssd" and config.min_size not in SSD_SIDES:
+    if config.family in ONE_STAGE and config.min_size not in SSD_SIDES:
         raise InputError(
             f"min_size {config.min_size}: SSD on vgg16 has a side of 300 or 512; set one of them."
         )

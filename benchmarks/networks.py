@@ -16,7 +16,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.ops import FrozenBatchNorm2d
 
 from als.checkpoint import build_detector, read_checkpoint
-from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from als.config import ONE_STAGE, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES
 from als.images import as_rgb
 from als.model import AnyDetector, Detector
@@ -147,7 +147,7 @@ def random_detector(config: ModelConfig, images: list[Tensor]) -> AnyDetector:
     layers = [layer for layer in detector.modules() if isinstance(layer, FrozenBatchNorm2d)]
     hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
     # Both branches run, on few RoIs: this is not to be the peak where memory is measured.
-    few = {} if config.family == "ssd" else {"proposals": SETTLED}
+    few = {} if config.family in ONE_STAGE else {"proposals": SETTLED}
     detector.detect(detector.encode(images), threshold=-1.0, **few)
     for hook in hooks:
         hook.remove()

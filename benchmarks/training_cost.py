@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from als.checkpoint import build_detector
-from als.config import ModelConfig, TrainConfig
+from als.config import ONE_STAGE, ModelConfig, TrainConfig
 from als.model import AnyDetector, Encoding
 
 IMAGES = {"VOC2007:trainval": 5011, "VOC2012:trainval": 11540, "coco2017:train2017": 117266}
@@ -32,7 +32,7 @@ def outputs_of_a_step(detector: AnyDetector, height: int, width: int, batch: int
     """What the loss of a step depends on, RoIs filled in: run on the meta device."""
     config = detector.config
     images = torch.empty(batch, 3, height, width)
-    if config.family == "ssd":
+    if config.family in ONE_STAGE:
         outputs = detector.ssd.head(list(detector.ssd.backbone(images).values()))
         return list(outputs.values())
     f = detector.trunk(images)
@@ -93,7 +93,7 @@ def cost(config: ModelConfig, height: int, width: int, batch: int, state: int = 
 def image_size(config: TrainConfig) -> tuple[int, int]:
     """(height, width) of a training image: a square for SSD, else 4:3 within max_size."""
     data = config.data
-    if config.model.family == "ssd":
+    if config.model.family in ONE_STAGE:
         return config.model.max_size, config.model.max_size
     side = sum(data.min_sizes) // len(data.min_sizes)
     width = min(side * 4 // 3, data.max_size)

@@ -12,7 +12,7 @@ from torchvision import models
 from training_toys import QUIET, break_image
 
 from als.checkpoint import build_detector, load_checkpoint
-from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from als.config import ONE_STAGE, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
@@ -25,15 +25,18 @@ TWO_STAGE = {"min_size": 64, "max_size": 96, "anchor_sizes": (16, 32), "rois_per
 TWO_STAGE |= {"rpn_pre_nms_train": 60, "rpn_post_nms_train": 20, "rpn_post_nms_test": 20}
 RFCN = TWO_STAGE | {"family": "rfcn", "pool_size": 3, "hard_rois_per_image": 8}
 SSD = {"family": "ssd", "frozen_blocks": 0}
+SQUARE, SQUARE_300 = ({"min_size": side, "max_size": side} for side in (96, 300))
 ROWS = {
     "Faster R-CNN, VGG16": TWO_STAGE | {"backbone": "vgg16", "pool_size": 7},
     "Faster R-CNN, ResNet": TWO_STAGE | {"backbone": "resnet18", "pool_size": 3},
     "R-FCN, ResNet": RFCN | {"backbone": "resnet18"},
-    "SSD300": SSD | {"backbone": "vgg16", "min_size": 300, "max_size": 300},
+    "SSD300": SSD | {"backbone": "vgg16"} | SQUARE_300,
     "SSD512": SSD | {"backbone": "vgg16", "min_size": 512, "max_size": 512, "frozen_blocks": 4},
     "Faster R-CNN, compact": TWO_STAGE | {"backbone": "mobilenet_v2", "pool_size": 3},
     "R-FCN, compact": RFCN | {"backbone": "mobilenet_v2"},
-    "SSDLite": SSD | {"backbone": "mobilenet_v2", "min_size": 96, "max_size": 96},
+    "SSDLite": SSD | {"backbone": "mobilenet_v2"} | SQUARE,
+    "after LED": SSD | {"family": "led", "backbone": "mobilenet_v2"} | SQUARE,
+    "after LED, 300": SSD | {"family": "led", "backbone": "vgg16"} | SQUARE_300,
 }
 
 
@@ -64,7 +67,7 @@ def config_of(toy, out, row: str, **optimizer) -> TrainConfig:
         root=str(toy), train="VOC2012:train", batch_size=2, min_sizes=(64,), workers=0
     )
     data = replace(data, max_size=model.max_size)
-    if model.family == "ssd":
+    if model.family in ONE_STAGE:
         data = replace(data, augmentation="ssd")
     options = {"lr": 1e-3, "warmup_steps": 1, "schedule": "cosine"} | optimizer
     return TrainConfig(str(out), model=model, data=data, optimizer=OptimizerConfig(**options))

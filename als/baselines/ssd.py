@@ -98,7 +98,8 @@ class SSDDetector(AnyDetector):
         """Encoding -> detections in the pixels of the photos; without proposals."""
         ssd, sizes = copy(self.ssd), encoding.images.image_sizes  # the same tensors
         ssd.score_thresh = self.config.score_threshold if threshold is None else threshold
-        chosen = ssd.postprocess_detections(encoding.outputs, encoding.default_boxes, sizes)
+        outputs = self.outputs_to_choose(encoding.outputs)
+        chosen = ssd.postprocess_detections(outputs, encoding.default_boxes, sizes)
         nothing = encoding.images.tensors.new_zeros(0, len(self.config.classes) + 1)
         return [
             Found(
@@ -111,6 +112,10 @@ class SSDDetector(AnyDetector):
             )
             for one, size, original in zip(chosen, sizes, encoding.original_sizes, strict=True)
         ]
+
+    def outputs_to_choose(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The head's outputs -> those by whose softmax detections are chosen."""
+        return outputs
 
     def losses(self, encoding: SSDEncoding, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """loss_cls (with three negatives a positive, the hardest) and loss_loc, unweighted."""
@@ -127,7 +132,13 @@ class SSDDetector(AnyDetector):
             self._match(target["boxes"], boxes)
             for target, boxes in zip(squared, encoding.default_boxes, strict=True)
         ]
-        losses = self.ssd.compute_loss(squared, encoding.outputs, encoding.default_boxes, matches)
+        return self.losses_of_matched(encoding, squared, matches)
+
+    def losses_of_matched(
+        self, encoding: SSDEncoding, targets: list[dict[str, Tensor]], matches: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """The terms, given objects in pixels of the square and the object of each default box."""
+        losses = self.ssd.compute_loss(targets, encoding.outputs, encoding.default_boxes, matches)
         return {"loss_cls": losses["classification"], "loss_loc": losses["bbox_regression"]}
 
     def _match(self, boxes: Tensor, default_boxes: Tensor) -> Tensor:

@@ -120,6 +120,7 @@ COMPACT_COCO = {
 # Detectors of one stage train as long as both stages together: their configs say so.
 SSD300 = one_stage("table1-compact/ssd300", "compact/ssdlite320", ANIMALS)
 SSD512 = one_stage("table1-compact/ssd512", "compact/ssdlite512", ANIMALS)
+LED300 = one_stage("table1-compact/led300", "compact/led320", ANIMALS)
 RFCN = one_stage("table1-compact/rfcn", "compact/rfcn", ANIMALS)
 RFCN_COCO = Run("table3-compact/rfcn", RFCN.stages, ANIMALS_COCO)
 
@@ -129,6 +130,7 @@ FULL = {
         ("faster-rcnn-vgg16", "faster-rcnn-vgg16"),
         ("ssd300", "ssd300"),
         ("ssd512", "ssd512"),
+        ("led300", "led300"),
         ("faster-rcnn", "faster-rcnn-resnet101"),
         ("rfcn", "rfcn-resnet101"),
         ("separation", "als-resnet101-stage1"),
@@ -155,7 +157,7 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
         Row("faster-rcnn-vgg16", "Faster R-CNN, VGG16", FULL["faster-rcnn-vgg16"]),
         Row("ssd300", "SSD300 (compact: SSDLite, 320)", FULL["ssd300"], SSD300),
         Row("mr-cnn", "MR-CNN", reimplemented=False),
-        Row("led300", "LED300", reimplemented=False),
+        Row("led300", "LED300 (ours: after LED; compact: 320)", FULL["led300"], LED300),
         Row("ssd512", "SSD512 (compact: SSDLite, 512)", FULL["ssd512"], SSD512),
         Row("faster-rcnn-original", "Faster R-CNN, its authors' figure"),
         Row("faster-rcnn", "Faster R-CNN", FULL["faster-rcnn"], COMPACT["faster-rcnn"]),

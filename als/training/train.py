@@ -41,9 +41,9 @@ from als.training.saving import (
 
 Judge = Callable[[FoundById, list[Record], tuple[str, ...]], dict[str, float]]
 SAVE_EVERY_STEPS = 200
-# Of the RPN and the RoI heads, of R-FCN, and of SSD.
+# Of the RPN and the RoI heads, of R-FCN, of SSD, and after LED.
 OUTPUT_LAYERS = {"cls_logits", "cls_score", "bbox_pred", "score_maps", "box_maps"}
-OUTPUT_LAYERS |= {"classification_head", "regression_head"}
+OUTPUT_LAYERS |= {"classification_head", "regression_head", "quality_head"}
 COMPILED = {"trunk", "roi_heads.conv5_cls", "roi_heads.conv5_loc"}
 COMPILED |= {"roi_heads.conv5", "ssd.backbone"}  # of R-FCN, of SSD
 
