@@ -327,7 +327,12 @@ def _change(text: str) -> tuple[str, str]:
 
 
 def tables(arguments: list[str]) -> None:
-    """Paper, full and compact: als tables [TABLE ...] [--format markdown|latex|csv] [--out DIR]"""
+    """Paper, full and compact: als tables [TABLE ...] [--format markdown|latex|csv] [--out DIR]
+
+    als tables compare RECORD ... holds records of your own against the seeds of their row.
+    """
+    if arguments[:1] == ["compare"]:
+        return compare(arguments[1:])
     names = ["table1", "table2", "table3"]
     parser = ArgumentParser(prog="als tables", description=tables.__doc__)
     told = f"of {', '.join(names)} (the default), recipes, variants"
@@ -346,6 +351,22 @@ def tables(arguments: list[str]) -> None:
         return
     for path in write_tables(chosen, given.results, given.out):
         print(path)
+
+
+def compare(arguments: list[str]) -> None:
+    """Records of your own beside the row of their network: als tables compare RECORD ..."""
+    parser = ArgumentParser(prog="als tables compare", description=compare.__doc__)
+    parser.add_argument("records", nargs="+", type=Path, help="of `als evaluate`")
+    parser.add_argument("--row", type=str, help="another row, as table2/proposed")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the tables' records")
+    given = parser.parse_args(arguments)
+
+    from als.tables.own_record import beside
+
+    for path in given.records:
+        found = beside(path, given.results, given.row)
+        print(f"{path}: {found.sentence}")
+        print(found.figures.to_string(float_format="{:.1f}".format) + "\n")
 
 
 def data(arguments: list[str]) -> None:

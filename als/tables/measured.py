@@ -88,7 +88,12 @@ def record_files(run: Run | None, results: Path) -> dict[int, Path]:
 
 def records_of(run: Run | None, results: Path) -> dict[int, dict]:
     """Seed -> record of a run. Raises InputError for one of another shape."""
-    return {seed: _read(path, RECORD) for seed, path in record_files(run, results).items()}
+    return {seed: read_record(path) for seed, path in record_files(run, results).items()}
+
+
+def read_record(path: Path) -> dict:
+    """A record of `als evaluate`. Raises InputError for a file of another shape."""
+    return _read(path, RECORD)
 
 
 def _read(path: Path, shape: dict) -> dict:

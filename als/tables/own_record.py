@@ -1,0 +1,153 @@
+"""Somebody's own record beside a row of the tables: is it within the spread of the seeds here?"""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from als.config import ModelConfig
+from als.errors import InputError
+from als.tables.measured import MEASURES, bootstrapped, read_record, records_of
+from als.tables.rows import SCALES, TABLES, Row, Run, Scale
+
+LEVEL = 0.95  # of the interval that one more training of the row falls in
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A record beside a row.
+
+    figures: by measure, in percent: own; mean and spread (sample standard deviation) of the
+        committed seeds; low and high, between which one more seed falls in 95 of 100 cases
+        (prediction interval of a normal distribution, Student's t), NaN for one seed; verdict,
+        "within", "below", "above" or "one seed"; tells, the smallest difference of two rows that
+        these photographs would show four times in five (mean of the table's bootstrap, or NaN).
+    differences: options of network, data or training in which it is not the row's, own -> row's.
+    """
+
+    row: Row
+    table: str
+    scale: Scale
+    seeds: list[int]
+    figures: pd.DataFrame
+    differences: dict[str, tuple[Any, Any]]
+
+    @property
+    def sentence(self) -> str:
+        """What may be read from it."""
+        name = f"{self.table}, {self.row.title} ({self.scale}, seeds {_listed(self.seeds)})"
+        if self.differences:
+            told = ", ".join(f"{k} {a} instead of {b}" for k, (a, b) in self.differences.items())
+            return f"{name}: not the same run, with {told}; a difference may come from that."
+        out = self.figures[self.figures["verdict"].isin(["below", "above"])]
+        if self.figures["verdict"].eq("one seed").all():
+            return f"{name}: one seed was run here, so nothing is known of their spread."
+        if out.empty:
+            return (
+                f"{name}: as far as these seeds tell, the same: every measure is in its interval."
+            )
+        told = ", ".join(f"{title} is {line['verdict']}" for title, line in out.iterrows())
+        return f"{name}: outside what one more seed gives: {told}."
+
+
+def beside(path: Path, results: Path = Path("results"), row: str | None = None) -> Beside:
+    """A record of `als evaluate` beside the row that has its network and its photographs.
+
+    row: "table2/proposed", to choose another; what differs is then named.
+
+    Raises InputError for a file that is no record, or when no row fits or has a record.
+    """
+    own = read_record(Path(path))
+    network = _network(own, Path(path))
+    candidates = [
+        (f"{table}/{one.key}", table, scale, one, made)
+        for table, rows in TABLES.items()
+        for one in rows
+        for scale in SCALES
+        if (made := _others(one.run(scale), results, own))
+    ]
+    if row is not None:
+        candidates = [candidate for candidate in candidates if candidate[0] == row]
+    if not candidates:
+        asked = "no row of the tables" if row is None else f"'{row}' is no row that"
+        raise InputError(f"{results}: {asked} has a record; give TABLE/ROW, as table2/proposed.")
+    found = [(_differences(own, network, made), *rest) for *rest, made in candidates]
+    # Tables 1 and 2 share rows; the one with a bootstrap says more.
+    differences, name, table, scale, chosen = min(
+        found, key=lambda one: (len(one[0]), not bootstrapped(one[2], one[3], results))
+    )
+    if differences and row is None:
+        told = ", ".join(list(differences)[:4])
+        raise InputError(
+            f"{path}: is of no row's network and photographs; the nearest is {name}, others are "
+            f"{told}; to hold it against that, give --row {name}."
+        )
+    made = _others(chosen.run(scale), results, own)
+    figures = pd.DataFrame(
+        {
+            title: _judged(
+                own["metrics"].get(measure), [r["metrics"][measure] for r in made.values()]
+            )
+            | {"tells": _tells(table, scale, results, measure)}
+            for measure, title in MEASURES.items()
+        }
+    ).T
+    return Beside(chosen, table, scale, list(made), figures, differences)
+
+
+def _others(run: Run | None, results: Path, own: dict) -> dict[int, dict]:
+    """Seed -> record of a run that says its network, without `own` where it is one of them."""
+    found = records_of(run, results).items()
+    return {seed: made for seed, made in found if made != own and "config" in made}
+
+
+def _judged(own: float | None, seeds: list[float]) -> dict[str, Any]:
+    mean, count = 100 * float(np.mean(seeds)), len(seeds)
+    told = {"own": math.nan if own is None else 100 * own, "mean": mean}
+    if count < 2:
+        return told | dict.fromkeys(("spread", "low", "high"), math.nan) | {"verdict": "one seed"}
+    spread = 100 * float(np.std(seeds, ddof=1))
+    half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * spread * math.sqrt(1 + 1 / count)
+    told |= {"spread": spread, "low": mean - half, "high": mean + half}
+    if own is None:
+        return told | {"verdict": "no figure"}
+    verdict = "below" if told["own"] < told["low"] else "above"
+    return told | {"verdict": "within" if abs(told["own"] - mean) <= half else verdict}
+
+
+def _tells(table: str, scale: Scale, results: Path, measure: str) -> float:
+    steps = bootstrapped(table, scale, results)
+    if not steps:
+        return math.nan
+    return 100 * float(np.mean([step[measure]["detectable"] for step in steps.values()]))
+
+
+def _network(record: dict, path: Path) -> dict[str, Any]:
+    if not isinstance(record.get("config"), dict):
+        raise InputError(f"{path}: does not say of which network it is; make it by `als evaluate`.")
+    return ModelConfig.from_dict(record["config"]).to_dict()
+
+
+def _differences(own: dict, network: dict[str, Any], made: dict[int, dict]) -> dict[str, tuple]:
+    """Where a record is not what the seeds of a row agree in."""
+    one = next(iter(made.values()))
+    ours, theirs = _run(own, network), _run(one, asdict(ModelConfig.from_dict(one["config"])))
+    return {k: (v, theirs[k]) for k, v in ours.items() if v != theirs[k]}
+
+
+def _run(record: dict, network: dict[str, Any]) -> dict[str, Any]:
+    training, data = record.get("training") or {}, record.get("data") or {}
+    seen = {f"model.{key}": value for key, value in network.items() if key != "weights"}
+    return seen | {
+        "photographs": data.get("fingerprint"),
+        "training data": (training.get("data") or {}).get("fingerprint"),
+        "epochs": training.get("epochs"),
+    }
+
+
+def _listed(seeds: list[int]) -> str:
+    return ", ".join(map(str, seeds))
