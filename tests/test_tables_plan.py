@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from als.classes import VOC_CLASSES
 from als.cli import main
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
@@ -206,13 +207,28 @@ def test_a_first_stage_that_is_gone_is_not_trained_again(reproduced, tmp_path):
 
 
 def test_table_3_takes_the_road_through_coco(toy_root, tmp_path):
-    settings = tiny_settings(toy_root, tmp_path, rows=("proposed",))
+    folder = tmp_path / "data" / "Everyday"  # with classes of VOC, as COCO's photographs have there
+    shutil.copytree(toy_root / "VOC2012", folder)
+    first = ("cat", "dog", "horse")
+    for path in folder.glob("Annotations/*.xml"):
+        text = path.read_text()
+        for drawn, name in zip(TOY_CLASSES, first, strict=True):
+            text = text.replace(drawn, name)
+        path.write_text(text)
+    others = [name for name in VOC_CLASSES if name not in first]
+    (folder / "classes.txt").write_text("\n".join([*first, *others]))
+    lists = folder / "ImageSets" / "Main"
+    for split in ("trainval", "test"):
+        shutil.copy(lists / f"{split}.txt", lists / f"coco_{split}.txt")
+    changes = {name: value for name, value in TINY.items() if name != "model.classes"}
+    settings = tiny_settings(folder.parent, tmp_path, rows=("proposed",), changes=changes)
     reproduce(make_plan("table3", settings), [].append)
     assert not make_plan("table3", settings).todo
     record = read_json(settings.results / "table3-compact/proposed-seed0.json")
     assert record["data"]["COCO_areas"] == "masks"
     splits = [stage["config"]["data"]["train"] for stage in record["stages"]]
-    assert splits == ["VOC2012:trainval", "voc-animals-coco:trainval"]
+    assert splits == ["everyday-coco:coco_trainval"] * 2
+    assert len(record["config"]["classes"]) == 20
     measured = frame("table3", settings.results).set_index(["key", "column"])["compact"]
     assert measured["proposed", "AP50"] >= measured["proposed", "AP"] >= 0
     assert np.isnan(measured["rfcn", "AP"]), "a row that was not run"
@@ -304,7 +320,7 @@ def test_compact_data_that_are_missing_are_asked_for(tmp_path, monkeypatch, caps
         main(["reproduce", "table3", "--scale", "compact", "--data-root", "nowhere"])
     assert stop.value.code == 2
     printed = capsys.readouterr()
-    assert "to-coco nowhere/VOC2012 --splits trainval test" in printed.out
+    assert "to-coco nowhere/Everyday --splits coco_trainval coco_test" in printed.out
     assert "give --data-root" in printed.err
 
 

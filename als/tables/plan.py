@@ -10,7 +10,7 @@ from als.data.layouts import load_records
 from als.errors import InputError
 from als.tables.comparison import Compare
 from als.tables.costs import DERIVED, bytes_of, disks, evaluation_records, hours_of
-from als.tables.rows import COMPARED, ROWS, Run
+from als.tables.rows import COMPARED, ROWS, Data, Run
 from als.tables.stage_config import Settings, stage_config
 from als.tables.training_steps import Convert, Evaluate, Prepare, Train
 
@@ -173,12 +173,12 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = print) -> None:
     Raises InputError when data are missing that no command can fetch, and as the steps do;
     SystemExit when a training was stopped by SIGTERM and is saved.
     """
-    photographs = plan.settings.source / "VOC2012"
-    if plan.todo and plan.settings.scale == "compact" and not photographs.is_dir():
-        raise InputError(
-            f"{photographs}: there is no such folder; give --data-root, the folder that holds the "
-            "compact photographs as VOC2012 (docs/tables.md)."
-        )
+    for name in {data.converted_from or data.test.partition(":")[0] for data in _given(plan)}:
+        if not (plan.settings.source / name).is_dir():
+            raise InputError(
+                f"{plan.settings.source / name}: there is no such folder; give --data-root, the "
+                f"folder that holds the compact photographs as {name} (docs/tables.md)."
+            )
     # All at once: given again after an interruption, none of them may pass for done.
     for step in plan.todo:
         if isinstance(step, Train | Evaluate) and step.state() in ("done", "another config"):
@@ -189,6 +189,12 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = print) -> None:
             _check_tests(plan)
         tell(f"[{number}/{len(plan.todo)}] {step.title}")
         step.run()
+
+
+def _given(plan: Plan) -> list[Data]:
+    """The data that no command fetches, of what is still to be made."""
+    steps = [step for step in plan.todo if isinstance(step, Evaluate)]
+    return [step.run_of.data for step in steps if not step.run_of.data.prepare]
 
 
 def _check_tests(plan: Plan) -> None:

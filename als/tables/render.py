@@ -33,7 +33,7 @@ SOURCES = ("paper", "full", "difference", "compact")
 CAPTIONS = {
     "table1": "Table 1: mAP (AP50 by 11 points), VOC 2007 test; compact: voc-animals test",
     "table2": "Table 2: the ablation, VOC 2007 test; compact: voc-animals test",
-    "table3": "Table 3: COCO minival; compact: voc-animals test in COCO's layout",
+    "table3": "Table 3: COCO minival; compact: COCO photographs of Everyday, 20 classes",
     "recipes": "Recipes of the compact model, trained on train, judged on val",
     "variants": "Variants of the attention part, trained on train, judged on val",
 }
