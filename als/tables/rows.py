@@ -120,6 +120,7 @@ COMPACT_COCO = {
 # Detectors of one stage train as long as both stages together: their configs say so.
 SSD300 = one_stage("table1-compact/ssd300", "compact/ssdlite320", ANIMALS)
 SSD512 = one_stage("table1-compact/ssd512", "compact/ssdlite512", ANIMALS)
+MRCNN = one_stage("table1-compact/mr-cnn", "compact/mrcnn", ANIMALS)
 RFCN = one_stage("table1-compact/rfcn", "compact/rfcn", ANIMALS)
 RFCN_COCO = Run("table3-compact/rfcn", RFCN.stages, ANIMALS_COCO)
 
@@ -128,6 +129,7 @@ FULL = {
     for key, config in (
         ("faster-rcnn-vgg16", "faster-rcnn-vgg16"),
         ("ssd300", "ssd300"),
+        ("mr-cnn", "mrcnn-vgg16"),
         ("ssd512", "ssd512"),
         ("faster-rcnn", "faster-rcnn-resnet101"),
         ("rfcn", "rfcn-resnet101"),
@@ -154,7 +156,7 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
     "table1": (
         Row("faster-rcnn-vgg16", "Faster R-CNN, VGG16", FULL["faster-rcnn-vgg16"]),
         Row("ssd300", "SSD300 (compact: SSDLite, 320)", FULL["ssd300"], SSD300),
-        Row("mr-cnn", "MR-CNN", reimplemented=False),
+        Row("mr-cnn", "MR-CNN", FULL["mr-cnn"], MRCNN),
         Row("led300", "LED300", reimplemented=False),
         Row("ssd512", "SSD512 (compact: SSDLite, 512)", FULL["ssd512"], SSD512),
         Row("faster-rcnn-original", "Faster R-CNN, its authors' figure"),
