@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 
 from als.baselines.led import LEDDetector
+from als.baselines.mrcnn import MRCNNDetector
 from als.baselines.rfcn import RFCNDetector
 from als.baselines.ssd import SSDDetector
 from als.config import Family, ModelConfig
@@ -38,6 +39,7 @@ ROWS_BY_CLASS = {
 FAMILIES: dict[Family, type[AnyDetector]] = {
     "als": Detector,
     "rfcn": RFCNDetector,
+    "mrcnn": MRCNNDetector,
     "ssd": SSDDetector,
     "led": LEDDetector,
 }
@@ -203,8 +205,8 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     if odd:
         raise InputError(
             f"{path}: {len(odd)} tensors do not fit this network, the first is {odd[0]}; "
-            "use the same family, backbone, separation and fold_batch_norm (of R-FCN and SSD the "
-            "same classes too)."
+            "use the same family, backbone, separation and fold_batch_norm (of other "
+            "families than als the same classes too)."
         )
     detector.load_state_dict(tensors, strict=False)
     return new

@@ -17,7 +17,7 @@ CONFIGS = Path(__file__).parent / "configs"
 if not CONFIGS.is_dir():
     CONFIGS = Path(__file__).parents[1] / "configs"
 
-Family = Literal["als", "rfcn", "ssd", "led"]
+Family = Literal["als", "rfcn", "mrcnn", "ssd", "led"]
 Backbone = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "vgg16", "convnext_tiny"
 ]
@@ -36,12 +36,14 @@ ROI_OPTIONS = (
 UNREAD = {  # by a family; a value other than the default would have no effect
     "als": ("hard_rois_per_image",),
     "rfcn": ATTENTION_OPTIONS,
+    "mrcnn": (*ATTENTION_OPTIONS, "hard_rois_per_image"),
     "ssd": ATTENTION_OPTIONS + ROI_OPTIONS,
     "led": ATTENTION_OPTIONS + ROI_OPTIONS,
 }
 BACKBONES = {
     "als": get_args(Backbone),
     "rfcn": ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"),
+    "mrcnn": ("vgg16", "mobilenet_v2"),
     "ssd": ("vgg16", "mobilenet_v2"),
     "led": ("vgg16", "mobilenet_v2"),
 }
@@ -91,7 +93,8 @@ class ModelConfig:
         classes: names of the classes to detect, also as one text "cat, dog"; or "voc" or "coco"
             for all 20 or 80 of them.
         family: "als" (this paper; with both parts off Faster R-CNN), or the rows beside it,
-            "rfcn", "ssd", "led" (docs/baselines.md). A family refuses options it does not read.
+            "rfcn", "mrcnn", "ssd" and "led" (docs/baselines.md). A family refuses options that it
+            does not read.
         backbone: torchvision network that gives the trunk (conv1 to conv4) and conv5; of vgg16
             conv1 to conv5 and fc6, fc7.
         weights: "imagenet" (torchvision's newest, of ResNet its IMAGENET1K_V1; downloaded once),
@@ -318,7 +321,7 @@ def least_batch(config: "ModelConfig") -> int:
 def _check_vgg16(config: "ModelConfig") -> None:
     if config.fold_batch_norm:
         raise InputError("vgg16 has no batch normalisation; leave fold_batch_norm out.")
-    if config.family == "als" and config.pool_size != 7:
+    if config.family != "ssd" and config.pool_size != 7:
         raise InputError(
             f"pool_size {config.pool_size}: fc6 of vgg16 takes RoI features of 7 x 7; set "
             "pool_size: 7."

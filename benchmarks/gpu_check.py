@@ -56,6 +56,7 @@ VARIANTS = {
     "ResNet-18": {"backbone": "resnet18"},
     "Faster R-CNN, VGG16": {"backbone": "vgg16", **PLAIN},
     "R-FCN": {"family": "rfcn", "pool_size": 3, **PLAIN},
+    "MR-CNN": {"family": "mrcnn", "pool_size": 3, **PLAIN},
     "SSDLite": {"family": "ssd", "min_size": 96, "max_size": 96, **PLAIN},
     "SSD300": {"family": "ssd", "backbone": "vgg16", "min_size": 300, "max_size": 300, **PLAIN},
 }

@@ -18,6 +18,7 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection.image_list import ImageList
 
 from als.checkpoint import build_detector
 from als.config import ONE_STAGE, ModelConfig, TrainConfig
@@ -37,7 +38,8 @@ def outputs_of_a_step(detector: AnyDetector, height: int, width: int, batch: int
         return list(outputs.values())
     f = detector.trunk(images)
     outputs = [f.sum()]  # RoI pooling hands its gradient on to all of F
-    encoding = detector.attend(Encoding(images, [], f, f, f))
+    sizes = [(height, width)] * batch
+    encoding = detector.attend(Encoding(ImageList(images, sizes), [], f, f, f))
     if config.attention:
         outputs += [encoding.loc_logits, encoding.f_cls]
     objectness, deltas = detector.rpn.head([encoding.f_loc])
@@ -45,6 +47,12 @@ def outputs_of_a_step(detector: AnyDetector, height: int, width: int, batch: int
     if config.family == "rfcn":
         feature = heads.conv5(f)
         return [*outputs, *objectness, *deltas, heads.score_maps(feature), heads.box_maps(feature)]
+    if config.family == "mrcnn":
+        rois = [torch.empty(config.rois_per_image, 4)] * batch
+        positive = [one[: int(len(one) * config.roi_positive_fraction)] for one in rois]
+        outputs += [detector.segmentation.class_maps(encoding.f_cls.chunk(2, dim=1)[1])]
+        outputs += [*objectness, *deltas, heads.classify(encoding.f_cls, rois)[0]]
+        return [*outputs, heads.localize(encoding.f_loc, positive)]
     shape = (f.shape[1], config.pool_size, config.pool_size)
     vectors = heads.conv5_cls(torch.empty(count, *shape, requires_grad=True))
     outputs += [*objectness, *deltas, heads.cls_score(vectors)]

@@ -14,6 +14,7 @@ from als.inference import load
 from als.model.backbone import build_backbone
 
 RFCN = {"family": "rfcn", "attention": False, "separation": False}
+MRCNN = {"family": "mrcnn", "attention": False, "separation": False}
 SSD = {"family": "ssd", "attention": False, "separation": False}
 SSD300 = SSD | {"backbone": "vgg16", "min_size": 300, "max_size": 300}
 
@@ -25,6 +26,9 @@ SSD300 = SSD | {"backbone": "vgg16", "min_size": 300, "max_size": 300}
         (RFCN | {"separation": True}, "neither attention nor separated layers"),
         (RFCN | {"attention_width": 8}, "family rfcn does not read attention_width"),
         (RFCN | {"backbone": "vgg16"}, "vgg16 does not go with family rfcn"),
+        (MRCNN, "resnet101 does not go with family mrcnn"),
+        (MRCNN | {"backbone": "vgg16"}, "RoI features of 7 x 7"),
+        (MRCNN | {"backbone": "mobilenet_v2", "hard_rois_per_image": 4}, "read hard_rois"),
         (SSD, "resnet101 does not go with family ssd"),
         (SSD300 | {"attention": True}, "neither attention nor separated layers"),
         (SSD300 | {"pool_size": 7, "rpn_pre_nms_test": 9}, "read rpn_pre_nms_test, pool_size"),
@@ -47,6 +51,7 @@ def test_options_that_do_not_go_together(options, said):
     "options",
     [
         RFCN | {"pool_size": 7, "hard_rois_per_image": 128},
+        MRCNN | {"backbone": "vgg16", "pool_size": 7, "nms_threshold": 0.3},
         SSD300,
         SSD | {"backbone": "mobilenet_v2", "min_size": 96, "max_size": 96},
         {"backbone": "vgg16", "pool_size": 7},

@@ -240,7 +240,9 @@ def test_no_row_of_the_ablation_sees_more_images():
         configs = [stage_config(s, 0, None, Settings("compact")) for s in run.stages]
         seen.add(tuple((c.epochs, c.data.train, c.data.only_with_masks) for c in configs))
     assert len(seen) == 1
-    peers = [row.compact for row in TABLES["table1"] if row.key in ("rfcn", "ssd300", "ssd512")]
+    peers = [
+        row.compact for row in TABLES["table1"] if row.key in ("rfcn", "mr-cnn", "ssd300", "ssd512")
+    ]
     (budget,) = seen
     for run in peers:
         config = stage_config(run.stages[0], 0, None, Settings("compact"))
@@ -337,6 +339,6 @@ def test_rows_can_be_chosen(tmp_path):
         ("table2-compact/separation", 1),
         ("table2-compact/separation", 2),
     ]
-    # Table 1 has MR-CNN as the paper's figure only.
-    with pytest.raises(InputError, match="'mr-cnn' is no row of table1; there are ssd300"):
-        make_plan("table1", Settings("compact", tmp_path, rows=("mr-cnn",)))
+    # Faster R-CNN's own figure is of its authors.
+    with pytest.raises(InputError, match="'faster-rcnn-original' is no row of table1; there are"):
+        make_plan("table1", Settings("compact", tmp_path, rows=("faster-rcnn-original",)))

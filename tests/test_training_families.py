@@ -24,12 +24,15 @@ from als.training.train import DetectionData, compile_convolutions, train
 TWO_STAGE = {"min_size": 64, "max_size": 96, "anchor_sizes": (16, 32), "rois_per_image": 16}
 TWO_STAGE |= {"rpn_pre_nms_train": 60, "rpn_post_nms_train": 20, "rpn_post_nms_test": 20}
 RFCN = TWO_STAGE | {"family": "rfcn", "pool_size": 3, "hard_rois_per_image": 8}
+MRCNN = TWO_STAGE | {"family": "mrcnn", "nms_threshold": 0.3}
 SSD = {"family": "ssd", "frozen_blocks": 0}
 SQUARE, SQUARE_300 = ({"min_size": side, "max_size": side} for side in (96, 300))
 ROWS = {
     "Faster R-CNN, VGG16": TWO_STAGE | {"backbone": "vgg16", "pool_size": 7},
     "Faster R-CNN, ResNet": TWO_STAGE | {"backbone": "resnet18", "pool_size": 3},
     "R-FCN, ResNet": RFCN | {"backbone": "resnet18"},
+    "MR-CNN, VGG16": MRCNN | {"backbone": "vgg16", "pool_size": 7},
+    "MR-CNN, compact": MRCNN | {"backbone": "mobilenet_v2", "pool_size": 3},
     "SSD300": SSD | {"backbone": "vgg16"} | SQUARE_300,
     "SSD512": SSD | {"backbone": "vgg16", "min_size": 512, "max_size": 512, "frozen_blocks": 4},
     "Faster R-CNN, compact": TWO_STAGE | {"backbone": "mobilenet_v2", "pool_size": 3},
@@ -118,7 +121,7 @@ def test_the_loss_falls(toy, tmp_path, monkeypatch, row, lr):
     assert sum(losses[-4:]) < 0.85 * sum(losses[:4])
 
 
-@pytest.mark.parametrize("row", ["R-FCN, compact", "SSDLite"])
+@pytest.mark.parametrize("row", ["R-FCN, compact", "MR-CNN, compact", "SSDLite"])
 def test_predictor_and_evaluation_take_every_family(toy, tmp_path, row):
     config = config_of(toy, tmp_path / "run", row)
     detector, _ = load_checkpoint(train(config, **QUIET))
@@ -181,6 +184,7 @@ def test_ssdlite_leaves_out_a_batch_of_which_one_image_remains(tmp_path, monkeyp
     [
         ("Faster R-CNN, ResNet", {"trunk", "roi_heads.conv5_cls"}),
         ("R-FCN, ResNet", {"trunk", "roi_heads.conv5"}),
+        ("MR-CNN, compact", {"trunk", "roi_heads.conv5_cls", "roi_heads.conv5_loc"}),
         ("SSD300", {"ssd.backbone"}),
     ],
 )

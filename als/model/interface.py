@@ -36,7 +36,8 @@ class Found:
 
 
 class AnyDetector(nn.Module):
-    """A detector of any family: `Detector` (ALS, Faster R-CNN), `RFCNDetector`, `SSDDetector`.
+    """A detector of any family: `Detector` (ALS, Faster R-CNN), `RFCNDetector`,
+    `MRCNNDetector`, `SSDDetector`.
 
     It is made of a `ModelConfig` and a `Backbone`, keeps the first as `config`, and works in two
     steps. `encode` is everything up to the features (for SSD up to the outputs of its heads); its

@@ -139,7 +139,18 @@ class RoIHeads(torchvision_heads.RoIHeads):
         boxes = clip_boxes_to_image(boxes, size).reshape(-1, 4)
         labels = asked.expand(scores.shape[0], -1).reshape(-1)
         rows = rows[:, None].expand(-1, count).reshape(-1)
-        scores = scores.reshape(-1)
+        return self.suppress(boxes, labels, scores.reshape(-1), rows, size, threshold)
+
+    def suppress(
+        self,
+        boxes: Tensor,
+        labels: Tensor,
+        scores: Tensor,
+        rows: Tensor,
+        size: tuple[int, int],
+        threshold: float,
+    ) -> Chosen:
+        """Boxes [K, 4], labels, scores and RoIs [K] -> what NMS keeps of those over `threshold`."""
         wide = (sides(boxes) >= SMALLEST_SIDE).all(1)
         chosen = ((scores > threshold) & wide).nonzero()[:, 0]
         boxes, labels, scores, rows = boxes[chosen], labels[chosen], scores[chosen], rows[chosen]
@@ -158,10 +169,7 @@ class SeparatedRoIHeads(RoIHeads):
 
     def __init__(self, config: ModelConfig, backbone: Backbone):
         super().__init__(config)
-        if config.pool == "align":
-            self.pool = RoIAlign(config.pool_size, 1 / STRIDE, sampling_ratio=2, aligned=True)
-        else:
-            self.pool = RoIPool(config.pool_size, 1 / STRIDE)
+        self.pool = roi_pool(config, config.pool_size)
         self.conv5_cls = backbone.semantic
         self.conv5_loc = deepcopy(backbone.semantic) if config.separation else None
         num_outputs = len(config.classes) + 1
@@ -241,6 +249,13 @@ class SeparatedRoIHeads(RoIHeads):
             over = relative_entropy(self.pool(rivals, rois)[positive]) - self.attention_entropy
             losses["loss_focus"] = over.relu().sum() / positive.sum().clamp(min=1)
         return losses
+
+
+def roi_pool(config: ModelConfig, bins: int, samples: int = 2) -> nn.Module:
+    """RoIAlign (`samples` a bin and direction) or RoIPool, as configured, of `bins` x `bins`."""
+    if config.pool == "align":
+        return RoIAlign(bins, 1 / STRIDE, samples, aligned=True)
+    return RoIPool(bins, 1 / STRIDE)
 
 
 def parts(flags: Tensor, rois: list[Tensor]) -> list[Tensor]:

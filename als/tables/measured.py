@@ -35,7 +35,7 @@ MEASURES = {
 }
 """Of a bootstrap's steps -> how a table calls them."""
 
-ABSENT, NOT_RUN, NOT_REIMPLEMENTED = "–", "not run", "not reimplemented"
+ABSENT, NOT_RUN = "–", "not run"
 
 OF_CHOICES = {
     "AP50": ("metrics", "AP50_11point"),
@@ -140,8 +140,8 @@ def frame(table: str, results: Path) -> pd.DataFrame:
     Columns: table, key, title, column; paper (percent, NaN where it prints none); of each scale
     its mean over seeds, SCALE_spread (sample standard deviation, NaN for less than two seeds),
     SCALE_seeds and SCALE_run (whether there is such a run at all); difference, full minus paper;
-    reimplemented (whether the row's network is in this repository); SCALE_changed, the options
-    that `als reproduce --set` made others than the row's own, joined by commas.
+    SCALE_changed, the options that `als reproduce --set` made others than the row's own, joined by
+    commas.
     """
     printed = published(table).set_index(["key", "column"])["value"]
     columns = columns_of(table)
@@ -151,7 +151,6 @@ def frame(table: str, results: Path) -> pd.DataFrame:
         for column in columns:
             line = {"table": table, "key": row.key, "title": row.title, "column": column}
             line["paper"] = float(printed.get((row.key, column), "nan"))
-            line["reimplemented"] = row.reimplemented
             for scale, made in records.items():
                 values = pd.Series([_figure(r, table, column) for r in made], dtype=float).dropna()
                 line[scale] = values.mean()

@@ -1,8 +1,7 @@
 """Tables 1 to 3 with a column for paper, full and compact, as Markdown, LaTeX and CSV.
 
 Figures are percent with one decimal. The best of each source and column is bold, as in the paper.
-'not run' is a run that has no record yet, 'not reimplemented' a network that is not in this
-repository, '–' a cell that there can be none for.
+'not run' is a run that has no record yet, '–' a cell that there can be none for.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from als.tables.charts import steps_chart
 from als.tables.measured import (
     ABSENT,
     MEASURES,
-    NOT_REIMPLEMENTED,
     NOT_RUN,
     OF_CHOICES,
     bootstrap_file,
@@ -61,7 +59,7 @@ def by_class(cells: pd.DataFrame, source: str) -> pd.DataFrame:
         if of_column[source].notna().any()
     }
     found = pd.DataFrame(parts).rename_axis("row")
-    return found[~found.isin([ABSENT, NOT_REIMPLEMENTED]).all(axis=1)]
+    return found[(found != ABSENT).any(axis=1)]
 
 
 def _texts(of_column: pd.DataFrame, source: str) -> pd.Series:
@@ -87,11 +85,8 @@ def _cell(line: pd.Series, source: str) -> str:
 
 
 def _missing(line: pd.Series, source: str) -> str:
-    known = line["reimplemented"] and pd.notna(line["paper"])
-    if source == "paper" or source == "difference" and not known:
+    if source == "paper" or source == "difference" and pd.isna(line["paper"]):
         return ABSENT
-    if not line["reimplemented"]:
-        return NOT_REIMPLEMENTED
     scale = "full" if source == "difference" else source
     # A class that the compact models do not detect has no figure even where the row was run.
     return NOT_RUN if line[f"{scale}_run"] and not line[f"{scale}_seeds"] else ABSENT

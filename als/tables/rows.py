@@ -61,15 +61,13 @@ class Run:
 class Row:
     """A row of a table. key: as in `published.csv`, or a row that the paper left out.
 
-    full, compact: its runs; None where the row stays the paper's alone. reimplemented: whether
-    this repository has the network.
+    full, compact: its runs; None where the row stays the paper's alone.
     """
 
     key: str
     title: str
     full: Run | None = None
     compact: Run | None = None
-    reimplemented: bool = True
 
     def run(self, scale: Scale) -> Run | None:
         return self.full if scale == "full" else self.compact
@@ -129,6 +127,7 @@ COMPACT_COCO = {
 SSD300 = one_stage("table1-compact/ssd300", "compact/ssdlite320", ANIMALS)
 SSD512 = one_stage("table1-compact/ssd512", "compact/ssdlite512", ANIMALS)
 LED300 = one_stage("table1-compact/led300", "compact/led320", ANIMALS)
+MRCNN = one_stage("table1-compact/mr-cnn", "compact/mrcnn", ANIMALS)
 RFCN = one_stage("table1-compact/rfcn", "compact/rfcn", ANIMALS)
 RFCN_COCO = Run(
     "table3-compact/rfcn",
@@ -141,6 +140,7 @@ FULL = {
     for key, config in (
         ("faster-rcnn-vgg16", "faster-rcnn-vgg16"),
         ("ssd300", "ssd300"),
+        ("mr-cnn", "mrcnn-vgg16"),
         ("ssd512", "ssd512"),
         ("led300", "led300"),
         ("faster-rcnn", "faster-rcnn-resnet101"),
@@ -168,7 +168,7 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
     "table1": (
         Row("faster-rcnn-vgg16", "Faster R-CNN, VGG16", FULL["faster-rcnn-vgg16"]),
         Row("ssd300", "SSD300 (compact: SSDLite, 320)", FULL["ssd300"], SSD300),
-        Row("mr-cnn", "MR-CNN", reimplemented=False),
+        Row("mr-cnn", "MR-CNN", FULL["mr-cnn"], MRCNN),
         Row("led300", "LED300 (ours: after LED; compact: 320)", FULL["led300"], LED300),
         Row("ssd512", "SSD512 (compact: SSDLite, 512)", FULL["ssd512"], SSD512),
         Row("faster-rcnn-original", "Faster R-CNN, its authors' figure"),

@@ -259,7 +259,8 @@ def _start(config: TrainConfig):
 def compile_convolutions(detector: nn.Module) -> None:
     """torch.compile of trunk and semantic layers, in place: names of tensors stay as they are.
 
-    Of R-FCN these are trunk and dilated conv5, of SSD all layers up to its maps.
+    Of R-FCN these are trunk and dilated conv5, of MR-CNN trunk and the modules of its regions, of
+    SSD all layers up to its maps.
     """
     for name, part in detector.named_modules():
         if name in COMPILED:
