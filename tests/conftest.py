@@ -1,5 +1,6 @@
 """Data that several tests share."""
 
+import json
 import warnings
 from pathlib import Path
 
@@ -40,6 +41,22 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "small"
     write_toy(root, images=12, seed=3, size=(64, 80))
     return root
+
+
+@pytest.fixture(scope="session")
+def toy_coco(toy_root, tmp_path_factory) -> Path:
+    """The toy data in COCO's layout; ids with gaps, so that a label is not a category id."""
+    from als.data.convert import to_coco
+
+    out = tmp_path_factory.mktemp("data") / "toy"
+    to_coco(toy_root / "VOC2012", ["trainval"], out)
+    path = out / "annotations" / "instances_trainval.json"
+    content = json.loads(path.read_text())
+    for part, key in (("categories", "id"), ("annotations", "category_id")):
+        for entry in content[part]:
+            entry[key] = entry[key] * 10 + 3
+    path.write_text(json.dumps(content))
+    return out
 
 
 @pytest.fixture
