@@ -51,6 +51,7 @@ def test_commands_of_the_readme_exist():
         "docs/model.md",
         "docs/baselines.md",
         "docs/data.md",
+        "docs/other-tools.md",
         "docs/study.md",
         "docs/scale.md",
         "docs/tables.md",
