@@ -16,7 +16,7 @@ SLOW = """
     model_backbone model_detector model_roi_heads model_stage2 notebooks package study
     study_changes study_photos tables_choices tables_plan tables_render training training_broken
     training_ddp training_families training_maps training_reliability training_resume
-    training_tensorboard
+    training_loggers training_tensorboard
 """.split()
 SHARED_VOC = Path(__file__).parents[2] / "shared" / "data" / "voc-animals"
 

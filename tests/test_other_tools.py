@@ -50,7 +50,9 @@ def run(started, tmp_path, monkeypatch):
 def test_pytorch_grad_cam_runs_as_its_tutorial_for_detectors(run, tmp_path):
     pytest.importorskip("pytorch_grad_cam", reason="needs the package grad-cam")
     names = run(CAM)
-    np.testing.assert_allclose(names["before"]["boxes"][0].detach(), names["found"].boxes[0], atol=3)
+    np.testing.assert_allclose(
+        names["before"]["boxes"][0].detach(), names["found"].boxes[0], atol=3
+    )
     for heat in (names["eigen"], names["grad"]):
         assert heat.shape == names["pixels"].shape[:2]
         assert heat.min() == 0 and heat.max() == pytest.approx(1, abs=1e-3)
