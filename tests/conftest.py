@@ -13,7 +13,7 @@ from als.data.toy import write_toy
 SLOW = """
     attack_page app_launch app_server app_tabs benchmarks benchmarks_training browser cli
     data_dataset evaluation_calibration evaluation_coco_split export gpu_check inference_objects
-    model_backbone model_detector model_roi_heads model_stage2 notebooks package study
+    model_backbone model_detector model_roi_heads model_stage2 notebooks package site study
     study_changes study_photos tables_choices tables_plan tables_render training training_broken
     training_ddp training_families training_maps training_reliability training_resume
     training_loggers training_tensorboard
