@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install app test quick lowest lint format lab notebooks bench
+.PHONY: help venv install app test quick lowest lint format lab notebooks bench site
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ lab: $(VENV)/.installed-lab ## JupyterLab on the notebooks
 
 notebooks: $(VENV)/.installed-lab ## execute every notebook in place
 	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
+
+site: $(VENV)/.installed-docs ## the documentation as a site, in site/; a broken link ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/.installed-test ## the benchmarks: a table, a figure and a record
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -119,6 +119,7 @@ def _figures(file: Path) -> dict:
         raise InputError(f"{file}: is no record of `als evaluate`.") from error
 
 
+COCO_RESULTS = "coco-results.json"  # of `als predict`, in --out
 WAITING = 16  # predictions that wait for being written, at most
 WRITERS = 2  # threads; most of a picture's time is spent where Python's lock is not held
 
@@ -126,15 +127,18 @@ WRITERS = 2  # threads; most of a picture's time is spent where Python's lock is
 def evaluate(arguments: list[str]) -> None:
     """Measure a checkpoint: als evaluate CHECKPOINT --data VOC2012:test --root DIR [--out FILE]"""
     parser = ArgumentParser(prog="als evaluate", description=evaluate.__doc__)
-    parser.add_argument("checkpoint", type=str, help=CHECKPOINT)
+    told = f"{CHECKPOINT}; without one --detections are judged"
+    parser.add_argument("checkpoint", type=str, nargs="?", help=told)
     parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
     parser.add_argument("--classes", type=str, nargs="+", help="judge only these; default: all")
     parser.add_argument(
         "--out", type=Path, default=Path("record.json"), help="the record; detections go beside it"
     )
-    told = "judge these, kept before, again"
+    told = "judge these, kept before, or a results JSON of COCO's form"
     parser.add_argument("--detections", type=Path, nargs="+", default=[], help=told)
+    told = "write the detections in that form too"
+    parser.add_argument("--coco-results", type=Path, metavar="FILE", help=told)
     parser.add_argument("--device", type=str, default="cpu")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
@@ -142,24 +146,29 @@ def evaluate(arguments: list[str]) -> None:
         raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
     if given.workers < 0:
         raise InputError(f"--workers {given.workers}: give at least 0.")
-    check_writable(given.out)  # else this would be found out after the evaluation
+    if given.checkpoint is None and not given.detections:
+        raise InputError("there is nothing to evaluate: give a checkpoint, or --detections.")
+    for out in filter(None, (given.out, given.coco_results)):
+        check_writable(out)  # else this would be found out after the evaluation
     keep = None if given.detections else given.out.with_suffix(".npz")
     if keep == given.out:
         raise InputError(f"{given.out}: the detections go there; give --out another name.")
 
-    from als.data.layouts import load_records
+    from als.data.layouts import all_classes, load_records
     from als.evaluation.evaluate import evaluate as run
     from als.evaluation.evaluate import table
     from als.inference import load
 
-    predictor = load(given.checkpoint, given.device)
-    classes = tuple(given.classes or predictor.classes)
+    predictor = load(given.checkpoint, given.device) if given.checkpoint else None
+    classes = given.classes or (predictor and predictor.classes)
+    classes = tuple(classes or all_classes(given.data, given.root))
     records = load_records(given.data, given.root, classes)
-    files = {"keep": keep, "detections": given.detections}
-    record = run(predictor.detector, records, given.workers, classes=classes, **files)
+    files = {"keep": keep, "detections": given.detections, "coco_results": given.coco_results}
+    detector = predictor and predictor.detector
+    record = run(detector, records, given.workers, classes=classes, **files)
     record["data"]["split"] = given.data
-    record["training"] = predictor.info
-    print(table(record, given.checkpoint))
+    record["training"] = predictor and predictor.info
+    print(table(record, given.checkpoint or given.detections[0]))
     coco = {k.removeprefix("COCO_"): v for k, v in record["metrics"].items() if "COCO" in k}
     told = ", ".join(f"{name} {100 * value:.1f}" for name, value in coco.items())
     print(f"COCO (by the area of {record['data']['COCO_areas']}): {told}")
@@ -187,21 +196,40 @@ def predict(arguments: list[str]) -> None:
     parser.add_argument(
         "--batch-size", type=int, help="images of like shape at once (default: 2, on a GPU 8)"
     )
+    told = f"a COCO file, or a folder in VOC's layout: {COCO_RESULTS} gets its ids"
+    parser.add_argument("--coco-ids", type=Path, metavar="PLACE", help=told)
     given = parser.parse_args(arguments)
 
+    from als.data.coco_ids import ids_in
+    from als.evaluation.coco_results import result_rows, write_results
     from als.inference import image_files, load, predict_many
 
     predictor = load(given.checkpoint, given.device)
     files = image_files(map(Path, given.images))
     _refuse_overwriting(files, given.out)
-    broken = []
+    if given.coco_ids and any(path.stem == Path(COCO_RESULTS).stem for path in files):
+        raise InputError(f"an image is called as {COCO_RESULTS}; rename it.")
+    broken, rows, ids = [], [], None
+    if given.coco_ids is not None:
+        ids = ids_in(given.coco_ids)
+        ids.require(predictor.classes)
+        image_ids = {path: ids.of_file(path) for path in files}
 
     def skip(path: Path, error: InputError) -> None:
         print(f"als: {printable(str(error))}", file=sys.stderr)
         broken.append(path)
 
+    def noted(found: Iterable) -> Iterator:
+        for one in found:
+            some = one.prediction
+            rows.extend(result_rows(image_ids[one.path], some.boxes, some.names, some.scores, ids))
+            yield one
+
     found = predict_many(predictor, files, given.batch_size, given.score_threshold, skip)
-    save_all(found, given.out)
+    save_all(found if ids is None else noted(found), given.out)
+    if ids is not None:
+        write_results(given.out / COCO_RESULTS, rows)
+        print(printable(f"{given.out / COCO_RESULTS}: {len(rows)} detections"))
     if broken:
         raise InputError(f"{len(broken)} of {len(files)} images could not be read, see above.")
 

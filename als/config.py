@@ -449,6 +449,8 @@ class TrainerConfig:
     """Arguments of lightning's Trainer that a run takes, under `trainer.`; None is its default.
 
     What a run sets itself, or what would make another schedule or resumption, is not among them.
+    logger: where figures go besides `metrics.csv`; None is TensorBoard, "csv" nowhere. Weights &
+    Biases and MLflow are installed apart.
     """
 
     accelerator: str | None = None
@@ -461,6 +463,7 @@ class TrainerConfig:
     val_check_interval: int | float | None = None
     check_val_every_n_epoch: int | None = None
     log_every_n_steps: int | None = None
+    logger: Literal["tensorboard", "wandb", "mlflow", "csv"] | None = None
     accumulate_grad_batches: int | None = None
     enable_progress_bar: bool | None = None
     enable_model_summary: bool | None = None

@@ -1,5 +1,6 @@
 """Data that several tests share."""
 
+import json
 import warnings
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from als.data.toy import write_toy
 SLOW = """
     attack_page app_launch app_server app_tabs benchmarks benchmarks_training browser cli
     data_dataset evaluation_calibration evaluation_coco_split export gpu_check inference_objects
-    model_backbone model_detector model_roi_heads model_stage2 notebooks package study
+    model_backbone model_detector model_roi_heads model_stage2 notebooks package site study
     study_changes study_photos tables_choices tables_plan tables_render training training_broken
     training_ddp training_families training_maps training_reliability training_resume
-    training_tensorboard
+    training_loggers training_tensorboard
 """.split()
 SHARED_VOC = Path(__file__).parents[2] / "shared" / "data" / "voc-animals"
 
@@ -40,6 +41,22 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "small"
     write_toy(root, images=12, seed=3, size=(64, 80))
     return root
+
+
+@pytest.fixture(scope="session")
+def toy_coco(toy_root, tmp_path_factory) -> Path:
+    """The toy data in COCO's layout; ids with gaps, so that a label is not a category id."""
+    from als.data.convert import to_coco
+
+    out = tmp_path_factory.mktemp("data") / "toy"
+    to_coco(toy_root / "VOC2012", ["trainval"], out)
+    path = out / "annotations" / "instances_trainval.json"
+    content = json.loads(path.read_text())
+    for part, key in (("categories", "id"), ("annotations", "category_id")):
+        for entry in content[part]:
+            entry[key] = entry[key] * 10 + 3
+    path.write_text(json.dumps(content))
+    return out
 
 
 @pytest.fixture

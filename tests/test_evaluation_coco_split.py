@@ -11,7 +11,6 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from als.data.convert import to_coco
 from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
@@ -22,20 +21,6 @@ from tests.tiny import lively_detector
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 COCO_MINI = Path(__file__).parents[2] / "shared" / "data" / "coco-mini"
-
-
-@pytest.fixture(scope="module")
-def toy_coco(toy_root, tmp_path_factory) -> Path:
-    """The toy data in COCO's layout; ids with gaps, so that a label is not a category id."""
-    out = tmp_path_factory.mktemp("data") / "toy"
-    to_coco(toy_root / "VOC2012", ["trainval"], out)
-    path = out / "annotations" / "instances_trainval.json"
-    content = json.loads(path.read_text())
-    for part, key in (("categories", "id"), ("annotations", "category_id")):
-        for entry in content[part]:
-            entry[key] = entry[key] * 10 + 3
-    path.write_text(json.dumps(content))
-    return out
 
 
 def some_detections(records, n_classes: int, seed: int = 0) -> list[Detections]:

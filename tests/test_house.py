@@ -51,9 +51,12 @@ def test_commands_of_the_readme_exist():
         "docs/model.md",
         "docs/baselines.md",
         "docs/data.md",
+        "docs/other-tools.md",
         "docs/study.md",
         "docs/scale.md",
         "docs/tables.md",
+        "docs/troubleshooting.md",
+        "docs/tutorial.md",
     ],
 )
 def test_files_named_in_a_page_exist(page):

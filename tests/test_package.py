@@ -1,14 +1,17 @@
 """The wheel as a user installs it: built, put into an environment of its own, and tried there."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import als
 
@@ -35,10 +38,9 @@ def wheel(tmp_path_factory) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             os.link(ROOT / name, source / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run(
-        [*command, "--wheel-dir", str(folder), str(source)], capture_output=True, text=True
-    )
+    build = f"from setuptools import build_meta; build_meta.build_wheel({str(folder)!r})"
+    command = [sys.executable, "-c", build]  # as pip calls it, without pip
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (found,) = folder.glob("*.whl")
     return found
@@ -63,6 +65,7 @@ def test_it_works_installed_elsewhere(wheel, tmp_path):
     site = tmp_path / "env" / "lib" / version / "site-packages"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps"]
+    pip += ["--no-index", "--no-compile", "--disable-pip-version-check"]
     subprocess.run([*pip, str(wheel)], check=True, capture_output=True, env=environment)
     # A line of a .pth file is a path; the packages of this environment come after the own ones.
     (site / "below.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
@@ -74,11 +77,31 @@ def test_it_works_installed_elsewhere(wheel, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = run(str(python), "-c", "import als; print(als.__file__)")
-    assert str(site) in where
-    command = str(python.parent / "als")
-    assert "compact-stage1.yaml" in run(command, "configs")
-    run(command, "configs", "--copy", "mine")
+    run(str(python.parent / "als"), "configs", "--copy", "mine")
     assert (tmp_path / "mine" / "paper").is_dir()
-    page = "from als.inference import load; from als.ui import build_app; build_app(load())"
-    run(str(python), "-c", page)
+    assert (tmp_path / "mine" / "compact-stage1.yaml").is_file()
+    page = "import als; from als.ui import build_app; build_app(als.load()); print(als.__file__)"
+    assert str(site) in run(str(python), "-c", page)
+
+
+def test_uv_runs_its_command_without_an_installation(wheel, tmp_path):
+    """As `uvx --from attentive-layer-separation als` will, but for what `--help` does not import:
+    gigabytes of it."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("needs uv: pip install uv")
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (one for one in file.namelist() if one.endswith(".dist-info/METADATA"))
+        needs = Parser().parsestr(file.read(name).decode()).get_all("Requires-Dist")
+    left_out = {Requirement(one).name for one in needs} - {"jsonargparse"}
+    never = [f'{name}; sys_platform == "none"\n' for name in sorted(left_out)]
+    (tmp_path / "left-out.txt").write_text("".join(never))
+    command = [uv, "tool", "run", "--isolated", "--python", sys.executable]
+    command += ["--overrides", str(tmp_path / "left-out.txt"), "--from", str(wheel)]
+    done = subprocess.run(
+        [*command, "als", "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    if "Failed to fetch" in done.stderr or "error sending request" in done.stderr:
+        pytest.skip("needs a package index")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("als COMMAND") and "  evaluate  " in done.stdout

@@ -60,8 +60,11 @@ class CocoObject(NamedTuple):
     runs: bytes | None
 
 
-def read_file(path: Path) -> CocoFile:
-    """Read a file. Raises InputError when it is missing, no JSON or no instance annotations."""
+def read_file(path: Path, annotated: bool = True) -> CocoFile:
+    """Read a file. Raises InputError when it is missing, no JSON or no instance annotations.
+
+    annotated: False for a file that may list images alone.
+    """
     try:
         content = json.loads(path.read_bytes())  # a byte-order mark is passed over
     except FileNotFoundError as error:
@@ -72,6 +75,8 @@ def read_file(path: Path) -> CocoFile:
         raise InputError(
             f"{path}: the JSON cannot be read ({error}); unpack, download or export it again."
         ) from error
+    if not annotated and isinstance(content, dict):
+        content.setdefault("annotations", [])
     for part in PARTS:
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list):

@@ -181,7 +181,7 @@ class _Reader:
             coco=CocoEntry(
                 self.file.path,
                 entry["id"],
-                self.file.names,
+                self.file.categories,
                 np.array([objects[i].box for i in kept], dtype=np.float64).reshape(-1, 4),
                 np.array([area_of(objects[i], frame) for i in kept], dtype=np.float64),
             ),

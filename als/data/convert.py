@@ -15,7 +15,13 @@ from tqdm import tqdm
 from als.data.derived_masks import without_derived
 from als.data.masks import VOID, MaskSource, read_class_map, write_runs
 from als.data.record import Problem, Record, image_problems, nothing_to_count
-from als.data.voc_layout import class_names, image_folder, listing_file, read_records
+from als.data.voc_layout import (
+    class_names,
+    image_folder,
+    image_numbers,
+    listing_file,
+    read_records,
+)
 from als.errors import InputError
 from als.files import atomic_folder
 
@@ -27,8 +33,7 @@ def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
     out: gets annotations/instances_SPLIT.json and SPLIT/ with the images, which are hard links to
         those of `folder` where the file system allows it, and copies elsewhere.
 
-    - Categories are the folder's classes, ids from 1. An image's id is its place among all of the
-      folder's annotation files by name, from 1: the same in every split and every run.
+    - Categories are the folder's classes, ids from 1. Images have the ids of `image_numbers`.
     - Boxes are x, y, width, height, 0-based. A difficult object becomes a crowd, the only mark by
       which COCO leaves an object out of the count.
     - Segmentations are RLE, of each object its pixels in SegmentationObject/. Where there is only a
@@ -62,9 +67,7 @@ def _write_split(folder: Path, split: str, out: Path) -> int:
     records = without_derived([r for r, _ in read_records(folder, split, classes, _stop)])
     if told := nothing_to_count(records):
         raise Problem(listing_file(folder, split), told)
-    annotated = folder / "Annotations"
-    files = sorted(path.relative_to(annotated) for path in annotated.rglob("*.xml"))
-    ids = {path.with_suffix("").as_posix(): number for number, path in enumerate(files, start=1)}
+    ids = image_numbers(folder)
     images, annotations = [], []
     (out / "annotations").mkdir(exist_ok=True)
     (out / split).mkdir()

@@ -19,19 +19,37 @@ class Layout(NamedTuple):
 
     is_here: (folder, split) -> whether the split is to be read so, complete or not.
     listing: (folder, split) -> the file that lists its images.
+    names: (folder, split) -> all of its classes.
     read: (folder, split, classes, report) -> each record with the names of all its objects;
         `report` is told each image that cannot be used.
     """
 
     is_here: Callable[[Path, str], bool]
     listing: Callable[[Path, str], Path]
+    names: Callable[[Path, str], tuple[str, ...]]
     read: Callable[[Path, str, Sequence[str], Report], Iterator[tuple[Record, tuple[str, ...]]]]
 
 
 LAYOUTS = (  # the first that is there
-    Layout(coco_layout.is_layout, coco_layout.annotation_file, coco_layout.read_records),
-    Layout(lambda folder, split: True, voc_layout.listing_file, voc_layout.read_records),
+    Layout(
+        coco_layout.is_layout,
+        coco_layout.annotation_file,
+        lambda folder, split: coco_layout.read_file(folder, split).names,
+        coco_layout.read_records,
+    ),
+    Layout(
+        lambda folder, split: True,
+        voc_layout.listing_file,
+        lambda folder, split: voc_layout.class_names(folder),
+        voc_layout.read_records,
+    ),
 )
+
+
+def all_classes(spec: str, root: Path) -> tuple[str, ...]:
+    """The classes of splits, as `load_records` names them. Raises InputError as it does."""
+    parts = _parse_spec(spec, Path(root))
+    return tuple(dict.fromkeys(name for part in parts for name in _layout(*part).names(*part)))
 
 
 def load_records(
@@ -67,7 +85,7 @@ def load_records(
     seen: set[str] = set()
     parts = _parse_spec(spec, Path(root))
     for folder, split in parts:
-        layout = next(one for one in LAYOUTS if one.is_here(folder, split))
+        layout = _layout(folder, split)
         for record, names in _read(layout, folder, split, classes, report):
             if record.image_id in records:
                 told = f"lists {record.image_id}, which '{spec}' already holds"
@@ -91,6 +109,10 @@ def load_records(
     if told := told_doubled(f"'{spec}' below {root}", records.values()):
         warnings.warn(told, stacklevel=2)
     return list(records.values())
+
+
+def _layout(folder: Path, split: str) -> Layout:
+    return next(one for one in LAYOUTS if one.is_here(folder, split))
 
 
 def _read(layout: Layout, folder: Path, split: str, classes, report: Report) -> Iterator:

@@ -22,14 +22,14 @@ class CocoEntry:
     """What a COCO file says of an image, for COCO's measures.
 
     file: the JSON file. image_id: the image's id there.
-    names: the file's categories by rising id.
+    names: the file's categories, id -> name, by rising id.
     boxes: float64 [N, 4], x y width height of the record's objects as the file writes them.
     areas: float64 [N], in pixels, of the objects' masks where the file says so.
     """
 
     file: Path
     image_id: int | str
-    names: tuple[str, ...]
+    names: dict[int | str, str]
     boxes: np.ndarray
     areas: np.ndarray
 

@@ -45,6 +45,18 @@ def image_folder(folder: Path) -> ImageFolder:
     return ImageFolder(folder / "JPEGImages")
 
 
+def data_folder(record: Record) -> Path:
+    """The folder that a record was read from in this layout."""
+    return record.path.parents[record.image_id.count("/") + 1]
+
+
+def image_numbers(folder: Path) -> dict[str, int]:
+    """Image id -> its place among all annotation files by name, from 1: the same in every split."""
+    annotated = folder / "Annotations"
+    files = sorted(path.relative_to(annotated) for path in annotated.rglob("*.xml"))
+    return {path.with_suffix("").as_posix(): number for number, path in enumerate(files, start=1)}
+
+
 def read_records(
     folder: Path, split: str, classes: Sequence[str], report: Callable[[Problem], None]
 ) -> Iterator[tuple[Record, tuple[str, ...]]]:

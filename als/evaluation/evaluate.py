@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from als.data.coco_ids import ids_of
 from als.data.dataset import DetectionDataset, collate
 from als.data.derived_masks import without_derived
 from als.data.fields import id_order
@@ -20,6 +21,7 @@ from als.data.sampler import AspectBatchSampler
 from als.data.transforms import evaluation_transforms
 from als.errors import InputError
 from als.evaluation.average_precision import match, voc_ap
+from als.evaluation.coco_results import read_results, result_rows, write_results
 from als.evaluation.confidence import counted, reliability, sure
 from als.evaluation.confusion import confusion
 from als.evaluation.detections import (
@@ -38,13 +40,14 @@ BATCH_SIZE = 8
 
 
 def evaluate(
-    detector: AnyDetector,
+    detector: AnyDetector | None,
     records: Sequence[Record],
     workers: int = 1,
     progress: bool = True,
     keep: Path | None = None,
     classes: Sequence[str] | None = None,
     detections: Sequence[Path] = (),
+    coco_results: Path | None = None,
 ) -> dict:
     """Detect on all records and judge detections and maps; what `als evaluate` writes.
 
@@ -52,38 +55,59 @@ def evaluate(
         record = als.evaluate(predictor.detector, records)
 
     Args:
+        detector: None where `detections` of the named `classes` are judged.
         records: of `load_records`, loaded for `classes`.
         workers: processes that load images.
-        keep: a file for the detections themselves, see `als.evaluation.detections`; it is written
-            before they are judged.
+        keep: a file for what is detected, see `als.evaluation.detections`; it is written before
+            that is judged.
         classes: judge only these of the detector's classes; None for all.
         detections: such files, of these images or more, to be judged again; nothing is detected.
+            Also COCO's results JSON, see `als.evaluation.coco_results`.
+        coco_results: a file for the detections of `classes` in that form.
 
     Returns:
         A record: metrics (AP50_11point, AP50_area, AP75, AP of VOC and COCO's AP, AP50, AP75,
         each a fraction), per_class, maps (None without attention), sure and reliability (see
-        `als.evaluation.confidence`), confusion (see `als.evaluation.confusion`), config, data,
-        revision, machine, seconds (None where nothing was detected).
+        `als.evaluation.confidence`), confusion (see `als.evaluation.confusion`), config (None
+        without a detector), data, revision, machine, seconds (None where nothing was detected).
 
     Raises:
-        InputError: an image cannot be read, `detections` are of other images or classes, or the
-            detector does not know one of `classes`.
+        InputError: an image cannot be read, `detections` are of other images or classes, the
+            detector does not know one of `classes`, or COCO's results have no id for one.
     """
-    own = detector.config.classes
+    own = None if detector is None else detector.config.classes
+    if own is None and (classes is None or not detections):
+        raise InputError("without a detector `detections` are judged, and `classes` say of what.")
     classes = own if classes is None else classes
-    relabel = class_numbers(own, classes)
+    relabel = class_numbers(own or classes, classes)
     records = without_derived(records)
+    if coco_results is not None:
+        ids = ids_of(records)  # before hours of detecting
+        ids.require(classes)
     seconds = None
     if detections:
-        found, maps = _saved(detections, records, own)
+        found, maps = _saved(detections, records, classes, own)
     else:
         started = time.perf_counter()
         found, maps = detect_all(detector, records, workers, progress)
         spent = time.perf_counter() - started
         seconds = {"detection": spent, "images_per_second": len(records) / spent}
-    if keep is not None:
-        save_detections(keep, [record.image_id for record in records], found, own, maps)
-    found = [of_classes(some, relabel) for some in found]
+        if keep is not None:
+            save_detections(keep, [record.image_id for record in records], found, own, maps)
+        found = [of_classes(some, relabel) for some in found]
+    if coco_results is not None:
+        rows = [
+            row
+            for record, one in zip(records, found, strict=True)
+            for row in result_rows(
+                ids.images[record.image_id],
+                one.boxes,
+                [classes[label - 1] for label in one.labels],
+                one.scores,
+                ids,
+            )
+        ]
+        write_results(coco_results, rows)
     metrics, per_class = judge(found, records, classes)
     scored = counted(match(found, truths_of(records), classes, (0.5,)))
     return {
@@ -93,7 +117,7 @@ def evaluate(
         "sure": sure(scored, len(records)),
         "reliability": reliability(scored.scores, scored.right),
         "confusion": confusion(found, truths_of(records), classes),
-        "config": detector.config.to_dict(),
+        "config": None if detector is None else detector.config.to_dict(),
         "data": {
             "images": len(records),
             "fingerprint": fingerprint(records),
@@ -106,22 +130,35 @@ def evaluate(
 
 
 def _saved(
-    paths: Sequence[Path], records: Sequence[Record], classes: Sequence[str]
+    paths: Sequence[Path],
+    records: Sequence[Record],
+    classes: Sequence[str],
+    own: Sequence[str] | None,
 ) -> tuple[list[Detections], list[dict[str, float]]]:
-    """As `detect_all`, from files, which may hold other images too."""
+    """As `detect_all`, from files, which may hold other images too; of `classes` alone.
+
+    own: the detector's classes, None without one.
+    """
     found: dict[str, Detections] = {}
     maps: dict[str, dict[str, float]] = {}
-    for path in paths:
-        saved = load_judgeable(path)
-        if saved.classes != tuple(classes):
-            told = f"of {', '.join(saved.classes) or 'classes that it does not name'}"
-            raise InputError(f"{path}: detections {told}, not of this checkpoint; evaluate again.")
-        if twice := sorted(found.keys() & saved.detections.keys()):
-            raise InputError(f"{path}: detections of {twice[0]}, which another file has; give one.")
-        found |= saved.detections
-        if saved.maps:
-            maps |= dict(zip(saved.detections, saved.maps, strict=True))
     ids = [record.image_id for record in records]
+    for path in paths:
+        if path.suffix == ".json":  # an image that is not in it shows nothing
+            nothing = dict.fromkeys(ids, Detections([], [], []))
+            some = nothing | read_results(path, ids_of(records), classes)
+        else:
+            saved = load_judgeable(path)
+            if own is not None and saved.classes != tuple(own):
+                told = f"of {', '.join(saved.classes) or 'classes that it does not name'}"
+                told = f"detections {told}, not of this checkpoint"
+                raise InputError(f"{path}: {told}; evaluate again.")
+            numbers = class_numbers(saved.classes, classes)
+            some = {name: of_classes(one, numbers) for name, one in saved.detections.items()}
+            if saved.maps:
+                maps |= dict(zip(saved.detections, saved.maps, strict=True))
+        if twice := sorted(found.keys() & some.keys()):
+            raise InputError(f"{path}: detections of {twice[0]}, which another file has; give one.")
+        found |= some
     if missing := sorted(set(ids) - found.keys()):
         told = f"{paths[-1]}: detections without the image {missing[0]}"
         raise InputError(f"{told}; evaluate this data again.")
@@ -196,7 +233,8 @@ def judge(
         entries = [record.coco for record in records]
         order.sort(key=lambda i: id_order(entries[i].image_id))
         ordered = [entries[i] for i in order]
-        written = Written(ordered[0].names, [e.boxes for e in ordered], [e.areas for e in ordered])
+        names = tuple(ordered[0].names.values())
+        written = Written(names, [e.boxes for e in ordered], [e.areas for e in ordered])
     made = as_coco([truths[i] for i in order], [records[i].size for i in order], classes, written)
     ids = range(1, len(records) + 1)
     coco = coco_metrics([detections[i] for i in order], made, ids, classes)

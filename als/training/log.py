@@ -1,13 +1,40 @@
 """What a run writes down as it goes: `metrics.csv` and TensorBoard, whole after a resumption."""
 
 import csv
+import os
 from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from als.errors import InputError
 from als.files import atomic_write
+
+
+def logger_of(name: str | None, out: Path, first_step: int) -> Logger | bool:
+    """Lightning's logger of this name (see `TrainerConfig`) for a run's folder; False for none.
+
+    To Weights & Biases and MLflow each sitting is a run of its own, called as the folder.
+
+    Raises InputError where the package is not installed, or does not take the place.
+    """
+    if name == "csv":
+        return False
+    try:
+        if name == "wandb":
+            return WandbLogger(name=out.name, save_dir=out)
+        if name == "mlflow":
+            place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve()}/mlflow.db"
+            return MLFlowLogger("als", run_name=out.name, tracking_uri=place)
+    except ModuleNotFoundError as error:
+        raise InputError(f"trainer.logger {name}: it needs `pip install {name}`.") from error
+    except Exception as error:  # of MLflow, for a MLFLOW_TRACKING_URI that it does not know
+        told = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"trainer.logger {name}: {told}.") from error
+    # TensorBoard hides what a killed run had drawn beyond the step that it resumes from.
+    return TensorBoardLogger(out, name="tensorboard", version="", purge_step=first_step)
 
 
 class LogFigures(L.Callback):

@@ -9,7 +9,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -25,7 +24,7 @@ from als.errors import InputError
 from als.evaluation.evaluate import judge_by_id
 from als.files import write_json
 from als.machine import machine
-from als.training.log import LogFigures
+from als.training.log import LogFigures, logger_of
 from als.training.module import DetectorModule, FoundById
 from als.training.same_config import check_resumes
 from als.training.saving import (
@@ -318,15 +317,16 @@ def _trainer(
         "plugins": [WholeFiles()],
         "enable_checkpointing": bool(config.data.val),  # for ModelCheckpoint alone
         "num_sanity_val_steps": 0,
-        # TensorBoard hides what a killed run had drawn beyond the step that it resumes from.
-        "logger": TensorBoardLogger(out, name="tensorboard", version="", purge_step=first_step),
         "log_every_n_steps": 50,
         "use_distributed_sampler": False,
         "default_root_dir": out,
     }
     settings |= {"callbacks": [*_callbacks(config, out, first_step), *callbacks]} | options
+    settings["logger"] = logger_of(options.get("logger"), out, first_step)
     try:
         trainer = L.Trainer(**settings)
+        if options.get("logger") in ("wandb", "mlflow"):  # which show runs by their options
+            trainer.logger.log_hyperparams(asdict(config))
     except Exception as error:  # no such accelerator here, too many devices, ...
         told = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"trainer: {told}; change the options of the trainer.") from error
