@@ -13,8 +13,8 @@ from PIL import Image
 
 from als.drawing import Look, Panel, class_colours
 from als.inference import Predictor
-from als.ui.panels import figures_of
-from als.ui.session import Settings, Study
+from als.views.panels import figures_of
+from als.views.photo_study import Settings, Study
 
 
 def empty(text: str, title: str = "", small: bool = False) -> str:

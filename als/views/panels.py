@@ -19,7 +19,7 @@ from als.drawing import (
 from als.explain import EXPLAINERS
 from als.explain.map_measures import box_region, energy, mask_iou
 from als.inference import Explanation
-from als.ui.session import DEFAULT_EXPLAINER, WORDS, Settings, Study
+from als.views.photo_study import DEFAULT_EXPLAINER, WORDS, Settings, Study
 
 DETECTIONS, LOCALIZATION, CLASSIFICATION = "Detections", "Localization map", "Classification map"
 GRAD_CAM = "Grad-CAM"
