@@ -312,18 +312,8 @@ class Predictor:
             InputError: no such detection, class, box or explainer, nothing was proposed, or the
                 model is of a family without the branches that are explained.
         """
-        if detection is None and label is None and box is None and len(analysis.prediction.boxes):
-            detection = 0
         with self.lock:
-            if box is not None:
-                scene, score = self._scene_of_box(analysis, box, label)
-            elif detection is not None:
-                scene = self.scene(analysis, [detection])
-                score = float(analysis.prediction.scores[detection])
-            else:
-                label = _closest_class(analysis.found.logits) if label is None else label
-                scene = self.scene_of_class(analysis, label)
-                score = float(analysis.found.logits.softmax(-1)[:, label].max())
+            scene, score = self.chosen(analysis, detection, label, box)
             (explained,) = make_maps(explainer, scene, kind)
         label = int(scene.labels[0])
         passed = score > self.detector.config.score_threshold
@@ -331,6 +321,25 @@ class Predictor:
             *(explained, scene.boxes[0], label, self.classes[label - 1], score, passed),
             is_empty(explained),
         )
+
+    def chosen(
+        self,
+        analysis: Analysis,
+        detection: int | None = None,
+        label: int | None = None,
+        box: Sequence[float] | None = None,
+    ) -> tuple[Scene, float]:
+        """The scene of the one proposal that `explain` explains, and the score of its class."""
+        if box is not None:
+            return self._scene_of_box(analysis, box, label)
+        if detection is None and label is None and len(analysis.prediction.boxes):
+            detection = 0
+        if detection is not None:
+            scene = self.scene(analysis, [detection])
+            return scene, float(analysis.prediction.scores[detection])
+        label = _closest_class(analysis.found.logits) if label is None else label
+        scene = self.scene_of_class(analysis, label)
+        return scene, float(analysis.found.logits.softmax(-1)[:, label].max())
 
     def scene(
         self,

@@ -168,7 +168,9 @@ def explained_sentence(study: Study, threshold: float) -> str:
     """What the per-box maps explain now, and whether it passed the threshold."""
     chosen, (height, width) = study.class_map(), study.prediction.size
     scored = f"{chosen.name} {chosen.score:.2f}"
-    if study.choice.detection is not None and chosen.score >= threshold:
+    if study.choice.box is not None:
+        said = f"Explaining a box of your own, as if it had been proposed: {scored}."
+    elif study.choice.detection is not None and chosen.score >= threshold:
         said = f"Explaining detection {study.choice.detection + 1}: {scored}."
     elif chosen.score >= threshold:
         said = f"Explaining the best-scoring proposal for this class: {scored}."

@@ -92,11 +92,13 @@ class Settings:
 class Choice:
     """What is explained: a detection (row of the prediction), or else the best RoI of a class.
 
-    Neither: the class that comes closest to a detection.
+    Neither: the class that comes closest to a detection. box: instead of both, x1 y1 x2 y2 in
+    pixels of the photo, of the class `label` if there is one.
     """
 
     detection: int | None = None
     label: int | None = None
+    box: tuple[float, ...] | None = None
 
 
 @dataclass
@@ -117,6 +119,13 @@ class Study:
     @property
     def prediction(self) -> Prediction:
         return self.analysis.prediction
+
+    @property
+    def roi(self) -> torch.Tensor:
+        """The chosen proposal [1, 4], xyxy in pixels of the network's image."""
+        choice = self.choice
+        asked = choice.detection, choice.label, choice.box
+        return self.predictor.chosen(self.analysis, *asked)[0].rois
 
     @property
     def best(self) -> Choice:
@@ -149,11 +158,12 @@ class Study:
         choice, key = self.choice, (self.choice, name, kind)
         asked = choice.detection, choice.label, name, kind
         if whole:
-            return self.predictor.explain(self.analysis, *asked)
+            return self.predictor.explain(self.analysis, *asked, box=choice.box)
         told = self.explained.pop(key, None)
         if told is None:
             started = time.perf_counter()
-            told = self.predictor.explain(self._light, *asked)
+            box = None if choice.box is None else np.array(choice.box) * self._scale
+            told = self.predictor.explain(self._light, *asked, box=box)
             told = replace(told, box=told.box / self._scale)
             self.seconds[step] = time.perf_counter() - started
         self.explained[key] = told  # the last used comes last
