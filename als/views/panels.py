@@ -99,7 +99,7 @@ def detections_panel(study: Study, threshold: float, chosen: Explanation | None)
     """Every detection over the threshold, and the chosen box even if it is below it."""
     found, shown = study.prediction, study.shown(threshold)
     boxes, labels = found.boxes[:shown], found.labels[:shown]
-    texts = [f"{n} {s:.2f}" for n, s in zip(found.names, found.scores, strict=True)][:shown]
+    texts = study.named(shown)
     row = study.choice.detection if chosen is not None else None
     if chosen is not None and (row is None or row >= shown):
         boxes = np.concatenate([boxes, chosen.box[None]])

@@ -141,6 +141,12 @@ class Study:
         """How many detections pass; they are the first ones."""
         return int((self.prediction.scores >= threshold).sum())
 
+    def named(self, count: int) -> list[str]:
+        """Name and score of the first `count` detections."""
+        found = self.prediction
+        scored = zip(found.names[:count], found.scores[:count], strict=True)
+        return [f"{name} {score:.2f}" for name, score in scored]
+
     def class_map(self, whole: bool = False) -> Explanation:
         """Grad-CAM of the chosen proposal's class score, before the softmax."""
         return self._explained("Grad-CAM", "gradcam", "logit", whole)
