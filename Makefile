@@ -60,7 +60,8 @@ lab: $(VENV)/.installed-lab ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyter lab --notebook-dir=.
 
 notebooks: $(VENV)/.installed-lab ## execute every notebook in place
-	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
+	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.store_widget_state=False $(NOTEBOOKS)
 
 bench: $(VENV)/.installed-test ## the benchmarks: a table, a figure and a record
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -50,7 +50,8 @@ function render({ model, el }) {
   const detections = make("div", { className: "als-detections" });
   const views = make("div", { className: "als-views" });
   const cell = make("div", { className: "als-cell" }, HINT);
-  const root = make("div", { className: "als-explorer" }, controls, sentence, detections, views, cell);
+  const root = make("div", { className: "als-explorer" });
+  root.append(controls, sentence, detections, cell, views);
   el.append(root);
 
   for (const [name, words] of MENUS) {
