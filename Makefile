@@ -60,8 +60,9 @@ lab: $(VENV)/.installed-lab ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyter lab --notebook-dir=.
 
 notebooks: $(VENV)/.installed-lab ## execute every notebook in place
-	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace \
-		--ExecutePreprocessor.store_widget_state=False $(NOTEBOOKS)
+	PYTHONPATH=notebooks $(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.store_widget_state=False \
+		--NotebookExporter.preprocessors=still.Still $(NOTEBOOKS)
 
 bench: $(VENV)/.installed-test ## the benchmarks: a table, a figure and a record
 	$(BIN)/python -m benchmarks $(ARGS)

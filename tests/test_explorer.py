@@ -95,7 +95,7 @@ def test_one_choice_takes_the_place_of_another(widget):
     assert widget.detection == 0
 
 
-def test_a_click_explains_the_smallest_box_there(widget):
+def test_a_click_explains_the_smallest_box_there_and_a_drag_its_own(widget):
     boxes, (height, width) = widget.prediction.boxes, widget.prediction.size
     x, y = (boxes[1, 0] + boxes[1, 2]) / 2, (boxes[1, 1] + boxes[1, 3]) / 2
     holds = (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
@@ -103,8 +103,12 @@ def test_a_click_explains_the_smallest_box_there(widget):
     smallest = int(np.where(holds, areas, np.inf).argmin())
     widget.box = [20.0, 30.0, 90.0, 100.0]
     for _ in range(2):  # the second click finds it chosen
-        widget._clicked(widget, {"x": x / width, "y": y / height}, [])
+        widget._gestured(widget, {"x": x / width, "y": y / height}, [])
         assert widget.detection == smallest and widget.box is None
+    widget._gestured(widget, {"box": [5, 5, 90, 100]}, [])
+    assert widget.explanation.box.tolist() == [5, 5, 90, 100]
+    widget._gestured(widget, {"box": [5, 5, 5.2, 100]}, [])  # dragged, but too thin
+    assert "less than a pixel" in widget.said["sentence"] and widget.box == [5, 5, 90, 100]
 
 
 def test_cells_hold_the_values_of_the_maps(widget):

@@ -44,6 +44,10 @@ function render({ model, el }) {
     model.set(name, value);
     model.save_changes();
   };
+  const tell = (message) => {
+    root.classList.add("als-waiting");
+    model.send(message);
+  };
   const controls = make("div", { className: "als-controls" });
   const sentence = make("p", { className: "als-sentence" });
   sentence.setAttribute("role", "status");
@@ -145,11 +149,10 @@ function render({ model, el }) {
       start = dragged = null;
       if (box) {
         const [height, width] = model.get("said").size;
-        choose("box", box.map((share, i) => share * (i % 2 ? height : width)));
+        tell({ box: box.map((share, i) => share * (i % 2 ? height : width)) });
       } else if (began) {
-        root.classList.add("als-waiting");
         const [x, y] = place(event);
-        model.send({ x, y });
+        tell({ x, y });
       }
     });
     picture.addEventListener("pointercancel", () => { start = dragged = null; mark([]); });

@@ -83,7 +83,7 @@ class Explorer(anywidget.AnyWidget):
         self._settling = True  # traits are set that nobody chose
         super().__init__(menus=_menus(predictor, photographs))
         self._settling = False
-        self.on_msg(self._clicked)
+        self.on_msg(self._gestured)
         self._open()
 
     @property
@@ -227,15 +227,22 @@ class Explorer(anywidget.AnyWidget):
             self._shares = id(study), boxes, shares.float().cpu().numpy().tobytes()
         return {"names": names, "boxes": boxes, "chosen": chosen, "shares": self._shares[2]}
 
-    def _clicked(self, _, message: dict, buffers) -> None:
-        """A click on a picture, x and y from 0 to 1: the smallest detection there is explained."""
-        row = self._seen.detection_at(message["x"], message["y"], self.threshold)
-        if row is None:
-            self.send({"drawn": True})
-        elif row == self.detection:
-            self._settle(row)  # a box or class may be what is explained
-        else:
-            self.detection = row
+    def _gestured(self, _, message: dict, buffers) -> None:
+        """On a picture: a click, x and y from 0 to 1, or a box that was dragged, in pixels."""
+        try:
+            if "box" in message:
+                self.box = message["box"]
+            else:
+                self._click(message["x"], message["y"])
+        except InputError as error:
+            self.said = self.said | {"sentence": str(error)}
+        self.send({"drawn": True})
+
+    def _click(self, x: float, y: float) -> None:
+        """Explain the smallest detection that is there, also where it was chosen before."""
+        row = self._seen.detection_at(x, y, self.threshold)
+        if row is not None:
+            self._settle(row)
 
 
 def _menus(predictor: Predictor, photographs: Sequence) -> dict[str, list]:
