@@ -63,7 +63,7 @@ def page():
     with playwright.sync_playwright() as player:
         browser = player.chromium.launch(executable_path=CHROMIUM, args=options)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(5 * PATIENCE)  # Lab and a kernel start
         yield page
         browser.close()
 
@@ -89,7 +89,7 @@ def test_a_notebook_shows_hovers_draws_and_keeps_a_picture(lab, page):
     page.locator(".jp-CodeCell .cm-content").first.click()
     page.keyboard.press("Shift+Enter")
     pictures = page.locator(".als-explorer figure img")
-    pictures.nth(4).wait_for(timeout=5 * PATIENCE)  # the kernel imports torch
+    pictures.nth(4).wait_for()  # the kernel imports torch
     said, cell = page.locator(".als-sentence"), page.locator(".als-cell")
     expect(said).to_contain_text("Explaining detection 1")
 
