@@ -20,7 +20,7 @@ def chart(measure, seed=None, row="all"):
     figure.__class__ = Said
     return figure
 
-choose(chart, measure=["AP", "AP50"], seed=[], row=[("first", "a"), ("second", "b")])"""
+choose(chart, measure=["AP", "AP50"], seed=[], row={"first": "a", "second": "b"})"""
 CHANGE = """from ipywidgets.widgets.widget import _instances
 menus = {w.description: w for w in _instances.values() if type(w).__name__ == "Dropdown"}
 menus["row"].value = "b"

@@ -1,7 +1,6 @@
 """Menus above a chart in a notebook."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from IPython.display import display
 from matplotlib.figure import Figure
@@ -14,18 +13,18 @@ except ImportError as error:
     raise InputError("menus need the package ipywidgets; `pip install ipywidgets`.") from error
 
 
-def choose(chart: Callable[..., Figure], **options: Sequence[Any]) -> None:
+def choose(chart: Callable[..., Figure], **options: Sequence | Mapping) -> None:
     """Show `chart(name=value, ...)` of the first options, and anew as others are chosen.
 
     The chart is an output of the cell itself, unlike that of `ipywidgets.interact`, so that a saved
     notebook shows it.
 
     Args:
-        options: of each argument its values, or pairs of words and value. One without any is left
+        options: of each argument its values, or words -> value. One without any is left
             to the chart.
     """
     menus = {
-        name: Dropdown(options=list(values), description=name)
+        name: Dropdown(options=values, description=name)
         for name, values in options.items()
         if len(values)
     }

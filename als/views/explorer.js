@@ -55,6 +55,7 @@ function render({ model, el }) {
   const views = make("div", { className: "als-views" });
   const cell = make("div", { className: "als-cell" }, HINT);
   const root = make("div", { className: "als-explorer" });
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys: arrows would not move a slider
   root.append(controls, sentence, detections, cell, views);
   el.append(root);
 
