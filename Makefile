@@ -60,7 +60,9 @@ lab: $(VENV)/.installed-lab ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyter lab --notebook-dir=.
 
 notebooks: $(VENV)/.installed-lab ## execute every notebook in place
-	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
+	PYTHONPATH=notebooks $(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.store_widget_state=False \
+		--NotebookExporter.preprocessors=still.Still $(NOTEBOOKS)
 
 site: $(VENV)/.installed-docs ## the documentation as a site, in site/; a broken link ends it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from als.inference import Analysis, Explanation, Prediction, Predictor, load
     from als.model import Detector
     from als.training.train import train
+    from als.views.explorer import explore
 
 __version__ = "0.2.0"
 
@@ -36,6 +37,7 @@ __all__ = [
     "TrainConfig",
     "evaluate",
     "explain",
+    "explore",
     "load",
     "train",
 ]
@@ -49,6 +51,7 @@ _HOMES = {
     "als.inference": ("Analysis", "Explanation", "Prediction", "Predictor", "load"),
     "als.model": ("Detector",),
     "als.training.train": ("train",),
+    "als.views.explorer": ("explore",),
 }
 
 

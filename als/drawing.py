@@ -1,5 +1,6 @@
 """Predictions drawn on photographs: boxes, maps, and sheets of both; files of a prediction."""
 
+import io
 import os
 import textwrap
 from collections.abc import Iterable
@@ -110,6 +111,19 @@ def overlay(photo: Image.Image, heat_map: np.ndarray, look: Look) -> Image.Image
 def colours_of(colour_map: str) -> np.ndarray:
     """The 256 colours of a map of COLOUR_MAPS, uint8 [256, 3]."""
     return (colormaps[colour_map](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def css_gradient(colour_map: str) -> str:
+    """The colours of a map of COLOUR_MAPS from left to right, as a style sheet writes it."""
+    stops = ("#" + bytes(colour).hex() for colour in colours_of(colour_map)[::15])
+    return f"linear-gradient(90deg,{','.join(stops)})"
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """A picture as a browser gets it."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88, subsampling=0)
+    return buffer.getvalue()
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from als.checkpoint import BY_NAME, load_checkpoint
 from als.errors import InputError
@@ -37,6 +38,7 @@ from als.images import (
 )
 from als.machine import device_named
 from als.model import AnyDetector, Detector, Encoding, Found
+from als.model.boxes import rescaled
 from als.model.grid import image_to_map, map_to_image, shrunk
 
 if TYPE_CHECKING:
@@ -290,6 +292,7 @@ class Predictor:
         label: int | None = None,
         explainer: str = "gradcam",
         kind: str | None = None,
+        box: Sequence[float] | None = None,
     ) -> Explanation:
         """Why a proposal got its score, or its box; the trunk does not run again.
 
@@ -300,23 +303,17 @@ class Predictor:
                 highest for it, even if nothing passed the threshold. Without `detection` and
                 `label` the first detection is explained or, where there is none, the class that
                 comes closest to one.
+            box: instead of a detection, x1 y1 x2 y2 in pixels of the photo, read as if it had been
+                proposed: of the class `label` or, without it, of the one that scores highest there.
             explainer: a name of `als.explain.EXPLAINERS`.
             kind: the scalar that is explained (`als.explain.Target`) in place of the explainer's.
 
         Raises:
-            InputError: no such detection, class or explainer, nothing was proposed, or the model
-                is of a family without the branches that are explained.
+            InputError: no such detection, class, box or explainer, nothing was proposed, or the
+                model is of a family without the branches that are explained.
         """
-        if detection is None and label is None and len(analysis.prediction.boxes):
-            detection = 0
         with self.lock:
-            if detection is not None:
-                scene = self.scene(analysis, [detection])
-                score = float(analysis.prediction.scores[detection])
-            else:
-                label = _closest_class(analysis.found.logits) if label is None else label
-                scene = self.scene_of_class(analysis, label)
-                score = float(analysis.found.logits.softmax(-1)[:, label].max())
+            scene, score = self.chosen(analysis, detection, label, box)
             (explained,) = make_maps(explainer, scene, kind)
         label = int(scene.labels[0])
         passed = score > self.detector.config.score_threshold
@@ -324,6 +321,25 @@ class Predictor:
             *(explained, scene.boxes[0], label, self.classes[label - 1], score, passed),
             is_empty(explained),
         )
+
+    def chosen(
+        self,
+        analysis: Analysis,
+        detection: int | None = None,
+        label: int | None = None,
+        box: Sequence[float] | None = None,
+    ) -> tuple[Scene, float]:
+        """The scene of the one proposal that `explain` explains, and the score of its class."""
+        if box is not None:
+            return self._scene_of_box(analysis, box, label)
+        if detection is None and label is None and len(analysis.prediction.boxes):
+            detection = 0
+        if detection is not None:
+            scene = self.scene(analysis, [detection])
+            return scene, float(analysis.prediction.scores[detection])
+        label = _closest_class(analysis.found.logits) if label is None else label
+        scene = self.scene_of_class(analysis, label)
+        return scene, float(analysis.found.logits.softmax(-1)[:, label].max())
 
     def scene(
         self,
@@ -352,13 +368,38 @@ class Predictor:
         self, analysis: Analysis, label: int, seed: int = 0, drise_masks: int = DRISE_MASKS
     ) -> Scene:
         """The same of a class (1 to C), detected or not: at the proposal that scores highest."""
-        if not 1 <= label <= len(self.classes):
-            raise InputError(f"label {label}: choose 1 to {len(self.classes)}.")
-        detector = self._branches()
+        detector, label = self._branches(), self._checked_label(label)
         best = best_proposal(analysis.found.logits, label)
         roi = analysis.found.proposals[best : best + 1]
         boxes = boxes_of_class(detector, analysis.encoding, roi, label).cpu().numpy()
         return self._scene(analysis, boxes, np.array([label]), roi, seed, drise_masks)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _scene_of_box(
+        self, analysis: Analysis, box: Sequence[float], label: int | None
+    ) -> tuple[Scene, float]:
+        """The scene of a box that is taken for a proposal, and the score of the class there."""
+        detector, encoding, size = self._branches(), analysis.encoding, analysis.prediction.size
+        given = torch.as_tensor(box, dtype=torch.float32)
+        if given.shape != (4,) or not given.isfinite().all():
+            raise InputError(f"box {box}: give x1 y1 x2 y2, in pixels of the photo.")
+        clipped = clip_boxes_to_image(given[None], size)
+        if not (clipped[:, 2:] - clipped[:, :2] >= 1).all():
+            raise InputError(
+                f"box {given.tolist()}: less than a pixel of it lies in the photo, (height, width) "
+                f"is {size}."
+            )
+        roi = rescaled(clipped.to(encoding.f), size, encoding.images.image_sizes[0])
+        logits, _ = detector.roi_heads.classify(encoding.f_cls, [roi], encoding.rivals)
+        label = self._checked_label(_closest_class(logits) if label is None else label)
+        scene = self._scene(analysis, clipped.numpy(), np.array([label]), roi, 0, DRISE_MASKS)
+        return scene, float(logits.softmax(-1)[0, label])
+
+    def _checked_label(self, label: int) -> int:
+        if not 1 <= label <= len(self.classes):
+            raise InputError(f"label {label}: choose 1 to {len(self.classes)}.")
+        return label
 
     def _scene(self, analysis: Analysis, boxes, labels, rois, seed, drise_masks) -> Scene:
         given = (self._branches(), analysis.encoding, analysis.image, boxes, labels, rois)

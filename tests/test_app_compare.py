@@ -7,7 +7,7 @@ from tiny import tiny_config
 from als.checkpoint import build_detector, save_checkpoint
 from als.drawing import RULES
 from als.inference import Predictor
-from als.ui.session import Choice, study_photo
+from als.views.photo_study import Choice, study_photo
 
 
 def test_the_second_model_explains_the_same_object(scene_file):

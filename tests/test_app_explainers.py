@@ -7,8 +7,8 @@ from gradio_client import Client, handle_file
 
 from als.explain import EXPLAINERS, Explainer
 from als.ui.handlers import NO_VIEWS
-from als.ui.panels import captions, figures_of, last_title, panels_of
-from als.ui.session import Settings, offered, study_photo
+from als.views.panels import captions, figures_of, last_title, panels_of
+from als.views.photo_study import Settings, offered, study_photo
 
 MIDDLE = VALUES[:-1]
 

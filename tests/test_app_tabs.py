@@ -13,9 +13,10 @@ from als.drawing import RULES, Look
 from als.explain.map_measures import box_region, energy
 from als.ui import markup
 from als.ui.handlers import NO_CLASS, Handlers
-from als.ui.panels import explained_sentence, figures_of, panels_of, record_of
-from als.ui.session import KIND_OF_WORDS, Choice, SessionStore, Settings, study_photo
+from als.ui.session import SessionStore
 from als.ui.takeaway import write_files
+from als.views.panels import explained_sentence, figures_of, panels_of, record_of
+from als.views.photo_study import KIND_OF_WORDS, Choice, Settings, study_photo
 
 SETTINGS = Settings(*VALUES)
 

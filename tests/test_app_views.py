@@ -9,8 +9,8 @@ from PIL import Image
 from als import drawing as views
 from als.drawing import RULES, Look, Panel, comparison
 from als.explain.map_measures import box_region, energy, mask_iou
-from als.ui.panels import rank_correlation
-from als.ui.session import iou
+from als.views.panels import rank_correlation
+from als.views.photo_study import iou
 
 RAW, MIN_MAX, PERCENTILE = RULES
 GREY = Image.new("RGB", (4, 2), (100, 100, 100))

@@ -16,7 +16,8 @@ from tiny import lively_detector
 from als.inference import Predictor
 from als.ui import what_if
 from als.ui.handlers import Handlers
-from als.ui.session import Choice, SessionStore, study_photo
+from als.ui.session import SessionStore
+from als.views.photo_study import Choice, study_photo
 
 
 @pytest.fixture

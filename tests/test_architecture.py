@@ -25,7 +25,7 @@ LAYERS = (
     ("inference",),
     ("drawing", "evaluation", "export"),
     ("training",),
-    ("study", "tables"),
+    ("study", "tables", "views"),
     ("ui",),
     ("cli",),
 )

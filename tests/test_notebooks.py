@@ -9,7 +9,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from tiny import lively_detector
 
-from als.checkpoint import save_checkpoint
+from als.checkpoint import BY_NAME, save_checkpoint
 from als.data.toy import TOY_CLASSES, write_toy
 from als.files import write_json
 from als.study import interventions
@@ -114,6 +114,15 @@ def test_it_is_committed_with_its_outputs_and_is_thin(path):
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code), "run `make notebooks`"
+    values = {}
+    exec(
+        next(cell.source for cell in code if "parameters" in cell.metadata.get("tags", [])), values
+    )
+    assert values["CHECKPOINT"] in BY_NAME  # the one parameter that the tests above replace untried
+    shown = {kind for cell in code for out in cell.outputs for kind in out.get("data", {})}
+    assert not any("widget" in kind for kind in (*shown, *notebook.metadata)), (
+        "run `make notebooks`"
+    )
     for cell in code:
         assert not any(output.output_type == "error" for output in cell.outputs)
         for node in ast.walk(ast.parse(TransformerManager().transform_cell(cell.source))):

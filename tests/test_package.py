@@ -51,7 +51,8 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     ours = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert all(name.startswith("als/") for name in ours)
-    for path in [*(ROOT / "als").rglob("*.py"), *(ROOT / "als/weights").glob("*.safetensors")]:
+    data = (*(ROOT / "als/weights").glob("*.safetensors"), *(ROOT / "als/views").glob("explorer.*"))
+    for path in (*(ROOT / "als").rglob("*.py"), *data):
         assert path.relative_to(ROOT).as_posix() in ours
     for path in (ROOT / "configs").rglob("*.yaml"):
         assert f"als/{path.relative_to(ROOT).as_posix()}" in ours

@@ -43,6 +43,36 @@ def test_any_class_can_be_explained(predictor, analysis):
         assert np.allclose(told.map, expected, atol=1e-6)
 
 
+def test_a_box_is_explained_as_if_it_had_been_proposed(predictor, analysis):
+    """The box of a proposal gives what that proposal gives, for a class or the likeliest one."""
+    encoding, size = analysis.encoding, analysis.prediction.size
+    row = int(analysis.found.rois[0])
+    roi = analysis.found.proposals[row : row + 1]
+    (box,) = rescaled(roi, encoding.images.image_sizes[0], size).tolist()
+    scores = analysis.found.logits.softmax(-1)[row]
+    for label in (None, 1, 2, 3):
+        told = predictor.explain(analysis, box=box, label=label)
+        assert told.label == (label or int(scores[1:].argmax()) + 1)
+        assert told.score == pytest.approx(float(scores[told.label]), abs=1e-4)
+        assert told.box.tolist() == pytest.approx(box, abs=1e-3)
+        expected = grad_cam(predictor.detector, encoding, Target(roi, told.label))
+        assert np.allclose(told.map, expected, atol=1e-4)
+
+
+def test_a_box_is_cut_to_the_photo(predictor, analysis):
+    height, width = analysis.prediction.size
+    told = predictor.explain(analysis, box=(-50, 10, 2 * width, 2 * height))
+    assert told.box.tolist() == [0, 10, width, height]
+
+
+@pytest.mark.parametrize(
+    "box", [(5, 5, 5.5, 90), (-9, -9, 0, 0), (90, 5, 10, 50), (1, 2, 3), (0, 0, float("nan"), 9)]
+)
+def test_a_box_that_is_none_cannot_be_explained(predictor, analysis, box):
+    with pytest.raises(InputError, match="box"):
+        predictor.explain(analysis, box=box)
+
+
 def test_a_class_below_the_threshold_is_said_to_be(predictor, analysis):
     strict = deepcopy(predictor)
     strict.detector.config = replace(strict.detector.config, score_threshold=0.999)
@@ -62,7 +92,14 @@ def test_what_is_explained_matters(predictor, analysis):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"detection": 999}, {"detection": -1}, {"label": 0}, {"label": 9}]
+    "wrong",
+    [
+        {"detection": 999},
+        {"detection": -1},
+        {"label": 0},
+        {"label": 9},
+        {"box": (0, 0, 9, 9), "label": 9},
+    ],
 )
 def test_what_is_not_there_cannot_be_explained(predictor, analysis, wrong):
     with pytest.raises(InputError, match=r"\d"):

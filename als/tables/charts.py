@@ -93,15 +93,17 @@ def paper_against_measured(table: str, results: Path, column: str = "mAP") -> Fi
     return figure
 
 
-def rows_per_class(table: str, results: Path) -> Figure:
+def rows_per_class(table: str, results: Path, class_name: str | None = None) -> Figure:
     """VOC's AP50 (11 points) of every row, class by class; lines are the spread over seeds.
 
-    A panel for each scale of which a row was run.
+    A panel for each scale of which a row was run. class_name: this class alone.
     """
     panels = []
     for scale in SCALES:
         rows = [row for row in TABLES[table] if row.run(scale)]
         found = {row.title: per_class(row, results, scale) for row in rows}
+        if class_name is not None:
+            found = {row: values[values.index == class_name] for row, values in found.items()}
         if any(map(len, found.values())):
             panels.append((found, f"Each class, {LOOKS[scale][0]}"))
     if not panels:
@@ -111,6 +113,12 @@ def rows_per_class(table: str, results: Path) -> Figure:
     for axis, (found, title) in zip(axes, panels, strict=True):
         _bars(axis, found, title)
     return figure
+
+
+def classes_measured(table: str, results: Path) -> list[str]:
+    """Those that `rows_per_class` can show."""
+    rows = [per_class(row, results, scale) for row in TABLES[table] for scale in SCALES]
+    return list(dict.fromkeys(name for of_row in rows for name in of_row.index))
 
 
 def _bars(axis: Axes, found: Mapping[str, pd.DataFrame], title: str) -> None:
@@ -135,18 +143,34 @@ def _bars(axis: Axes, found: Mapping[str, pd.DataFrame], title: str) -> None:
     axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def training_curves(table: str, results: Path, scale: Scale | None = None) -> Figure:
-    """The losses of the proposed row's stages, of the first seed that has a record.
+def training_curves(
+    table: str, results: Path, scale: Scale | None = None, seed: int | None = None
+) -> Figure:
+    """The losses of the proposed row's stages.
 
-    scale: None takes the full scale where it was run, else compact.
+    scale: None takes the full scale where it was run, else compact. seed: None takes the first.
     """
-    for chosen in [scale] if scale else SCALES:
-        run = next(row for row in TABLES[table] if row.key == "proposed").run(chosen)
-        for seed, record in sorted(records_of(run, results).items()):
+    for (one, number), stages in _curves_found(table, results).items():
+        if scale in (None, one) and seed in (None, number):
+            return _curves(stages, f"{one}, seed {number}")
+    return _empty(f"training curves: {NOT_RUN}")
+
+
+def seeds_with_curves(table: str, results: Path) -> list[int]:
+    """Those that `training_curves` can show."""
+    return sorted({seed for _, seed in _curves_found(table, results)})
+
+
+def _curves_found(table: str, results: Path) -> dict[tuple[Scale, int], list[dict]]:
+    """(scale, seed) -> the stages of the proposed row whose record holds the losses."""
+    proposed = next(row for row in TABLES[table] if row.key == "proposed")
+    found = {}
+    for scale in SCALES:
+        for seed, record in records_of(proposed.run(scale), results).items():
             stages = [stage for stage in record.get("stages", []) if stage.get("curve")]
             if stages:
-                return _curves(stages, f"{chosen}, seed {seed}")
-    return _empty(f"training curves: {NOT_RUN}")
+                found[scale, seed] = stages
+    return found
 
 
 def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:

@@ -6,19 +6,10 @@ from als.errors import InputError
 from als.explain import EXPLAINERS
 from als.inference import Predictor, load
 from als.ui import markup, what_if
-from als.ui.panels import captions, explained_sentence, first_panels, panels_of
-from als.ui.session import (
-    KIND_OF_WORDS,
-    WORDS,
-    Choice,
-    Session,
-    SessionStore,
-    Settings,
-    Study,
-    name_of,
-    study_photo,
-)
+from als.ui.session import Session, SessionStore, name_of
 from als.ui.takeaway import fresh_folder, write_files
+from als.views.panels import captions, explained_sentence, first_panels, panels_of
+from als.views.photo_study import Choice, Settings, Study, study_photo, words_of
 
 NO_CLASS = "the chosen detection"
 NO_PHOTO = "There is no photo here, or it is no longer kept in memory: choose it again."
@@ -127,9 +118,8 @@ class Handlers:
         """The choice of its scalar begins at the explainer's own; some explain none."""
         if not isinstance(name, str) or name not in EXPLAINERS:
             raise InputError("There is no such explainer on this page.")
-        own = EXPLAINERS[name].kind
-        words = WORDS[own] if own in KIND_OF_WORDS.values() else next(iter(KIND_OF_WORDS))
-        return {"kind": gr.update(value=words, interactive=bool(own))}
+        interactive = bool(EXPLAINERS[name].kind)
+        return {"kind": gr.update(value=words_of(name), interactive=interactive)}
 
     def load_second(self, request: gr.Request, payload: dict | None, *values) -> dict:
         """Take an uploaded checkpoint as the second model."""

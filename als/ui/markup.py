@@ -1,20 +1,17 @@
 """The page's own HTML: pictures with captions, tables, the model line, states. Text is escaped."""
 
 import base64
-import io
 import json
 import math
 from collections.abc import Iterable
 from html import escape
 
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 from PIL import Image
 
-from als.drawing import Look, Panel, class_colours
+from als.drawing import Look, Panel, class_colours, css_gradient, jpeg
 from als.inference import Predictor
-from als.ui.panels import figures_of
-from als.ui.session import Settings, Study
+from als.views.panels import figures_of
+from als.views.photo_study import Settings, Study
 
 
 def empty(text: str, title: str = "", small: bool = False) -> str:
@@ -61,18 +58,15 @@ def _figure(panel: Panel, look: Look, says: str, row: str) -> str:
 def _bar(panel: Panel, look: Look) -> str:
     if panel.bar is None:
         return ""
-    stops = ",".join(to_hex(colormaps[look.colour_map](i / 16)) for i in range(17))
     low, high = (f"{value:.2g}" for value in panel.bar)
     return (
         f'<div class="als-bar"><span>{low}</span>'
-        f'<i style="background:linear-gradient(90deg,{stops})"></i><span>{high}</span></div>'
+        f'<i style="background:{css_gradient(look.colour_map)}"></i><span>{high}</span></div>'
     )
 
 
 def _data_url(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture)).decode()
 
 
 def detections_table(study: Study, threshold: float) -> str:

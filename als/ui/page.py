@@ -15,16 +15,10 @@ from als.ui import handlers, markup, what_if
 from als.ui.canvas import Canvas
 from als.ui.gate import MAX_FILE_SIZE
 from als.ui.handlers import NO_CLASS, Handlers, event_of
-from als.ui.session import (
-    DEFAULT_EXPLAINER,
-    DEFAULT_THRESHOLD,
-    KIND_OF_WORDS,
-    SessionStore,
-    offered,
-    shown_name,
-)
+from als.ui.session import SessionStore, shown_name
 from als.ui.style import ENLARGE, NAME_EXAMPLES, PICK, REFUSE_LARGE
 from als.ui.takeaway import Endpoint
+from als.views.photo_study import DEFAULT_EXPLAINER, DEFAULT_THRESHOLD, KIND_OF_WORDS, offered
 
 MAX_WAITING = 64  # events in the queue; who comes later is told that it is full
 NOT_UPLOADED = "That file was not uploaded to this page, or it is gone: upload it again."

@@ -4,223 +4,16 @@ Gradio's own state copies its value on every event; here the values stay where t
 of bounded size that forgets the session that was used longest ago.
 """
 
-import time
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-import torch
-from PIL import Image
-from torchvision.ops import box_iou
-
-from als.drawing import COLOUR_MAPS, RULES, Look, sampled, to_display
-from als.errors import InputError
-from als.explain import EXPLAINERS, default_explainers
 from als.files import printable
-from als.inference import Analysis, Explanation, Prediction, Predictor
+from als.inference import Predictor
+from als.views.photo_study import Study
 
 MAX_BYTES = 1_000_000_000
-MAX_EXPLANATIONS = 12
-MAP_SIDE = 1024  # pixels of the longest side of a map that is kept
-SAME_BOX = 0.3  # a second model's detection counts as the same one from here
-DEFAULT_THRESHOLD, DEFAULT_EXPLAINER = 0.5, "gradact"
-# What the last view explains: a kind of `als.explain.Target` for each word of the page.
-KIND_OF_WORDS = {
-    "class score": "logit",
-    "rightward shift (dx)": "dx",
-    "downward shift (dy)": "dy",
-    "width (dw)": "dw",
-    "height (dh)": "dh",
-}
-WORDS = {kind: words for words, kind in KIND_OF_WORDS.items()}
-WORDS |= {"softmax": "class score after the softmax", "margin": "margin of the class score"}
-
-
-def offered(predictor: Predictor) -> dict[str, str]:
-    """Names and titles of the explainers that the last view can show for a model."""
-    attention = predictor.detector.config.attention
-    return {
-        name: EXPLAINERS[name].title
-        for name in default_explainers()
-        if name not in ("localization", "classification")  # have views of their own
-        and (attention or not EXPLAINERS[name].needs_attention)
-    }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Values of the page's controls, in their order; kind is a key of KIND_OF_WORDS."""
-
-    threshold: float = DEFAULT_THRESHOLD
-    kind: str = next(iter(KIND_OF_WORDS))
-    opacity: float = Look.opacity
-    colour_map: str = Look.colour_map
-    rule: str = Look.rule
-    explainer: str = DEFAULT_EXPLAINER
-
-    @classmethod
-    def from_page(cls, threshold, kind, opacity, *others) -> "Settings":
-        """What the controls hold: an emptied number is its default, any other is kept in 0 to 1.
-
-        Raises InputError for what no control of the page holds.
-        """
-        asked = (kind, *others)
-        known = (KIND_OF_WORDS, COLOUR_MAPS, RULES, EXPLAINERS)
-        if not all(
-            isinstance(one, str) and one in of for one, of in zip(asked, known, strict=True)
-        ):
-            raise InputError("These are not values of this page's controls: load the page again.")
-        threshold = _share(threshold, DEFAULT_THRESHOLD)
-        return cls(threshold, kind, _share(opacity, Look.opacity), *others)
-
-    @property
-    def look(self) -> Look:
-        return Look(self.opacity, self.colour_map, self.rule)
-
-    @property
-    def target(self) -> str | None:
-        """The kind of target that the last view explains; None where there is no scalar.
-
-        An explainer of another class scalar (softmax, margin) keeps it as its class score.
-        """
-        own, asked = EXPLAINERS[self.explainer].kind, KIND_OF_WORDS[self.kind]
-        keeps = asked == "logit" and own not in KIND_OF_WORDS.values()
-        return (own if keeps else asked) if own else None
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is explained: a detection (row of the prediction), or else the best RoI of a class.
-
-    Neither: the class that comes closest to a detection.
-    """
-
-    detection: int | None = None
-    label: int | None = None
-
-
-@dataclass
-class Study:
-    """One photo as one model sees it, with the explanations asked for so far.
-
-    Maps are kept at most 1,024 pixels long, boxes are in pixels of the photo. Nothing here runs the
-    network's trunk again; an explanation is a backward pass from one RoI.
-    """
-
-    predictor: Predictor
-    analysis: Analysis
-    name: str
-    choice: Choice = Choice()
-    explained: dict = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def prediction(self) -> Prediction:
-        return self.analysis.prediction
-
-    @property
-    def best(self) -> Choice:
-        """The best detection, if there is one."""
-        return Choice(detection=0 if len(self.prediction.boxes) else None)
-
-    @cached_property
-    def display(self) -> Image.Image:
-        """The photo at the size of the page's pictures."""
-        return to_display(self.analysis.image)
-
-    def shown(self, threshold: float) -> int:
-        """How many detections pass; they are the first ones."""
-        return int((self.prediction.scores >= threshold).sum())
-
-    def class_map(self, whole: bool = False) -> Explanation:
-        """Grad-CAM of the chosen proposal's class score, before the softmax."""
-        return self._explained("Grad-CAM", "gradcam", "logit", whole)
-
-    def last_map(self, settings: Settings, whole: bool = False) -> Explanation | None:
-        """What the last view shows of the chosen proposal; None if this model has no such map."""
-        name = settings.explainer
-        if name not in offered(self.predictor):
-            return None
-        step = "gradient x activation" if name == DEFAULT_EXPLAINER else EXPLAINERS[name].title
-        return self._explained(step, name, settings.target, whole)
-
-    def _explained(self, step: str, name: str, kind: str | None, whole: bool) -> Explanation:
-        """`whole`: with a map at the photo's size, which is not kept."""
-        choice, key = self.choice, (self.choice, name, kind)
-        asked = choice.detection, choice.label, name, kind
-        if whole:
-            return self.predictor.explain(self.analysis, *asked)
-        told = self.explained.pop(key, None)
-        if told is None:
-            started = time.perf_counter()
-            told = self.predictor.explain(self._light, *asked)
-            told = replace(told, box=told.box / self._scale)
-            self.seconds[step] = time.perf_counter() - started
-        self.explained[key] = told  # the last used comes last
-        if len(self.explained) > MAX_EXPLANATIONS:
-            del self.explained[next(iter(self.explained))]
-        return told
-
-    @cached_property
-    def _scale(self) -> np.ndarray:
-        """Pixels of a kept map for each of the photo, for x1 y1 x2 y2."""
-        (height, width), size = light_size(self.prediction.size), self.prediction.size
-        return np.tile(np.array([width / size[1], height / size[0]], np.float32), 2)
-
-    @cached_property
-    def _light(self) -> Analysis:
-        """The analysis as of a photo of the size of the kept maps."""
-        found, size = self.prediction, light_size(self.prediction.size)
-        return replace(
-            self.analysis,
-            image=self.analysis.image.resize(size[::-1]),
-            prediction=replace(found, boxes=found.boxes * self._scale, size=size),
-            encoding=replace(self.analysis.encoding, original_sizes=[size]),
-        )
-
-    def detection_at(self, x: float, y: float, threshold: float) -> int | None:
-        """Row of the smallest shown detection whose box holds a point of the photo.
-
-        x, y: 0 to 1, from the photo's left and upper edge.
-        """
-        boxes = self.prediction.boxes[: self.shown(threshold)]
-        point = np.array([x, y]) * self.prediction.size[::-1]
-        holds = ((boxes[:, :2] <= point) & (point < boxes[:, 2:])).all(1)
-        areas = np.where(holds, (boxes[:, 2:] - boxes[:, :2]).prod(1), np.inf)
-        return int(areas.argmin()) if holds.any() else None
-
-    def same_choice(self, first: "Study") -> Choice:
-        """What to explain here so that it stands beside the choice of `first`.
-
-        The detection of the same class that overlaps most, if any does well enough, else the
-        best-scoring proposal for that class; as it is where this model does not know the class.
-        """
-        chosen, found = first.class_map(), self.prediction
-        if chosen.name not in self.predictor.classes:
-            return self.choice
-        label = self.predictor.classes.index(chosen.name) + 1
-        overlap = iou(chosen.box, found.boxes) * (found.labels == label)
-        if len(overlap) and overlap.max() >= SAME_BOX:
-            return Choice(detection=int(overlap.argmax()))
-        return Choice(label=label)
-
-    def bytes(self) -> int:
-        """About what the photo, its maps and its features take in memory."""
-        encoding, found = self.analysis.encoding, self.prediction
-        arrays = [found.localization_map, found.classification_map]
-        # A copy in one step: the session that is measured may be explaining at this moment.
-        arrays += [told.map for told in list(self.explained.values())]
-        arrays += [encoding.images.tensors, encoding.f, encoding.f_loc, encoding.f_cls]
-        overrides = (encoding.override_loc, encoding.override_cls)
-        # Of a map that replaces one: at most twice the network's sides, one channel for three.
-        arrays += [encoding.images.tensors for given in overrides if given is not None]
-        taken = sum(array.nbytes for array in arrays if array is not None)
-        # The photo, that of the kept maps' size, the one shown; Pillow takes 4 bytes a pixel.
-        (height, width), (small, narrow) = found.size, light_size(found.size)
-        return taken + 4 * (height * width + 2 * small * narrow)
 
 
 @dataclass
@@ -279,12 +72,6 @@ class SessionStore:
         return total > self.max_bytes or len(self.sessions) > self.max_sessions
 
 
-def _share(value, default: float) -> float:
-    """A number kept in 0 to 1; the default where there is none."""
-    number = value if isinstance(value, int | float) and value == value else default
-    return float(min(max(number, 0), 1))
-
-
 def shown_name(name, limit: int = 80) -> str:
     """A file's name as a browser gives it, safe to show and no longer than a line."""
     text = printable(str(name))
@@ -294,36 +81,3 @@ def shown_name(name, limit: int = 80) -> str:
 def name_of(payload: dict) -> str:
     """An uploaded file's name as its owner knows it, fit to be shown."""
     return shown_name(payload.get("orig_name") or Path(payload["path"]).name)
-
-
-def study_photo(predictor: Predictor, photo, name: str, *maps) -> Study:
-    """Run the network on a photo once and choose its first detection.
-
-    Args:
-        photo: whatever `Predictor.analyse` takes. maps: that replace the network's own.
-
-    Raises:
-        InputError: the photo cannot be read, or nothing is proposed in it.
-    """
-    analysis = predictor.analyse(photo, *maps)
-    if len(analysis.found.logits) == 0:
-        raise InputError(f"{name}: the model proposes no region in this photo.")
-    found, size = analysis.prediction, light_size(analysis.prediction.size)
-    if found.localization_map is not None:
-        light = [sampled(m, size) for m in (found.localization_map, found.classification_map)]
-        found = replace(found, localization_map=light[0], classification_map=light[1])
-    study = Study(predictor, replace(analysis, prediction=found), name)
-    study.choice = study.best
-    return study
-
-
-def light_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the maps that are kept of a photo of `size`: twelve whole maps of a large
-    one would be a gigabyte, and they are smooth."""
-    scale = min(1.0, MAP_SIDE / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """IoU of one box [4] with boxes [N, 4] -> [N]."""
-    return box_iou(torch.from_numpy(box)[None], torch.from_numpy(boxes))[0].numpy()

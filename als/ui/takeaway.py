@@ -1,4 +1,4 @@
-"""Files to take away: the comparison as PNG, the numbers as JSON, the raw maps as NPZ; the API."""
+"""What the page hands out: files in a folder of its own, and the API for programs."""
 
 import json
 import shutil
@@ -6,23 +6,19 @@ import tempfile
 from pathlib import Path
 
 import gradio as gr
-import numpy as np
 from gradio.utils import get_upload_folder
 
-from als.drawing import comparison
 from als.errors import InputError
-from als.files import write_json
 from als.inference import Predictor
-from als.model.grid import map_to_image
-from als.ui.panels import explained_sentence, panels_of, record_of
-from als.ui.session import (
+from als.ui.session import name_of
+from als.views.keeping import save_views
+from als.views.photo_study import (
     DEFAULT_EXPLAINER,
     DEFAULT_THRESHOLD,
     KIND_OF_WORDS,
     Choice,
     Settings,
     Study,
-    name_of,
     offered,
     study_photo,
 )
@@ -35,40 +31,13 @@ def fresh_folder() -> Path:
 
 
 def write_files(study: Study, settings: Settings, compared: Study | None = None) -> list[str]:
-    """[comparison.png, detections.json, maps.npz] in a fresh folder of Gradio's cache.
-
-    `compared` adds the second model's row to the picture.
-    """
-    picture, record, maps = names = ("comparison.png", "detections.json", "maps.npz")
+    """`save_views` into a fresh folder of Gradio's cache, which is gone again after an error."""
     folder = fresh_folder()
-    studies = [study] if compared is None else [study, compared]
     try:
-        rows = [(each.predictor.source, panels_of(each, settings)) for each in studies]
-        heading = explained_sentence(study, settings.threshold)
-        comparison(rows, settings.look, heading).save(folder / picture, compress_level=3)
-        write_json(folder / record, record_of(study, settings))
-        np.savez_compressed(folder / maps, **_arrays(study, settings))
+        return [str(path) for path in save_views(study, settings, folder, compared)]
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return [str(folder / name) for name in names]
-
-
-def _arrays(study: Study, settings: Settings) -> dict[str, np.ndarray]:
-    """Detections and raw maps at the photo's size; no attention maps where the model has none."""
-    found, encoding = study.prediction, study.analysis.encoding
-    default = settings.explainer == DEFAULT_EXPLAINER
-    last, name = study.last_map(settings, whole=True), settings.explainer
-    arrays = {
-        "boxes": found.boxes,
-        "labels": found.labels,
-        "scores": found.scores,
-        "grad_cam": study.class_map(whole=True).map,
-        "gradient_x_activation" if default else name: None if last is None else last.map,
-        "localization_map": map_to_image(encoding.a_loc, encoding),
-        "classification_map": map_to_image(encoding.a_cls, encoding),
-    }
-    return {name: values for name, values in arrays.items() if values is not None}
 
 
 class Endpoint:

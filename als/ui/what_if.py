@@ -8,7 +8,7 @@ from PIL import Image
 from als.drawing import sampled
 from als.errors import InputError
 from als.images import painted
-from als.ui.session import Study, iou, study_photo
+from als.views.photo_study import Study, iou, study_photo
 
 KEEP, NEUTRAL, SWAP, INSIDE, OUTSIDE, ONLY, NEVER = CHANGES = (
     "as the network makes it",

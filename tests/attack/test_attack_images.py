@@ -77,7 +77,7 @@ import gradio  # what the app has in memory anyway
 from app_server import tiny_predictor
 from als.errors import InputError
 from als.ui import what_if
-from als.ui.session import Settings, study_photo
+from als.views.photo_study import Settings, study_photo
 from als.ui.takeaway import write_files
 
 predictor = tiny_predictor()

@@ -19,7 +19,7 @@ from als.drawing import (
 from als.explain import EXPLAINERS
 from als.explain.map_measures import box_region, energy, mask_iou
 from als.inference import Explanation
-from als.ui.session import DEFAULT_EXPLAINER, WORDS, Settings, Study
+from als.views.photo_study import DEFAULT_EXPLAINER, WORDS, Settings, Study
 
 DETECTIONS, LOCALIZATION, CLASSIFICATION = "Detections", "Localization map", "Classification map"
 GRAD_CAM = "Grad-CAM"
@@ -99,7 +99,7 @@ def detections_panel(study: Study, threshold: float, chosen: Explanation | None)
     """Every detection over the threshold, and the chosen box even if it is below it."""
     found, shown = study.prediction, study.shown(threshold)
     boxes, labels = found.boxes[:shown], found.labels[:shown]
-    texts = [f"{n} {s:.2f}" for n, s in zip(found.names, found.scores, strict=True)][:shown]
+    texts = study.named(shown)
     row = study.choice.detection if chosen is not None else None
     if chosen is not None and (row is None or row >= shown):
         boxes = np.concatenate([boxes, chosen.box[None]])
@@ -168,7 +168,9 @@ def explained_sentence(study: Study, threshold: float) -> str:
     """What the per-box maps explain now, and whether it passed the threshold."""
     chosen, (height, width) = study.class_map(), study.prediction.size
     scored = f"{chosen.name} {chosen.score:.2f}"
-    if study.choice.detection is not None and chosen.score >= threshold:
+    if study.choice.box is not None:
+        said = f"Explaining a box of your own, as if it had been proposed: {scored}."
+    elif study.choice.detection is not None and chosen.score >= threshold:
         said = f"Explaining detection {study.choice.detection + 1}: {scored}."
     elif chosen.score >= threshold:
         said = f"Explaining the best-scoring proposal for this class: {scored}."
