@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from als.checkpoint import BY_NAME, load_checkpoint
 from als.errors import InputError
@@ -37,6 +38,7 @@ from als.images import (
 )
 from als.machine import device_named
 from als.model import AnyDetector, Detector, Encoding, Found
+from als.model.boxes import rescaled
 from als.model.grid import image_to_map, map_to_image, shrunk
 
 if TYPE_CHECKING:
@@ -290,6 +292,7 @@ class Predictor:
         label: int | None = None,
         explainer: str = "gradcam",
         kind: str | None = None,
+        box: Sequence[float] | None = None,
     ) -> Explanation:
         """Why a proposal got its score, or its box; the trunk does not run again.
 
@@ -302,15 +305,23 @@ class Predictor:
                 comes closest to one.
             explainer: a name of `als.explain.EXPLAINERS`.
             kind: the scalar that is explained (`als.explain.Target`) in place of the explainer's.
+            box: instead of a proposal this box, xyxy in pixels of the photo, clipped to it, for
+                `label` or, without it, the class that scores highest there.
 
         Raises:
-            InputError: no such detection, class or explainer, nothing was proposed, or the model
-                is of a family without the branches that are explained.
+            InputError: no such detection, class or explainer, a box without area in the photo,
+                nothing was proposed, or the model is of a family without the branches that are
+                explained.
         """
-        if detection is None and label is None and len(analysis.prediction.boxes):
+        if detection is None and label is None and box is None and len(analysis.prediction.boxes):
             detection = 0
         with self.lock:
-            if detection is not None:
+            if box is not None:
+                inside, roi, scores = self._roi_of(analysis, box)
+                label = int(scores[1:].argmax()) + 1 if label is None else self._checked(label)
+                score = float(scores[label])
+                scene = self._scene(analysis, inside, np.array([label]), roi, 0, DRISE_MASKS)
+            elif detection is not None:
                 scene = self.scene(analysis, [detection])
                 score = float(analysis.prediction.scores[detection])
             else:
@@ -352,13 +363,37 @@ class Predictor:
         self, analysis: Analysis, label: int, seed: int = 0, drise_masks: int = DRISE_MASKS
     ) -> Scene:
         """The same of a class (1 to C), detected or not: at the proposal that scores highest."""
-        if not 1 <= label <= len(self.classes):
-            raise InputError(f"label {label}: choose 1 to {len(self.classes)}.")
         detector = self._branches()
-        best = best_proposal(analysis.found.logits, label)
+        best = best_proposal(analysis.found.logits, self._checked(label))
         roi = analysis.found.proposals[best : best + 1]
         boxes = boxes_of_class(detector, analysis.encoding, roi, label).cpu().numpy()
         return self._scene(analysis, boxes, np.array([label]), roi, seed, drise_masks)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _roi_of(
+        self, analysis: Analysis, box: Sequence[float]
+    ) -> tuple[np.ndarray, Tensor, Tensor]:
+        """A box clipped to the photo [1, 4], as the network's RoI [1, 4], its scores [C + 1]."""
+        encoding, proposals = analysis.encoding, analysis.found.proposals
+        height, width = analysis.prediction.size
+        values = [float(value) for value in box]
+        if len(values) != 4 or not all(map(math.isfinite, values)):
+            raise InputError("box: give four numbers, x1 y1 x2 y2 in pixels of the photo.")
+        inside = clip_boxes_to_image(proposals.new_tensor([values]), (height, width))
+        if not (inside[:, 2:] > inside[:, :2]).all():
+            raise InputError(
+                f"box {', '.join(f'{value:g}' for value in values)}: it has no area in this photo "
+                f"of {width} x {height} pixels; give x1 y1 x2 y2 with x1 < x2 and y1 < y2."
+            )
+        roi = rescaled(inside, (height, width), encoding.images.image_sizes[0])
+        logits, _ = self._branches().roi_heads.classify(encoding.f_cls, [roi], encoding.rivals)
+        return inside.float().cpu().numpy(), roi, logits[0].softmax(-1)
+
+    def _checked(self, label: int) -> int:
+        if not 1 <= label <= len(self.classes):
+            raise InputError(f"label {label}: choose 1 to {len(self.classes)}.")
+        return label
 
     def _scene(self, analysis: Analysis, boxes, labels, rois, seed, drise_masks) -> Scene:
         given = (self._branches(), analysis.encoding, analysis.image, boxes, labels, rois)
