@@ -377,7 +377,10 @@ class Predictor:
         """A box clipped to the photo [1, 4], as the network's RoI [1, 4], its scores [C + 1]."""
         encoding, proposals = analysis.encoding, analysis.found.proposals
         height, width = analysis.prediction.size
-        values = [float(value) for value in box]
+        try:
+            values = [float(value) for value in box]
+        except (TypeError, ValueError, OverflowError):
+            values = []
         if len(values) != 4 or not all(map(math.isfinite, values)):
             raise InputError("box: give four numbers, x1 y1 x2 y2 in pixels of the photo.")
         inside = clip_boxes_to_image(proposals.new_tensor([values]), (height, width))

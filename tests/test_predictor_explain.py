@@ -76,7 +76,11 @@ def test_a_box_is_held_to_the_photo(predictor, analysis):
 
 
 @pytest.mark.parametrize(
-    "box", [(5, 5, 5, 9), (9, 9, 5, 12), (900, 0, 950, 9), (0, 0, 9), (0, 0, float("nan"), 9)]
+    "box",
+    [
+        *((5, 5, 5, 9), (9, 9, 5, 12), (900, 0, 950, 9), (0, 0, 9)),
+        *((0, 0, float("nan"), 9), (0, 0, 10**400, 9), ("a", 0, 9, 9)),
+    ],
 )
 def test_a_box_without_area_in_the_photo_cannot_be_explained(predictor, analysis, box):
     with pytest.raises(InputError, match="box.*x1 y1 x2 y2"):

@@ -8,7 +8,6 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -18,12 +17,16 @@ from torchvision.ops import box_iou
 
 from als.drawing import COLOUR_MAPS, RULES, Look, sampled, to_display
 from als.errors import InputError
+from als.evaluation import Detections, GroundTruth
+from als.evaluation.missed import Lost, outcomes, why_lost
 from als.explain import EXPLAINERS, default_explainers
-from als.files import printable
+from als.explain.map_measures import box_region
 from als.inference import Analysis, Explanation, Prediction, Predictor
+from als.ui.gallery import Gallery, Photograph
 
 MAX_BYTES = 1_000_000_000
 MAX_EXPLANATIONS = 12
+MAX_LOST = 20  # objects of a photo of which it is told why they were missed
 MAP_SIDE = 1024  # pixels of the longest side of a map that is kept
 SAME_BOX = 0.3  # a second model's detection counts as the same one from here
 DEFAULT_THRESHOLD, DEFAULT_EXPLAINER = 0.5, "gradact"
@@ -91,15 +94,20 @@ class Settings:
         return (own if keeps else asked) if own else None
 
 
+Box = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Choice:
     """What is explained: a detection (row of the prediction), or else the best RoI of a class.
 
-    Neither: the class that comes closest to a detection.
+    Neither: the class that comes closest to a detection. box: this one in place of a RoI, xyxy in
+    pixels of the photo, for the class or, without one, what scores highest there.
     """
 
     detection: int | None = None
     label: int | None = None
+    box: Box | None = None
 
 
 @dataclass
@@ -107,13 +115,17 @@ class Study:
     """One photo as one model sees it, with the explanations asked for so far.
 
     Maps are kept at most 1,024 pixels long, boxes are in pixels of the photo. Nothing here runs the
-    network's trunk again; an explanation is a backward pass from one RoI.
+    network's trunk again; an explanation is a backward pass from one RoI. truth: the annotation
+    of which `losses` tells; lost: what it found. example: its name, if the photo is one.
     """
 
     predictor: Predictor
     analysis: Analysis
     name: str
     choice: Choice = Choice()
+    truth: GroundTruth | None = None
+    example: str | None = None
+    lost: dict = field(default_factory=dict)
     explained: dict = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -152,11 +164,12 @@ class Study:
         choice, key = self.choice, (self.choice, name, kind)
         asked = choice.detection, choice.label, name, kind
         if whole:
-            return self.predictor.explain(self.analysis, *asked)
+            return self.predictor.explain(self.analysis, *asked, choice.box)
         told = self.explained.pop(key, None)
         if told is None:
             started = time.perf_counter()
-            told = self.predictor.explain(self._light, *asked)
+            box = None if choice.box is None else choice.box * self._scale
+            told = self.predictor.explain(self._light, *asked, box)
             told = replace(told, box=told.box / self._scale)
             self.seconds[step] = time.perf_counter() - started
         self.explained[key] = told  # the last used comes last
@@ -192,6 +205,30 @@ class Study:
         areas = np.where(holds, (boxes[:, 2:] - boxes[:, :2]).prod(1), np.inf)
         return int(areas.argmin()) if holds.any() else None
 
+    def losses(self, threshold: float) -> tuple[list[tuple[int, Lost]], int]:
+        """Of the annotated objects that no detection over the threshold counts for: the first
+        `MAX_LOST`, as rows of `truth` and where each was lost; and how many there are."""
+        found, shown = self.prediction, self.shown(threshold)
+        given = Detections(found.boxes[:shown], found.labels[:shown], found.scores[:shown])
+        rows = np.flatnonzero(outcomes(given, self.truth, len(self.predictor.classes)).missed)
+        lost = {}
+        for row in rows[:MAX_LOST].tolist():
+            target = self.truth.boxes[row], int(self.truth.labels[row]), threshold
+            kept = self.lost.get((row, threshold))
+            lost[row, threshold] = kept or why_lost(self.predictor, self.analysis, *target)
+        self.lost = lost
+        return [(row, one) for (row, _), one in lost.items()], len(rows)
+
+    def maps_there(self, box: np.ndarray) -> list[tuple[float, float] | None]:
+        """The mean of each attention map in a box of the photo, and in the photo; None where there
+        is no map, or no pixel of it in the box."""
+        told = []
+        for values in (self.prediction.localization_map, self.prediction.classification_map):
+            inside = values is not None and values[box_region(box * self._scale, values.shape)]
+            known = inside is not False and inside.size > 0
+            told.append((float(inside.mean()), float(values.mean())) if known else None)
+        return told
+
     def same_choice(self, first: "Study") -> Choice:
         """What to explain here so that it stands beside the choice of `first`.
 
@@ -202,6 +239,8 @@ class Study:
         if chosen.name not in self.predictor.classes:
             return self.choice
         label = self.predictor.classes.index(chosen.name) + 1
+        if first.choice.box is not None:
+            return Choice(label=label, box=first.choice.box)
         overlap = iou(chosen.box, found.boxes) * (found.labels == label)
         if len(overlap) and overlap.max() >= SAME_BOX:
             return Choice(detection=int(overlap.argmax()))
@@ -235,6 +274,11 @@ class Session:
     compared: Study | None = None
     changed: Study | None = None
     on_canvas: Study | None = None
+    gallery: Gallery | None = None
+    listed: Photograph | None = None  # of the gallery: the one that is the photo
+    opening: Photograph | None = None  # the one that becomes it
+    corners: list[tuple[float, float]] | None = None  # of a box that is being drawn, so far
+    asked: Choice | None = None  # by the address, of the photo that comes next
     tab: str = "Explain"  # the one that is open
     refused: bool = False  # the last photo could not be read
     lock: Lock = field(default_factory=Lock)
@@ -242,6 +286,7 @@ class Session:
     def open(self, study: Study | None) -> None:
         """Take a new photo (or none) and forget what was made of the last one."""
         self.photo, self.compared, self.changed, self.on_canvas = study, None, None, None
+        self.listed = self.corners = None
 
     def bytes(self) -> int:
         studies = (self.photo, self.compared, self.changed)
@@ -249,7 +294,8 @@ class Session:
         second = self.second  # another thread may drop it meanwhile
         if second is not None:
             taken += sum(p.nbytes for p in second.detector.parameters())
-        return taken
+        gallery = self.gallery
+        return taken + (gallery.bytes() if gallery is not None else 0)
 
 
 class SessionStore:
@@ -283,17 +329,6 @@ def _share(value, default: float) -> float:
     """A number kept in 0 to 1; the default where there is none."""
     number = value if isinstance(value, int | float) and value == value else default
     return float(min(max(number, 0), 1))
-
-
-def shown_name(name, limit: int = 80) -> str:
-    """A file's name as a browser gives it, safe to show and no longer than a line."""
-    text = printable(str(name))
-    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 + 1 :]}"
-
-
-def name_of(payload: dict) -> str:
-    """An uploaded file's name as its owner knows it, fit to be shown."""
-    return shown_name(payload.get("orig_name") or Path(payload["path"]).name)
 
 
 def study_photo(predictor: Predictor, photo, name: str, *maps) -> Study:

@@ -55,7 +55,7 @@ def refusal(answer: dict) -> str:
 
 
 @pytest.mark.parametrize("meta", [{}, {"meta": META}], ids=["bare", "meta"])
-@pytest.mark.parametrize("elem_id", ["photo", "second-checkpoint", "canvas"])
+@pytest.mark.parametrize("elem_id", ["photo", "second-checkpoint", "canvas", "gallery-multiple"])
 def test_no_event_takes_a_file_that_was_not_uploaded(tab, tmp_path, cache, quiet, elem_id, meta):
     """And the sentence is the same whether there is such a file or not."""
     scene(1).save(tmp_path / "mine.png")
@@ -71,6 +71,9 @@ def test_no_event_takes_a_file_that_was_not_uploaded(tab, tmp_path, cache, quiet
             answer = tab.event("photo", "change", [file, *VALUES])
         elif elem_id == "second-checkpoint":
             answer = tab.event("second-checkpoint", "change", [file, *VALUES])
+        elif elem_id == "gallery-multiple":
+            listing = ["every class", "as uploaded"]
+            answer = tab.event("gallery-multiple", "change", [[file], *listing, *VALUES])
         else:
             painting = {"background": file, "layers": [file], "composite": None}
             data = ["my strokes: 1 there, 0 elsewhere", "the other map", painting, *VALUES]
