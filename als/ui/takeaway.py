@@ -88,11 +88,9 @@ class Endpoint:
         """Detect the objects of one photo, explain one of them and measure its maps.
 
         Args:
-            image: a photo, as gradio_client.handle_file gives it; of MCP a data: URL, or the
-                address that this server gave to an upload.
+            image: a photo by gradio_client.handle_file; of MCP a data: URL or an upload's address.
             score_threshold: 0 to 1; detections below it are left out.
-            explain_class: a class to explain at its best-scoring proposal; empty for the best
-                detection.
+            explain_class: a class to explain at its best proposal; empty for the best detection.
             per_box_target: what the last map explains.
             explainer: what makes the last map.
 

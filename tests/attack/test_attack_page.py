@@ -4,6 +4,7 @@ import io
 import json
 import socket
 import time
+from http.client import HTTPConnection
 
 import httpx
 import pytest
@@ -150,8 +151,12 @@ def test_a_request_is_no_larger_than_its_kind(web):
     big = b"[" + b"1," * 5_000_000 + b"1]"
     answer = web.post("/gradio_api/queue/join", content=big)
     assert answer.status_code == 413 and "8 MB" in answer.text
-    files = [("files", (f"{i}.png", bytes(21 * 2**20))) for i in range(2)]
-    assert web.post("/gradio_api/upload", files=files).status_code == 413
+    raw = HTTPConnection(web.base_url.host, web.base_url.port, timeout=60)
+    raw.putrequest("POST", "/gradio_api/upload")
+    raw.putheader("Content-Length", str(202 * 2**20))  # refused before its content comes
+    raw.endheaders()
+    assert raw.getresponse().status == 413
+    raw.close()
     chunks = (b"1" for _ in range(3))
     assert web.post("/gradio_api/queue/join", content=chunks).status_code == 411
 
@@ -174,6 +179,17 @@ def test_values_that_no_control_holds_get_a_sentence(tab, quiet):
         answer = tab.event("photo", "change", [junk, *VALUES])
         assert answer["success"] or refusal(answer)
         tab.event("explainer", "input", [junk])
+        for elem_id, event, given in (
+            ("gallery-multiple", "change", [junk, "every class", "as uploaded"]),
+            ("gallery-class", "input", [junk, "as uploaded"]),
+            ("boxed", "click", [junk, 1, 2, 3]),
+            ("boxed", "click", [1, 1, 10**400, 3]),
+        ):
+            answer = tab.event(elem_id, event, [*given, *VALUES])
+            assert answer["success"] or refusal(answer)
+        for elem_id in ("gallery", "missed"):
+            answer = tab.event(elem_id, "pick", list(VALUES), {"row": junk})
+            assert answer["success"] or refusal(answer)
     answer = tab.event("photo", "change", [tab.upload("scene.png", PNG.getvalue()), *VALUES])
     assert answer["success"], "the app does not go on"
 
