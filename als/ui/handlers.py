@@ -8,6 +8,7 @@ import gradio as gr
 
 from als.errors import InputError
 from als.explain import EXPLAINERS
+from als.images import MAX_SIDE
 from als.inference import Predictor, load
 from als.ui import markup, what_if
 from als.ui.example_link import asked_for, example_of, link_of
@@ -190,7 +191,10 @@ class Handlers:
         with session.lock:
             if session.photo is None:
                 return {"status": markup.status(NO_PHOTO, error=True)}
-            if not all(isinstance(one, int | float) for one in (x1, y1, x2, y2)):
+            # Compared before anything is computed: JSON has whole numbers of any length.
+            if not all(
+                isinstance(one, int | float) and 0 <= one <= MAX_SIDE for one in (x1, y1, x2, y2)
+            ):
                 said = "Give all four numbers, in pixels of the photo."
                 return {"box_status": markup.status(said, error=True)}
             return self._boxed(session, (x1, y1, x2, y2), settings)

@@ -112,12 +112,12 @@ def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks
         with gr.Tabs() as tabs:
             with gr.Tab("Explain", id="Explain"):
                 export, corners, boxed = _explain(parts)
-            with gr.Tab("Photographs"):
-                uploads, listing = _photographs(parts, predictor)
             with gr.Tab("Compare"):
                 file = _compare(parts, other)
             with gr.Tab("What if"):
                 run, changes = _what_if(parts)
+            with gr.Tab("Photographs"):
+                uploads, listing = _photographs(parts, predictor)
         _endpoint(Endpoint(predictor))
         parts["tabs"] = tabs
         _connect(handle, parts, controls, tabs)
@@ -176,7 +176,7 @@ def _answering_in_parts(parts: dict[str, gr.components.Component]) -> Callable:
 
 
 def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, listing) -> None:
-    """Events of the tab of several photographs."""
+    """Events of the fourth tab."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
     given = [*listing, *values]
     load = _answering_in_parts(parts)(handle.load_gallery)
@@ -297,28 +297,6 @@ def _explain(parts: dict) -> tuple[gr.Button, list[gr.Number], gr.Button]:
     return button, corners, boxed
 
 
-def _photographs(
-    parts: dict, predictor: Predictor
-) -> tuple[list[gr.File], list[gr.components.Component]]:
-    """The tab of several photographs; gives the places for files, and what they are listed by."""
-    uploads = []
-    with gr.Row():
-        with gr.Column(scale=3, min_width=300):
-            with gr.Row():
-                for count, label in (("multiple", "Photographs"), ("directory", "A folder")):
-                    look = {"height": 150, "elem_classes": "als-files"}
-                    look["elem_id"] = f"gallery-{count}"
-                    uploads.append(gr.File(label=label, file_count=count, **look))
-            parts["gallery_status"] = _status("gallery-status", ".als-files")
-        with gr.Column(scale=2, min_width=240):
-            classes = [handlers.EVERY_CLASS, *predictor.classes]
-            name = gr.Dropdown(classes, value=classes[0], label="Show", elem_id="gallery-class")
-            orders = list(ORDERS)
-            order = gr.Dropdown(orders, value=orders[0], label="Order", elem_id="gallery-order")
-    parts["gallery"] = _html(handlers.NO_GALLERY, js_on_load=PICK, elem_id="gallery")
-    return uploads, [name, order]
-
-
 def _compare(parts: dict, other: Predictor | None) -> gr.File:
     """The second tab; gives the place of the second checkpoint."""
     with gr.Row():
@@ -362,6 +340,28 @@ def _what_if(parts: dict) -> tuple[gr.Button, list[gr.Dropdown]]:
     views = _html(handlers.NOT_CHANGED, js_on_load=ENLARGE, elem_id="whatif-views")
     parts["changed_views"] = views
     return run, [loc, cls]
+
+
+def _photographs(
+    parts: dict, predictor: Predictor
+) -> tuple[list[gr.File], list[gr.components.Component]]:
+    """The fourth tab; gives the places for files, and what they are listed by."""
+    uploads = []
+    with gr.Row():
+        with gr.Column(scale=3, min_width=300):
+            with gr.Row():
+                for count, label in (("multiple", "Photographs"), ("directory", "A folder")):
+                    look = {"height": 150, "elem_classes": "als-files"}
+                    look["elem_id"] = f"gallery-{count}"
+                    uploads.append(gr.File(label=label, file_count=count, **look))
+            parts["gallery_status"] = _status("gallery-status", ".als-files")
+        with gr.Column(scale=2, min_width=240):
+            classes = [handlers.EVERY_CLASS, *predictor.classes]
+            name = gr.Dropdown(classes, value=classes[0], label="Show", elem_id="gallery-class")
+            orders = list(ORDERS)
+            order = gr.Dropdown(orders, value=orders[0], label="Order", elem_id="gallery-order")
+    parts["gallery"] = _html(handlers.NO_GALLERY, js_on_load=PICK, elem_id="gallery")
+    return uploads, [name, order]
 
 
 def _endpoint(endpoint: Endpoint) -> None:

@@ -224,9 +224,10 @@ class Study:
         is no map, or no pixel of it in the box."""
         told = []
         for values in (self.prediction.localization_map, self.prediction.classification_map):
-            inside = values is not None and values[box_region(box * self._scale, values.shape)]
-            known = inside is not False and inside.size > 0
-            told.append((float(inside.mean()), float(values.mean())) if known else None)
+            told.append(None)
+            if values is not None:
+                inside = values[box_region(box * self._scale, values.shape)]
+                told[-1] = (float(inside.mean()), float(values.mean())) if inside.size else None
         return told
 
     def same_choice(self, first: "Study") -> Choice:
