@@ -524,11 +524,14 @@ def app(arguments: list[str]) -> None:
     parser.add_argument("--port", type=int, default=7860)
     told = "names that browsers know the page by, besides localhost and --host"
     parser.add_argument("--allow-host", type=str, nargs="+", default=[], metavar="NAME", help=told)
+    told = "be a tool of the Model Context Protocol too, at /gradio_api/mcp/"
+    parser.add_argument("--mcp", action="store_true", help=told)
     given = parser.parse_args(arguments)
 
     from als.ui import launch
 
-    launch(given.checkpoint, given.host, given.port, given.other, given.allow_host)
+    options = given.checkpoint, given.host, given.port, given.other, given.allow_host, given.mcp
+    launch(*options)
 
 
 def export(arguments: list[str]) -> None:

@@ -303,8 +303,9 @@ class Predictor:
                 highest for it, even if nothing passed the threshold. Without `detection` and
                 `label` the first detection is explained or, where there is none, the class that
                 comes closest to one.
-            box: instead of a detection, x1 y1 x2 y2 in pixels of the photo, read as if it had been
-                proposed: of the class `label` or, without it, of the one that scores highest there.
+            box: instead of a detection, x1 y1 x2 y2 in pixels of the photo, clipped to it and read
+                as if it had been proposed: of the class `label` or, without it, of the one that
+                scores highest there.
             explainer: a name of `als.explain.EXPLAINERS`.
             kind: the scalar that is explained (`als.explain.Target`) in place of the explainer's.
 
@@ -381,14 +382,17 @@ class Predictor:
     ) -> tuple[Scene, float]:
         """The scene of a box that is taken for a proposal, and the score of the class there."""
         detector, encoding, size = self._branches(), analysis.encoding, analysis.prediction.size
-        given = torch.as_tensor(box, dtype=torch.float32)
-        if given.shape != (4,) or not given.isfinite().all():
-            raise InputError(f"box {box}: give x1 y1 x2 y2, in pixels of the photo.")
-        clipped = clip_boxes_to_image(given[None], size)
-        if not (clipped[:, 2:] - clipped[:, :2] >= 1).all():
+        try:
+            values = [float(value) for value in box]
+        except (TypeError, ValueError, OverflowError):
+            values = []
+        if len(values) != 4 or not all(map(math.isfinite, values)):
+            raise InputError("box: give four numbers, x1 y1 x2 y2 in pixels of the photo.")
+        clipped = clip_boxes_to_image(torch.tensor([values]), size)
+        if not (clipped[:, 2:] > clipped[:, :2]).all():
             raise InputError(
-                f"box {given.tolist()}: less than a pixel of it lies in the photo, (height, width) "
-                f"is {size}."
+                f"box {', '.join(f'{value:g}' for value in values)}: it has no area in this photo "
+                f"of {size[1]} x {size[0]} pixels; give x1 y1 x2 y2 with x1 < x2 and y1 < y2."
             )
         roi = rescaled(clipped.to(encoding.f), size, encoding.images.image_sizes[0])
         logits, _ = detector.roi_heads.classify(encoding.f_cls, [roi], encoding.rivals)

@@ -1,5 +1,7 @@
 """The page in a real browser: Debian's chromium, driven by playwright."""
 
+import re
+
 import pytest
 from app_server import scene, served, tiny_predictor
 from visit import CHROMIUM, COPY_A_PICTURE, Visit, expect, luminance, playwright
@@ -31,6 +33,13 @@ def files(tmp_path_factory):
     (folder / "notes.jpg").write_text("no photo\n")
     (folder / "other.safetensors").write_text("no tensors\n")
     (folder / "big.png").write_bytes(b"\0" * (41 * 2**20))
+    for i in range(6):
+        with open(folder / f"large{i}.png", "wb") as file:
+            file.truncate(35 * 2**20)
+    (folder / "scene.xml").write_text(
+        "<annotation><object><name>dog</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>4</xmax>"
+        "<ymax>4</ymax></bndbox></object></annotation>"
+    )
     return folder
 
 
@@ -99,6 +108,82 @@ def test_another_detection_by_keyboard_and_by_click(visit, files):
     x, y = (x1 + x2) / 2 / 160 * place["width"], (y1 + y2) / 2 / 120 * place["height"]
     picture.click(position={"x": float(x), "y": float(y)})
     expect(visit.page.locator("#sentence")).not_to_contain_text("detection 2")
+    assert visit.errors == []
+
+
+def test_a_gallery_opens_a_photograph_and_tells_why_an_object_was_missed(visit, files):
+    visit, uploads = visit(), ("scene.png", "other.png", "scene.xml")
+    visit.page.get_by_role("tab", name="Photographs").click()
+    expect(visit.page.locator("#gallery")).to_contain_text("No photographs yet")
+    given = [files / name for name in uploads]
+    visit.page.set_input_files("#gallery-multiple input[type=file]", given)
+    photographs = visit.page.locator("#gallery li")
+    expect(photographs).to_have_count(2)
+    expect(photographs.first).to_contain_text("1 missed")
+    expect(photographs.last).to_contain_text("no annotation")
+    visit.page.locator("#threshold input[type=number]").fill("1")
+    visit.page.locator("#threshold input[type=number]").press("Enter")
+    expect(photographs.last).to_contain_text("0 found")
+    photographs.first.get_by_role("button").focus()
+    visit.page.keyboard.press("Enter")
+    visit.says("scene.png, 160")
+    missed = visit.page.locator("#missed tr[data-row]")
+    expect(missed).to_have_count(1)
+    expect(missed).to_contain_text("RPN: no proposal covers it")
+    missed.get_by_role("button").click()
+    visit.says("Explaining the box")
+    visit.open_photo(files / "other.png")
+    expect(missed).to_have_count(0)
+    assert visit.errors == [] and visit.elsewhere == []
+
+
+def test_files_that_are_too_large_together_are_refused_before_they_are_sent(visit, files):
+    visit = visit()
+    visit.page.get_by_role("tab", name="Photographs").click()
+    before = len(visit.requests)
+    whole = [files / name for name in ("scene.png", "big.png")]
+    visit.page.set_input_files("#gallery-multiple input[type=file]", whole)
+    status = visit.page.locator("#gallery-status [role=alert]")
+    expect(status).to_contain_text("big.png: 41.0 MB are over the limit of 40 MB")
+    six = [files / f"large{i}.png" for i in range(6)]
+    visit.page.set_input_files("#gallery-multiple input[type=file]", six)
+    expect(status).to_contain_text("All files: 210.0 MB are over the limit of 200 MB")
+    assert not any("upload" in url for url in visit.requests[before:]) and visit.errors == []
+
+
+def test_a_box_is_drawn_by_two_clicks(visit, files):
+    visit = visit()
+    visit.open_photo(files / "scene.png")
+    draw, said = visit.page.locator("#draw"), visit.page.locator("#box-status")
+    draw.click()
+    expect(said).to_contain_text("Click the first corner")
+    expect(draw).to_have_text("Stop drawing")
+    picture = visit.page.locator("#views img").first
+    width, height = (picture.bounding_box()[side] for side in ("width", "height"))
+    picture.click(position={"x": width / 4, "y": height / 4})
+    expect(said).to_contain_text("Click the opposite one")
+    picture.click(position={"x": width / 2, "y": height * 3 / 4})
+    visit.says(re.compile(r"the box (39|40), (29|30), (79|80), (89|90)"))  # to a whole pixel
+    expect(draw).to_have_text("Draw a box")
+    visit.page.get_by_label("x1").fill("20")
+    for name, value in (("y1", "10"), ("x2", "60"), ("y2", "70")):
+        visit.page.get_by_label(name).fill(value)
+    visit.page.locator("#boxed").click()
+    visit.says("Explaining the box 20, 10, 60, 70")
+    assert visit.errors == []
+
+
+def test_a_link_opens_an_example_with_its_settings(visit, url):
+    visit = visit()
+    visit.page.goto(f"{url}?example=chelsea.png&threshold=0.25&explainer=gradcam_F&class=dog")
+    visit.says("chelsea.png, 451")
+    visit.says("dog")
+    expect(visit.page.locator("#threshold input[type=number]")).to_have_value("0.25")
+    expect(visit.page.locator("#views h3").nth(4)).to_contain_text("layer F")
+    link = visit.page.locator("#sentence a")
+    expect(link).to_have_attribute("href", re.compile("threshold=0.25.*class=dog"))
+    visit.page.goto(f"{url}?example=mine.png")
+    expect(visit.page.locator("#status [role=alert]")).to_contain_text("none of chelsea.png")
     assert visit.errors == []
 
 

@@ -158,8 +158,8 @@ class _Reader:
                 self.counts["images without a size: that of the file is taken"] += 1
                 frame = image_size(path)
             objects = [read_object(self.file, a, n, frame) for n, a in enumerate(found, start=1)]
-            corners = [_corners(one, frame) for one in objects]
-            boxes, has_area = clip_boxes(np.array(corners), frame)
+            ends = [corners(one, frame) for one in objects]
+            boxes, has_area = clip_boxes(np.array(ends), frame)
             instances = _instances(self.file, entry, objects, boxes, has_area, frame)
         except ValueError as error:
             told = f"image {shown(entry['file_name'])} (id {shown(entry['id'])}): {error}"
@@ -252,14 +252,14 @@ def _parts(name: str) -> tuple[str, ...]:
     return PurePosixPath(name.replace("\\", "/")).parts or (name,)
 
 
-def _corners(one: CocoObject, frame: tuple[int, int]) -> list[float]:
+def corners(one: CocoObject, frame: tuple[int, int]) -> list[float]:
     """x1 y1 x2 y2. Raises ValueError where a side is negative or the box lies outside."""
     x, y, width, height = one.box
-    corners = [x, y, x + width, y + height]
+    ends = [x, y, x + width, y + height]
     is_flat = min(width, height) == 0  # which COCO has; a negative side is a broken file
-    if not is_flat and (problem := box_problem(np.array(corners), frame, one.told)):
+    if not is_flat and (problem := box_problem(np.array(ends), frame, one.told)):
         raise ValueError(problem)
-    return corners
+    return ends
 
 
 def _instances(

@@ -7,7 +7,7 @@ import warnings
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +264,23 @@ def _read_record(
         frame = annotation.size or image_size(path)
     except InputError as error:
         raise Problem.of(path, error) from error
+    record, left_out = record_of(annotation, xml, image_id, path, frame, classes)
+    mask = next(iter(find_masks(folder, image_id, table, annotation.names)), None)
+    return replace(record, mask=mask), annotation, left_out
+
+
+def record_of(
+    annotation: Annotation,
+    xml: Path,
+    image_id: str,
+    path: Path,
+    frame: tuple[int, int],
+    classes: Sequence[str],
+) -> tuple[Record, list[str]]:
+    """An annotation's objects of `classes` in an image of (height, width) `frame`, without a mask.
+
+    With what was left out for want of area. Raises Problem of `xml` where a box lies outside.
+    """
     for place, box in enumerate(annotation.boxes, start=1):
         if problem := box_problem(box, frame):
             raise Problem(xml, f"object {place} ('{annotation.names[place - 1]}'): {problem}")
@@ -277,10 +294,9 @@ def _read_record(
         boxes=boxes[kept],
         labels=np.array([classes.index(annotation.names[i]) + 1 for i in kept], dtype=np.int64),
         difficult=annotation.difficult[kept],
-        mask=next(iter(find_masks(folder, image_id, table, annotation.names)), None),
+        mask=None,
     )
-    left_out = [f"object {i + 1} of {image_id}" for i in wanted if not has_area[i]]
-    return record, annotation, left_out
+    return record, [f"object {i + 1} of {image_id}" for i in wanted if not has_area[i]]
 
 
 def _refuse_unfit_masks(folder: Path, tried: list[tuple[MaskSource, set[str]]]) -> None:

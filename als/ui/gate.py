@@ -13,6 +13,7 @@ from als.files import printable
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 MAX_FILE_SIZE = 40 * 2**20  # bytes of a photo or a checkpoint
+MAX_UPLOAD = 200 * 2**20  # bytes of the files that are uploaded together
 MAX_BODY = 8 * 2**20  # bytes of any other request; the largest is the canvas's picture
 AUTHORITY = re.compile(r"\[?([a-z0-9.:_-]+?)\]?(?::[0-9]{1,5})?", re.IGNORECASE)
 # Of Gradio and not of the page: they write the tab's state to the disk, fetch from other servers,
@@ -61,7 +62,7 @@ class Gate:
         if headers.get("transfer-encoding"):
             return PlainTextResponse("Send the content with its length.", 411)
         is_upload = path.rstrip("/").endswith("/upload")
-        most = MAX_FILE_SIZE + 2**20 if is_upload else MAX_BODY
+        most = MAX_UPLOAD + 2**20 if is_upload else MAX_BODY
         if int(headers.get("content-length", 0)) > most:
             return PlainTextResponse(f"Too large: at most {most // 2**20} MB.", 413)
         if is_upload and not await self.has_room():

@@ -1,15 +1,31 @@
 """What the page does on each event: change the session, then draw the tab that is open."""
 
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
 import gradio as gr
 
 from als.errors import InputError
 from als.explain import EXPLAINERS
+from als.images import MAX_SIDE
 from als.inference import Predictor, load
 from als.ui import markup, what_if
-from als.ui.session import Session, SessionStore, name_of
+from als.ui.example_link import asked_for, example_of, link_of
+from als.ui.gallery import MAX_PHOTOGRAPHS, ORDERS, read_gallery
+from als.ui.gate import MAX_UPLOAD
+from als.ui.session import Session, SessionStore
 from als.ui.takeaway import fresh_folder, write_files
+from als.ui.upload_names import name_of
 from als.views.panels import captions, explained_sentence, first_panels, panels_of
-from als.views.photo_study import Choice, Settings, Study, study_photo, words_of
+from als.views.photo_study import (
+    Box,
+    Choice,
+    Settings,
+    Study,
+    study_photo,
+    words_of,
+)
 
 NO_CLASS = "the chosen detection"
 NO_PHOTO = "There is no photo here, or it is no longer kept in memory: choose it again."
@@ -29,8 +45,18 @@ NOT_CHANGED = markup.empty(
     "Choose what becomes of a map, then run. The boxes with the changed maps appear below the "
     "original ones."
 )
+NO_GALLERY = markup.empty(
+    f"Choose up to {MAX_PHOTOGRAPHS} above, {MAX_UPLOAD // 2**20} MB together. With annotations "
+    "beside them, VOC's XML files or a JSON file of COCO's, each shows what is true, false and "
+    "missed. A click opens one on the first tab, which tells why an object was missed.",
+    "No photographs yet",
+)
+EVERY_CLASS = "every class"
+DRAW_A_BOX, STOP_DRAWING = "Draw a box", "Stop drawing"
+FIRST_CORNER = "Click the first corner of the box on a picture, or stop."
 EMPTY_PAGE = {
     **{"table": "", "sentence": "", "views": NO_VIEWS, "numbers": "", "name": NO_CLASS},
+    **{"missed": "", "box_status": "", "draw": DRAW_A_BOX},
     **{"compare_status": "", "compare_views": NOT_COMPARED, "compare_numbers": ""},
     **{"changed_status": "", "changed_views": NOT_CHANGED, "changes": ""},
     "files": gr.update(visible=False, value=None),
@@ -54,6 +80,7 @@ class Handlers:
         session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
             session.open(None)
+            listed, session.opening = session.opening, None
             if not payload or not payload.get("path"):
                 # Emptying the photo after an error comes here too: what was said then stays.
                 said = {} if session.refused else {"status": ""}
@@ -65,12 +92,37 @@ class Handlers:
                 session.refused = True
                 said = {"status": markup.status(str(error), error=True), "photo": None}
                 return EMPTY_PAGE | said | self._canvas(session)
+            if listed and listed.path.name == Path(payload["path"]).name:
+                session.listed, session.photo.truth = listed, listed.truth
+                session.photo.name = listed.name
+            self._as_asked(session, Path(payload["path"]))
             panels = first_panels(session.photo, settings)
             return EMPTY_PAGE | {
                 "status": "",
                 "table": markup.detections_table(session.photo, settings.threshold),
                 "views": markup.grid([("", panels)], settings.look, captions(settings, True)),
             }
+
+    def _as_asked(self, session: Session, path: Path) -> None:
+        """The choice of the address, on an example."""
+        study, choice = session.photo, session.asked
+        session.asked, study.example = None, example_of(path, study.name)
+        rows = len(study.prediction.boxes)
+        if study.example and choice and 0 <= (choice.detection or 0) < max(rows, 1):
+            study.choice = study.best if choice == Choice() else choice
+
+    def follow_link(self, request: gr.Request) -> dict:
+        """The example and the settings that the page's address asks for, if it does."""
+        try:
+            asked = asked_for(dict(request.query_params), self.predictor)
+        except InputError as error:
+            return {"status": markup.status(str(error), error=True)}
+        if asked is None:
+            return {}
+        path, settings, choice = asked
+        self.store.get(request.session_hash).asked = choice
+        name = NO_CLASS if choice.label is None else self.predictor.classes[choice.label - 1]
+        return asdict(settings) | {"photo": str(path), "name": name}
 
     def refresh(self, request: gr.Request, *values) -> dict:
         """The open tab as it is chosen and set now; new maps only where needed."""
@@ -93,13 +145,139 @@ class Handlers:
             if study is None:
                 return {"status": markup.status(NO_PHOTO, error=True)}
             row, x, y = (told.get(name) for name in ("row", "x", "y"))
-            if row is None and isinstance(x, int | float) and isinstance(y, int | float):
+            is_place = row is None and all(isinstance(one, int | float) for one in (x, y))
+            if is_place and session.corners is not None:
+                return self._corner(session, x, y, settings)
+            if is_place:
                 row = study.detection_at(x, y, settings.threshold)
             if not isinstance(row, int) or not 0 <= row < len(study.prediction.boxes):
                 said = "No detection there. Lower the threshold to see more, or choose a class."
                 return {"status": markup.status(said)}
             study.choice = Choice(detection=row)
             return self._drawn(session, settings) | {"name": NO_CLASS}
+
+    def pick_missed(self, request: gr.Request, event: gr.EventData, *values) -> dict:
+        """A click on a missed object: explain its class at the proposal that came furthest."""
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
+        with session.lock:
+            study, place = session.photo, event_of(event).get("row")
+            if study is None or study.truth is None:
+                return {"status": markup.status(NO_PHOTO, error=True)}
+            told, _ = study.losses(settings.threshold)
+            if not isinstance(place, int) or not 0 <= place < len(told):
+                return self._drawn(session, settings)
+            row, lost = told[place]
+            if lost.proposal is None:
+                said = "No region is proposed in this photo, so there is none to explain."
+                return {"box_status": markup.status(said)}
+            study.choice = Choice(label=int(study.truth.labels[row]), box=tuple(lost.roi.tolist()))
+            name = study.predictor.classes[study.choice.label - 1]
+            return self._drawn(session, settings) | {"name": name}
+
+    def draw_box(self, request: gr.Request) -> dict:
+        """Begin to draw a box, or stop."""
+        session = self.store.get(request.session_hash)
+        with session.lock:
+            if session.photo is None:
+                return {"status": markup.status(NO_PHOTO, error=True)}
+            session.corners = [] if session.corners is None else None
+            return self._drawing(session)
+
+    def explain_box(self, request: gr.Request, x1, y1, x2, y2, *values) -> dict:
+        """The box of the number fields."""
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
+        with session.lock:
+            if session.photo is None:
+                return {"status": markup.status(NO_PHOTO, error=True)}
+            # Compared before anything is computed: JSON has whole numbers of any length.
+            if not all(
+                isinstance(one, int | float) and 0 <= one <= MAX_SIDE for one in (x1, y1, x2, y2)
+            ):
+                said = "Give all four numbers, in pixels of the photo."
+                return {"box_status": markup.status(said, error=True)}
+            return self._boxed(session, (x1, y1, x2, y2), settings)
+
+    def _corner(self, session: Session, x: float, y: float, settings: Settings) -> dict:
+        """A corner of a box that is drawn; x, y: 0 to 1. The second one ends the drawing."""
+        height, width = session.photo.prediction.size
+        session.corners.append((min(max(x, 0), 1) * width, min(max(y, 0), 1) * height))
+        if len(session.corners) == 1:
+            return self._drawing(session)
+        (x1, x2), (y1, y2) = map(sorted, zip(*session.corners, strict=True))
+        session.corners = None
+        return self._boxed(session, (x1, y1, x2, y2), settings) | self._drawing(session)
+
+    def _drawing(self, session: Session) -> dict:
+        if session.corners is None:
+            return {"box_status": "", "draw": DRAW_A_BOX}
+        said = FIRST_CORNER
+        if session.corners:
+            x, y = session.corners[0]
+            said = f"First corner at {x:.0f}, {y:.0f}. Click the opposite one, or stop."
+        return {"box_status": markup.status(said), "draw": STOP_DRAWING}
+
+    def _boxed(self, session: Session, box: Box, settings: Settings) -> dict:
+        """Explain a box, for the class that is chosen at "Explain" if one is."""
+        study, before = session.photo, session.photo.choice
+        label = before.label if before.detection is None else None
+        study.choice = Choice(label=label, box=box)
+        try:
+            study.class_map()
+        except InputError as error:
+            study.choice = before
+            return {"box_status": markup.status(str(error), error=True)}
+        return {"box_status": ""} | self._drawn(session, settings)
+
+    def load_gallery(
+        self, request: gr.Request, payload: list | None, name: str, order: str, *values
+    ) -> Iterator[dict]:
+        """Run the network on several photographs, which are said to be done one by one."""
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
+        session.gallery = None
+        if not payload:
+            yield {"gallery": NO_GALLERY, "gallery_status": ""}
+            return
+        gallery = None
+        try:
+            for gallery, left in read_gallery(self.predictor, payload):
+                done = len(gallery.photographs)
+                said = f"{done} of {done + left} photographs are done."
+                yield {"gallery_status": markup.status(said)}
+        except InputError as error:
+            yield {"gallery": NO_GALLERY, "gallery_status": markup.status(str(error), error=True)}
+            return
+        session.gallery = gallery
+        yield {"gallery_status": ""} | self._listed(session, name, order, settings)
+
+    def list_gallery(self, request: gr.Request, name: str, order: str, *values) -> dict:
+        """The gallery for another class, order or threshold."""
+        session = self.store.get(request.session_hash)
+        return self._listed(session, name, order, Settings.from_page(*values))
+
+    def _listed(self, session: Session, name: str, order: str, settings: Settings) -> dict:
+        gallery = session.gallery
+        if gallery is None:
+            return {}
+        if order not in list(ORDERS) or name not in (EVERY_CLASS, *gallery.classes):
+            raise InputError("These are not values of this page's controls: load the page again.")
+        chosen = None if name == EVERY_CLASS else name
+        return {"gallery": markup.gallery_grid(gallery, settings.threshold, chosen, order)}
+
+    def open_listed(self, request: gr.Request, event: gr.EventData, *values) -> dict:
+        """A photograph of the gallery becomes the photo, on the first tab."""
+        session, place = self.store.get(request.session_hash), event_of(event).get("row")
+        with session.lock:
+            photographs = [] if session.gallery is None else session.gallery.photographs
+            known = isinstance(place, int) and 0 <= place < len(photographs)
+            if not known or not photographs[place].path.is_file():
+                said = "This photograph is no longer kept: upload it again."
+                return {"gallery_status": markup.status(said, error=True)}
+            session.tab = "Explain"
+            first = {"tabs": gr.update(selected="Explain"), "gallery_status": ""}
+            if session.listed is photographs[place]:  # it is on the page already
+                return first | self._drawn(session, Settings.from_page(*values))
+            session.opening = photographs[place]
+            return first | {"photo": str(session.opening.path)}
 
     def pick_class(self, request: gr.Request, name: str, *values) -> dict:
         """A class to explain at its best-scoring proposal, or back to the best detection."""
@@ -109,7 +287,8 @@ class Handlers:
             if study is None:
                 return {"status": markup.status(NO_PHOTO, error=True)}
             if name in study.predictor.classes:
-                study.choice = Choice(label=study.predictor.classes.index(name) + 1)
+                label = study.predictor.classes.index(name) + 1
+                study.choice = Choice(label=label, box=study.choice.box)
             elif study.choice.detection is None:
                 study.choice = study.best
             return self._drawn(session, Settings.from_page(*values))
@@ -178,9 +357,11 @@ class Handlers:
     def _explained(self, session: Session, settings: Settings) -> dict:
         study, panels = session.photo, panels_of(session.photo, settings)
         return {
-            "sentence": markup.status(explained_sentence(study, settings.threshold)),
+            "sentence": markup.status(explained_sentence(study, settings.threshold))
+            + markup.example_link(link_of(study, settings)),
             "views": markup.grid([("", panels)], settings.look, captions(settings, True)),
             "numbers": markup.numbers_table(study, settings),
+            "missed": markup.missed_table(study, settings.threshold),
         }
 
     def _compared(self, session: Session, settings: Settings) -> dict:

@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterable
 from html import escape
 
+import numpy as np
 from PIL import Image
 
 from als.drawing import Look, Panel, class_colours, css_gradient, jpeg
+from als.evaluation.missed import SAYS, Lost
 from als.inference import Predictor
+from als.ui.gallery import COLOURS, Gallery, Tally
 from als.views.panels import figures_of
 from als.views.photo_study import Settings, Study
 
@@ -147,6 +150,85 @@ def _two(value: float | None) -> str:
     return "none" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # no -0.00
 
 
+def missed_table(study: Study, threshold: float) -> str:
+    """Where each missed object was lost; a row chooses the proposal that came furthest."""
+    if study.truth is None:
+        return ""
+    told, missed = study.losses(threshold)
+    if not missed:
+        return _table("Missed objects: none at this threshold", (), "")
+    rows = "".join(_missed_row(study, i, row, lost) for i, (row, lost) in enumerate(told))
+    some = f", the first {len(told)}" if missed > len(told) else ""
+    caption = f"Why {missed} objects were missed{some}: choose one to explain its best proposal"
+    return _table(caption, MISSED_HEADS, rows)
+
+
+MISSED_HEADS = (
+    *("Object", "Lost at", "IoU of best proposal", "Its scores", "IoU of its box"),
+    *("Localization map there (photo)", "Classification map there (photo)"),
+)
+
+
+def _missed_row(study: Study, place: int, row: int, lost: Lost) -> str:
+    name = study.predictor.classes[int(study.truth.labels[row]) - 1]
+    names = ("background", *study.predictor.classes)
+    best = np.argsort(-lost.scores)[:3].tolist()
+    best += [i for i in [int(study.truth.labels[row])] if i not in best]
+    scores = ", ".join(f"{names[i]} {lost.scores[i]:.2f}" for i in best)
+    cells = (
+        f"{lost.step}: {SAYS[lost.step]}",
+        f"{lost.iou:.2f}",
+        scores if lost.proposal is not None else "none",
+        f"{lost.box_iou:.2f}",
+        *(
+            "none" if means is None else f"{means[0]:.2f} ({means[1]:.2f})"
+            for means in study.maps_there(study.truth.boxes[row])
+        ),
+    )
+    return (
+        f'<tr data-row="{place}"><td><button type="button">{escape(name)}</button></td>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+    )
+
+
+def gallery_grid(gallery: Gallery, threshold: float, name: str | None, order: str) -> str:
+    """A small picture of each photograph with its counts; each is a button that opens it."""
+    listed = gallery.tallies(threshold, name, order)
+    tallies = [tally for _, tally in listed]
+    found = sum(int(tally.found.sum()) for tally in tallies)
+    said = f"{len(listed)} photographs, {found} detections from a score of {threshold:.2f} on"
+    judged = [tally for tally in tallies if tally.outcomes]
+    key = ""
+    if judged:
+        counts = {kind: sum(tally.count(kind) for tally in judged) for kind in COLOURS}
+        said += ": " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        if len(judged) < len(tallies):
+            said += f" in the {len(judged)} with an annotation"
+        key = "".join(
+            f'<i style="background:{colour}"></i>{kind}' for kind, colour in COLOURS.items()
+        )
+    pictures = "".join(_photograph(gallery, place, tally) for place, tally in listed)
+    notes = " ".join(gallery.notes)
+    return (
+        f'<p class="als-status" role="status">{escape(said)}.<span class="als-key">{key}</span></p>'
+        f'{status(notes)}<ul class="als-gallery">{pictures}</ul>'
+    )
+
+
+def _photograph(gallery: Gallery, place: int, tally: Tally) -> str:
+    found = f"{int(tally.found.sum())} found"
+    said = "no annotation"
+    if tally.outcomes:
+        said = ", ".join(f"{tally.count(kind)} {kind}" for kind in COLOURS)
+    return (
+        f'<li><button type="button" data-row="{place}">'
+        f'<img src="{_data_url(gallery.drawn(tally))}" alt="">'
+        f"<strong>{escape(tally.photograph.name)}</strong><span>{found}</span>"
+        f"<span>{said}</span></button></li>"
+    )
+
+
 def changes_table(changes: list[tuple[str, str, str, str]]) -> str:
     """Boxes before and after maps were replaced."""
     if not changes:
@@ -159,6 +241,12 @@ def status(text: str, error: bool = False) -> str:
     """One line under the photo; an error is announced to screen readers at once."""
     kind = ' als-error" role="alert"' if error else '" role="status"'
     return f'<p class="als-status{kind}>{escape(text)}</p>' if text else ""
+
+
+def example_link(query: str) -> str:
+    """A link to the page as it is; nothing where there is none."""
+    text = "Link to this example with these settings"
+    return f'<p class="als-status"><a href="{escape(query)}">{text}</a></p>' if query else ""
 
 
 def model_line(predictor: Predictor | None) -> str:

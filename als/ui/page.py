@@ -1,8 +1,10 @@
 """The page: which component stands where, and which handler answers which event."""
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from urllib.parse import unquote
 
 import gradio as gr
 from gradio.utils import get_upload_folder
@@ -13,14 +15,17 @@ from als.inference import Predictor
 from als.photographs import package_photographs
 from als.ui import handlers, markup, what_if
 from als.ui.canvas import Canvas
-from als.ui.gate import MAX_FILE_SIZE
+from als.ui.gallery import ORDERS
+from als.ui.gate import MAX_FILE_SIZE, MAX_UPLOAD
 from als.ui.handlers import NO_CLASS, Handlers, event_of
-from als.ui.session import SessionStore, shown_name
+from als.ui.session import SessionStore
 from als.ui.style import ENLARGE, NAME_EXAMPLES, PICK, REFUSE_LARGE
 from als.ui.takeaway import Endpoint
+from als.ui.upload_names import shown_name
 from als.views.photo_study import DEFAULT_EXPLAINER, DEFAULT_THRESHOLD, KIND_OF_WORDS, offered
 
 MAX_WAITING = 64  # events in the queue; who comes later is told that it is full
+UPLOADED = re.compile(r"https?://[^/]+/gradio_api/file=(.+)")
 NOT_UPLOADED = "That file was not uploaded to this page, or it is gone: upload it again."
 TITLE = "Attentive layer separation"
 HEAD = (
@@ -36,6 +41,7 @@ WHAT_IF = (
 # Events of one group run one at a time: the network has one lock anyway, and a queue is fair.
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
 DRAW = {"concurrency_id": "draw", "concurrency_limit": 4, "api_visibility": "private"}
+GALLERY = {"concurrency_id": "gallery", "concurrency_limit": 1, "api_visibility": "private"}
 HIDDEN = {"show_progress": "hidden"}
 # Gradio would decode the photo itself before the pixel limit is checked.
 RAW = {"preprocess": False}
@@ -72,6 +78,8 @@ def _refuse_other_files(value, folder: Path) -> None:
     if isinstance(value, dict):
         path = value.get("path")
         if path is not None:
+            if isinstance(path, str) and (upload := UPLOADED.match(path)):
+                path = value["path"] = unquote(upload[1])  # by its address, as MCP gives it
             try:
                 inside = folder in Path(path).resolve().parents and Path(path).is_file()
             except (TypeError, ValueError, OSError):
@@ -97,17 +105,23 @@ def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks
         _html(HEAD + markup.model_line(predictor), js_on_load=NAME_EXAMPLES)
         parts, controls = _inputs(predictor)
         with gr.Tabs() as tabs:
-            with gr.Tab("Explain"):
-                export = _explain(parts)
+            with gr.Tab("Explain", id="Explain"):
+                export, corners, boxed = _explain(parts)
             with gr.Tab("Compare"):
                 file = _compare(parts, other)
             with gr.Tab("What if"):
                 run, changes = _what_if(parts)
+            with gr.Tab("Photographs"):
+                uploads, listing = _photographs(parts, predictor)
         _endpoint(Endpoint(predictor))
+        parts["tabs"] = tabs
         _connect(handle, parts, controls, tabs)
+        _connect_gallery(handle, parts, controls, uploads, listing)
 
         answer, values = _answering(parts), list(controls.values())
         shown = list(parts.values())
+        given = [*corners, *values]
+        boxed.click(answer(handle.explain_box), given, shown, **HIDDEN, **MODEL, **RAW)
         there = {"show_progress_on": [parts["compare_views"]]} | MODEL | RAW
         file.change(answer(handle.load_second), [file, *values], shown, **there)
         there = {"show_progress_on": [parts["changed_views"]]} | MODEL
@@ -115,6 +129,9 @@ def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks
         run.click(answer(handle.change_maps), given, shown, **there)
         there = {"show_progress_on": [parts["numbers"]]} | MODEL | RAW
         export.click(answer(handle.download), values, shown, **there)
+        linked = parts | controls
+        unique = list(dict.fromkeys(linked.values()))
+        app.load(_answering(linked)(handle.follow_link), None, unique, **HIDDEN, **DRAW)
         app.unload(handle.forget)
     return app.queue(max_size=MAX_WAITING)
 
@@ -126,13 +143,46 @@ def _answering(parts: dict[str, gr.components.Component]) -> Callable:
         @wraps(handler)  # Gradio reads the annotations
         def answer(*given):
             try:
-                return {parts[name]: value for name, value in handler(*given).items()}
+                told = {parts[name]: value for name, value in handler(*given).items()}
+                return told or gr.skip()  # an empty answer would be a value
             except InputError as error:
                 raise gr.Error(str(error), print_exception=False) from error
 
         return answer
 
     return answering
+
+
+def _answering_in_parts(parts: dict[str, gr.components.Component]) -> Callable:
+    """The same of a handler that answers several times."""
+
+    def answering(handler):
+        @wraps(handler)
+        def answer(*given):
+            try:
+                for told in handler(*given):
+                    yield {parts[name]: value for name, value in told.items()}
+            except InputError as error:
+                raise gr.Error(str(error), print_exception=False) from error
+
+        return answer
+
+    return answering
+
+
+def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, listing) -> None:
+    """Events of the fourth tab."""
+    answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
+    given = [*listing, *values]
+    load = _answering_in_parts(parts)(handle.load_gallery)
+    there = {"show_progress_on": [parts["gallery"]]} | GALLERY | RAW
+    for upload in uploads:
+        upload.change(load, [upload, *given], shown, **there)
+    again = answer(handle.list_gallery)
+    triggers = [*(one.input for one in listing), controls["threshold"].input]
+    latest = {"trigger_mode": "always_last"} | HIDDEN | DRAW | RAW
+    gr.on(triggers, again, given, [parts["gallery"]], **latest)
+    parts["gallery"].pick(answer(handle.open_listed), values, shown, **HIDDEN, **MODEL, **RAW)
 
 
 def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> None:
@@ -148,6 +198,8 @@ def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> No
     tabs.select(answer(handle.open_tab), values, shown, **views)
     for part in (parts["table"], parts["views"]):
         part.pick(answer(handle.pick), values, shown, **hidden)
+    parts["missed"].pick(answer(handle.pick_missed), values, shown, **hidden)
+    parts["draw"].click(answer(handle.draw_box), None, shown, **HIDDEN, **DRAW)
     parts["name"].input(answer(handle.pick_class), [parts["name"], *values], shown, **hidden)
     controls["kind"].input(**refresh, **hidden)
     explainer, own = controls["explainer"], answer(handle.pick_explainer)
@@ -214,10 +266,17 @@ def _inputs(predictor: Predictor) -> tuple[dict, dict]:
     return parts, controls | {"colour_map": colour_map, "rule": rule, "explainer": explainer}
 
 
-def _explain(parts: dict) -> gr.Button:
-    """The first tab; gives its button for the three files."""
+def _explain(parts: dict) -> tuple[gr.Button, list[gr.Number], gr.Button]:
+    """The first tab; gives its button for the three files, and the fields and button of a box."""
     parts["sentence"] = _html(elem_id="sentence")
     parts["views"] = _html(handlers.NO_VIEWS, js_on_load=ENLARGE + PICK, elem_id="views")
+    parts["box_status"] = _html(elem_id="box-status")
+    with gr.Row(elem_id="own-box"):
+        parts["draw"] = gr.Button(handlers.DRAW_A_BOX, min_width=140, elem_id="draw")
+        names = ("x1", "y1", "x2", "y2")
+        corners = [gr.Number(label=name, minimum=0, min_width=80) for name in names]
+        boxed = gr.Button("Explain the box of these pixels", min_width=140, elem_id="boxed")
+    parts["missed"] = _html(js_on_load=PICK, elem_id="missed")
     parts["numbers"] = _html(elem_id="numbers")
     with gr.Row():
         with gr.Column(scale=1, min_width=240):
@@ -230,7 +289,7 @@ def _explain(parts: dict) -> gr.Button:
                 visible=False,
                 elem_id="files",
             )
-    return button
+    return button, corners, boxed
 
 
 def _compare(parts: dict, other: Predictor | None) -> gr.File:
@@ -278,6 +337,28 @@ def _what_if(parts: dict) -> tuple[gr.Button, list[gr.Dropdown]]:
     return run, [loc, cls]
 
 
+def _photographs(
+    parts: dict, predictor: Predictor
+) -> tuple[list[gr.File], list[gr.components.Component]]:
+    """The fourth tab; gives the places for files, and what they are listed by."""
+    uploads = []
+    with gr.Row():
+        with gr.Column(scale=3, min_width=300):
+            with gr.Row():
+                for count, label in (("multiple", "Photographs"), ("directory", "A folder")):
+                    look = {"height": 150, "elem_classes": "als-files"}
+                    look["elem_id"] = f"gallery-{count}"
+                    uploads.append(gr.File(label=label, file_count=count, **look))
+            parts["gallery_status"] = _status("gallery-status", ".als-files")
+        with gr.Column(scale=2, min_width=240):
+            classes = [handlers.EVERY_CLASS, *predictor.classes]
+            name = gr.Dropdown(classes, value=classes[0], label="Show", elem_id="gallery-class")
+            orders = list(ORDERS)
+            order = gr.Dropdown(orders, value=orders[0], label="Order", elem_id="gallery-order")
+    parts["gallery"] = _html(handlers.NO_GALLERY, js_on_load=PICK, elem_id="gallery")
+    return uploads, [name, order]
+
+
 def _endpoint(endpoint: Endpoint) -> None:
     """`/analyse`, without a place on the page."""
     with gr.Group(visible=False):
@@ -299,8 +380,9 @@ def _html(value: str = "", **options) -> gr.HTML:
 
 
 def _status(elem_id: str, place: str) -> gr.HTML:
-    """A line for errors, which also refuses files that are too large for the upload at `place`."""
-    refuse = REFUSE_LARGE % {"place": place, "limit": MAX_FILE_SIZE}
+    """A line for errors, which also refuses files that are too large for the uploads at `place`."""
+    limits = {"limit": MAX_FILE_SIZE, "together": MAX_UPLOAD}
+    refuse = REFUSE_LARGE % ({"place": place} | limits)
     line = _html(elem_id=elem_id, js_on_load=refuse)
     line.refuse(_too_large, None, line, **HIDDEN, **DRAW, **RAW)
     return line
@@ -313,4 +395,6 @@ def _too_large(event: gr.EventData) -> str:
     except (KeyError, TypeError, ValueError):
         name, megabytes = "the file", float("inf")
     limit = f"the limit of {MAX_FILE_SIZE / 2**20:g} MB; give a smaller file."
+    if not name:
+        name, limit = "All files", f"the limit of {MAX_UPLOAD / 2**20:g} MB; give fewer at once."
     return markup.status(f"{name}: {megabytes:.1f} MB are over {limit}", error=True)

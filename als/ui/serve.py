@@ -1,6 +1,7 @@
 """Serving the page: to its own names, with limits, from a cache that is swept and does not stay."""
 
 import asyncio
+import importlib.util
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ def launch(
     port: int = 7860,
     other: str | Path | None = None,
     allow_hosts: Iterable[str] = (),
+    mcp: bool = False,
 ) -> None:
     """Serve the app until it is interrupted, from a private cache that is deleted afterwards.
 
@@ -38,12 +40,19 @@ def launch(
         checkpoint: None for the one that ships. other: a second one to compare it with.
         host: only this machine by default; whoever opens it to others reads SECURITY.md.
         allow_hosts: names that browsers know the page by, besides localhost and `host`.
+        mcp: whether `/analyse` is a tool of the Model Context Protocol too.
 
     Raises:
-        InputError: a checkpoint is missing or not one of ours, or the port is none or taken.
+        InputError: a checkpoint is missing or not one of ours, the port is none or taken, or the
+            package for `mcp` is not installed.
     """
     if not 0 < port < 2**16:
         raise InputError(f"{host}:{port}: there is no such port; give --port 1 to 65535.")
+    if mcp and importlib.util.find_spec("mcp") is None:
+        raise InputError(
+            "mcp is not installed; `pip install 'attentive-layer-separation[mcp]'`, or start "
+            "without --mcp."
+        )
     return_freed_memory()
     predictor = load(checkpoint or "shipped").require_branches()
     second = None if other is None else load(other).require_branches()
@@ -55,7 +64,7 @@ def launch(
         os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
         page = build_app(predictor, second)
         try:
-            page.launch(**serving(page, cache, host, port, allow_hosts))
+            page.launch(**serving(page, cache, host, port, allow_hosts, mcp))
         except OSError as error:
             raise InputError(
                 f"{host}:{port}: nothing can be served there; if the port is taken, give another "
@@ -69,6 +78,7 @@ def serving(
     host: str = LOCAL[1],
     port: int | None = None,
     allow_hosts: Iterable[str] = (),
+    mcp: bool = False,
 ) -> dict:
     """How the app is served: nothing is shared, no folder is opened, files are limited.
 
@@ -84,7 +94,7 @@ def serving(
         "ssr_mode": False,
         "enable_monitoring": False,
         "run_history": False,
-        "mcp_server": False,
+        "mcp_server": mcp,
         "show_error": False,
         "app_kwargs": {"lifespan": partial(_guarded, page=page, cache=cache, names=names)},
         "theme": THEME,

@@ -6,12 +6,11 @@ of bounded size that forgets the session that was used longest ago.
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 
-from als.files import printable
 from als.inference import Predictor
-from als.views.photo_study import Study
+from als.ui.gallery import Gallery, Photograph
+from als.views.photo_study import Choice, Study
 
 MAX_BYTES = 1_000_000_000
 
@@ -28,6 +27,11 @@ class Session:
     compared: Study | None = None
     changed: Study | None = None
     on_canvas: Study | None = None
+    gallery: Gallery | None = None
+    listed: Photograph | None = None  # of the gallery: the one that is the photo
+    opening: Photograph | None = None  # the one that becomes it
+    corners: list[tuple[float, float]] | None = None  # of a box that is being drawn, so far
+    asked: Choice | None = None  # by the address, of the photo that comes next
     tab: str = "Explain"  # the one that is open
     refused: bool = False  # the last photo could not be read
     lock: Lock = field(default_factory=Lock)
@@ -35,6 +39,7 @@ class Session:
     def open(self, study: Study | None) -> None:
         """Take a new photo (or none) and forget what was made of the last one."""
         self.photo, self.compared, self.changed, self.on_canvas = study, None, None, None
+        self.listed = self.corners = None
 
     def bytes(self) -> int:
         studies = (self.photo, self.compared, self.changed)
@@ -42,7 +47,8 @@ class Session:
         second = self.second  # another thread may drop it meanwhile
         if second is not None:
             taken += sum(p.nbytes for p in second.detector.parameters())
-        return taken
+        gallery = self.gallery
+        return taken + (gallery.bytes() if gallery is not None else 0)
 
 
 class SessionStore:
@@ -70,14 +76,3 @@ class SessionStore:
     def _too_much(self) -> bool:
         total = sum(session.bytes() for session in self.sessions.values())
         return total > self.max_bytes or len(self.sessions) > self.max_sessions
-
-
-def shown_name(name, limit: int = 80) -> str:
-    """A file's name as a browser gives it, safe to show and no longer than a line."""
-    text = printable(str(name))
-    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 + 1 :]}"
-
-
-def name_of(payload: dict) -> str:
-    """An uploaded file's name as its owner knows it, fit to be shown."""
-    return shown_name(payload.get("orig_name") or Path(payload["path"]).name)

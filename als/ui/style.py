@@ -35,6 +35,19 @@ CSS = """
   .als-of-5 { grid-template-columns: repeat(5, minmax(0, 1fr)); }
   .als-of-3 { grid-template-columns: repeat(3, minmax(0, 1fr)); max-width: 1200px; }
 }
+.als-gallery { display: grid; gap: .8rem; padding: 0; margin: .5rem 0; list-style: none;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 190px), 1fr)); }
+.als-gallery button { all: unset; cursor: pointer; display: block; box-sizing: border-box;
+  width: 100%; padding: .4rem; border-radius: 8px; border: 1px solid var(--border-color-primary);
+  font-size: .82rem; line-height: 1.4; overflow-wrap: anywhere; }
+.als-gallery button:hover { background: var(--background-fill-secondary); }
+.als-gallery button:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
+.als-gallery img { display: block; width: 100%; height: 170px; object-fit: contain;
+  background: var(--background-fill-secondary); border-radius: 4px; margin-bottom: .3rem; }
+.als-gallery strong, .als-gallery span { display: block; }
+.als-gallery span, .als-key { color: var(--body-text-color-subdued); }
+.als-key i { display: inline-block; width: 11px; height: 11px; border-radius: 3px;
+  margin: 0 .25rem 0 .7rem; }
 .als-row { margin: .75rem 0 .5rem; font-size: 1.05rem; font-weight: 650; }
 .als-figure { margin: 0; min-width: 0; }
 .als-figure h3 { margin: 0 0 .35rem; font-size: .95rem; font-weight: 600; }
@@ -129,7 +142,9 @@ REFUSE_LARGE = """
 const refuse = (event) => {
   if (!event.target.closest?.('%(place)s')) return;
   const files = event.target.files ?? event.dataTransfer?.files ?? [];
-  const large = [...files].find((file) => file.size > %(limit)d);
+  const sum = [...files].reduce((size, file) => size + file.size, 0);
+  const large = [...files].find((file) => file.size > %(limit)d) ??
+    (sum > %(together)d && {name: '', size: sum});
   if (!large) return;
   event.preventDefault();
   event.stopImmediatePropagation();
@@ -146,7 +161,7 @@ for (const type of ['change', 'drop']) window.addEventListener(type, refuse, tru
 PICK = """
 let byTable = false;
 element.addEventListener('click', (event) => {
-  const row = event.target.closest('tr[data-row]');
+  const row = event.target.closest('[data-row]');
   byTable = Boolean(row);
   if (row) { trigger('pick', {row: Number(row.dataset.row)}); return; }
   const image = event.target.closest('.als-picture img');

@@ -10,7 +10,7 @@ from gradio.utils import get_upload_folder
 
 from als.errors import InputError
 from als.inference import Predictor
-from als.ui.session import name_of
+from als.ui.upload_names import name_of
 from als.views.keeping import save_views
 from als.views.photo_study import (
     DEFAULT_EXPLAINER,
@@ -54,13 +54,17 @@ class Endpoint:
         per_box_target: str = next(iter(KIND_OF_WORDS)),
         explainer: str = DEFAULT_EXPLAINER,
     ) -> tuple[dict, str, str]:
-        """Detect, explain and measure one photo.
+        """Detect the objects of one photo, explain one of them and measure its maps.
 
-        image: a photo, as gradio_client.handle_file gives it. score_threshold: 0 to 1.
-        explain_class: a class to explain at its best-scoring proposal; empty for the best
-        detection. per_box_target: what the last map explains. explainer: what makes the last map.
+        Args:
+            image: a photo by gradio_client.handle_file; of MCP a data: URL or an upload's address.
+            score_threshold: 0 to 1; detections below it are left out.
+            explain_class: a class to explain at its best proposal; empty for the best detection.
+            per_box_target: what the last map explains.
+            explainer: what makes the last map.
 
-        Returns detections and numbers (JSON), the five views (PNG), the raw maps (NPZ).
+        Returns:
+            Detections and numbers (JSON), the five views (PNG), the raw maps (NPZ).
         """
         try:
             if not isinstance(image, dict) or not image.get("path"):

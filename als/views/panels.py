@@ -172,6 +172,9 @@ def explained_sentence(study: Study, threshold: float) -> str:
         said = f"Explaining a box of your own, as if it had been proposed: {scored}."
     elif study.choice.detection is not None and chosen.score >= threshold:
         said = f"Explaining detection {study.choice.detection + 1}: {scored}."
+    elif study.choice.box is not None:
+        corners = ", ".join(f"{value:.0f}" for value in chosen.box)
+        said = f"Explaining the box {corners}: {scored}."
     elif chosen.score >= threshold:
         said = f"Explaining the best-scoring proposal for this class: {scored}."
     else:

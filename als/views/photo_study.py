@@ -11,10 +11,14 @@ from torchvision.ops import box_iou
 
 from als.drawing import COLOUR_MAPS, RULES, Look, sampled, to_display
 from als.errors import InputError
+from als.evaluation import Detections, GroundTruth
+from als.evaluation.missed import Lost, outcomes, why_lost
 from als.explain import EXPLAINERS, default_explainers
+from als.explain.map_measures import box_region
 from als.inference import Analysis, Explanation, Prediction, Predictor
 
 MAX_EXPLANATIONS = 12
+MAX_LOST = 20  # objects of a photo of which it is told why they were missed
 MAP_SIDE = 1024  # pixels of the longest side of a map that is kept
 SAME_BOX = 0.3  # a second model's detection counts as the same one from here
 DEFAULT_THRESHOLD, DEFAULT_EXPLAINER = 0.5, "gradact"
@@ -88,6 +92,9 @@ class Settings:
         return (own if keeps else asked) if own else None
 
 
+Box = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Choice:
     """What is explained: a detection (row of the prediction), or else the best RoI of a class.
@@ -98,7 +105,7 @@ class Choice:
 
     detection: int | None = None
     label: int | None = None
-    box: tuple[float, ...] | None = None
+    box: Box | None = None
 
 
 @dataclass
@@ -106,13 +113,17 @@ class Study:
     """One photo as one model sees it, with the explanations asked for so far.
 
     Maps are kept at most 1,024 pixels long, boxes are in pixels of the photo. Nothing here runs the
-    network's trunk again; an explanation is a backward pass from one RoI.
+    network's trunk again; an explanation is a backward pass from one RoI. truth: the annotation
+    of which `losses` tells; lost: what it found. example: its name, if the photo is one.
     """
 
     predictor: Predictor
     analysis: Analysis
     name: str
     choice: Choice = Choice()
+    truth: GroundTruth | None = None
+    example: str | None = None
+    lost: dict = field(default_factory=dict)
     explained: dict = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -205,6 +216,31 @@ class Study:
         areas = np.where(holds, (boxes[:, 2:] - boxes[:, :2]).prod(1), np.inf)
         return int(areas.argmin()) if holds.any() else None
 
+    def losses(self, threshold: float) -> tuple[list[tuple[int, Lost]], int]:
+        """Of the annotated objects that no detection over the threshold counts for: the first
+        `MAX_LOST`, as rows of `truth` and where each was lost; and how many there are."""
+        found, shown = self.prediction, self.shown(threshold)
+        given = Detections(found.boxes[:shown], found.labels[:shown], found.scores[:shown])
+        rows = np.flatnonzero(outcomes(given, self.truth, len(self.predictor.classes)).missed)
+        lost = {}
+        for row in rows[:MAX_LOST].tolist():
+            target = self.truth.boxes[row], int(self.truth.labels[row]), threshold
+            kept = self.lost.get((row, threshold))
+            lost[row, threshold] = kept or why_lost(self.predictor, self.analysis, *target)
+        self.lost = lost
+        return [(row, one) for (row, _), one in lost.items()], len(rows)
+
+    def maps_there(self, box: np.ndarray) -> list[tuple[float, float] | None]:
+        """The mean of each attention map in a box of the photo, and in the photo; None where there
+        is no map, or no pixel of it in the box."""
+        told = []
+        for values in (self.prediction.localization_map, self.prediction.classification_map):
+            told.append(None)
+            if values is not None:
+                inside = values[box_region(box * self._scale, values.shape)]
+                told[-1] = (float(inside.mean()), float(values.mean())) if inside.size else None
+        return told
+
     def same_choice(self, first: "Study") -> Choice:
         """What to explain here so that it stands beside the choice of `first`.
 
@@ -215,6 +251,8 @@ class Study:
         if chosen.name not in self.predictor.classes:
             return self.choice
         label = self.predictor.classes.index(chosen.name) + 1
+        if first.choice.box is not None:
+            return Choice(label=label, box=first.choice.box)
         overlap = iou(chosen.box, found.boxes) * (found.labels == label)
         if len(overlap) and overlap.max() >= SAME_BOX:
             return Choice(detection=int(overlap.argmax()))

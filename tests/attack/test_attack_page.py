@@ -4,6 +4,7 @@ import io
 import json
 import socket
 import time
+from http.client import HTTPConnection
 
 import httpx
 import pytest
@@ -55,7 +56,7 @@ def refusal(answer: dict) -> str:
 
 
 @pytest.mark.parametrize("meta", [{}, {"meta": META}], ids=["bare", "meta"])
-@pytest.mark.parametrize("elem_id", ["photo", "second-checkpoint", "canvas"])
+@pytest.mark.parametrize("elem_id", ["photo", "second-checkpoint", "canvas", "gallery-multiple"])
 def test_no_event_takes_a_file_that_was_not_uploaded(tab, tmp_path, cache, quiet, elem_id, meta):
     """And the sentence is the same whether there is such a file or not."""
     scene(1).save(tmp_path / "mine.png")
@@ -71,6 +72,9 @@ def test_no_event_takes_a_file_that_was_not_uploaded(tab, tmp_path, cache, quiet
             answer = tab.event("photo", "change", [file, *VALUES])
         elif elem_id == "second-checkpoint":
             answer = tab.event("second-checkpoint", "change", [file, *VALUES])
+        elif elem_id == "gallery-multiple":
+            listing = ["every class", "as uploaded"]
+            answer = tab.event("gallery-multiple", "change", [[file], *listing, *VALUES])
         else:
             painting = {"background": file, "layers": [file], "composite": None}
             data = ["my strokes: 1 there, 0 elsewhere", "the other map", painting, *VALUES]
@@ -147,8 +151,12 @@ def test_a_request_is_no_larger_than_its_kind(web):
     big = b"[" + b"1," * 5_000_000 + b"1]"
     answer = web.post("/gradio_api/queue/join", content=big)
     assert answer.status_code == 413 and "8 MB" in answer.text
-    files = [("files", (f"{i}.png", bytes(21 * 2**20))) for i in range(2)]
-    assert web.post("/gradio_api/upload", files=files).status_code == 413
+    raw = HTTPConnection(web.base_url.host, web.base_url.port, timeout=60)
+    raw.putrequest("POST", "/gradio_api/upload")
+    raw.putheader("Content-Length", str(202 * 2**20))  # refused before its content comes
+    raw.endheaders()
+    assert raw.getresponse().status == 413
+    raw.close()
     chunks = (b"1" for _ in range(3))
     assert web.post("/gradio_api/queue/join", content=chunks).status_code == 411
 
@@ -171,6 +179,17 @@ def test_values_that_no_control_holds_get_a_sentence(tab, quiet):
         answer = tab.event("photo", "change", [junk, *VALUES])
         assert answer["success"] or refusal(answer)
         tab.event("explainer", "input", [junk])
+        for elem_id, event, given in (
+            ("gallery-multiple", "change", [junk, "every class", "as uploaded"]),
+            ("gallery-class", "input", [junk, "as uploaded"]),
+            ("boxed", "click", [junk, 1, 2, 3]),
+            ("boxed", "click", [1, 1, 10**400, 3]),
+        ):
+            answer = tab.event(elem_id, event, [*given, *VALUES])
+            assert answer["success"] or refusal(answer)
+        for elem_id in ("gallery", "missed"):
+            answer = tab.event(elem_id, "pick", list(VALUES), {"row": junk})
+            assert answer["success"] or refusal(answer)
     answer = tab.event("photo", "change", [tab.upload("scene.png", PNG.getvalue()), *VALUES])
     assert answer["success"], "the app does not go on"
 
