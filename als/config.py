@@ -321,7 +321,7 @@ def least_batch(config: "ModelConfig") -> int:
 def _check_vgg16(config: "ModelConfig") -> None:
     if config.fold_batch_norm:
         raise InputError("vgg16 has no batch normalisation; leave fold_batch_norm out.")
-    if config.family != "ssd" and config.pool_size != 7:
+    if config.family not in ONE_STAGE and config.pool_size != 7:
         raise InputError(
             f"pool_size {config.pool_size}: fc6 of vgg16 takes RoI features of 7 x 7; set "
             "pool_size: 7."

@@ -86,7 +86,7 @@ def test_one_choice_takes_the_place_of_another(widget):
     assert widget.detection is None and "best-scoring proposal" in widget.said["sentence"]
     widget.box = [20.0, 30.0, 90.0, 100.0]
     assert widget.explain_class == "dog" and widget.explanation.name == "dog"
-    assert "a box of your own" in widget.said["sentence"]
+    assert "Explaining the box" in widget.said["sentence"]
     widget.detection = 1
     assert widget.box is None and widget.explain_class == ""
     assert "detection 2" in widget.said["sentence"]

@@ -106,7 +106,7 @@ def test_a_notebook_shows_hovers_draws_and_keeps_a_picture(lab, page):
     page.mouse.down()
     page.mouse.move(*place(pictures.first, 0.5, 0.7), steps=4)
     page.mouse.up()
-    expect(said).to_contain_text("a box of your own")
+    expect(said).to_contain_text("Explaining the box")
     page.locator(".als-detections button").nth(1).click()
     expect(said).to_contain_text("Explaining detection 2")
 

@@ -169,12 +169,10 @@ def explained_sentence(study: Study, threshold: float) -> str:
     chosen, (height, width) = study.class_map(), study.prediction.size
     scored = f"{chosen.name} {chosen.score:.2f}"
     if study.choice.box is not None:
-        said = f"Explaining a box of your own, as if it had been proposed: {scored}."
-    elif study.choice.detection is not None and chosen.score >= threshold:
-        said = f"Explaining detection {study.choice.detection + 1}: {scored}."
-    elif study.choice.box is not None:
         corners = ", ".join(f"{value:.0f}" for value in chosen.box)
         said = f"Explaining the box {corners}: {scored}."
+    elif study.choice.detection is not None and chosen.score >= threshold:
+        said = f"Explaining detection {study.choice.detection + 1}: {scored}."
     elif chosen.score >= threshold:
         said = f"Explaining the best-scoring proposal for this class: {scored}."
     else:
