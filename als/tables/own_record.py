@@ -87,15 +87,12 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
             f"{told}; to hold it against that, give --row {name}."
         )
     made = _others(chosen.run(scale), results, own)
-    figures = pd.DataFrame(
-        {
-            title: _judged(
-                own["metrics"].get(measure), [r["metrics"][measure] for r in made.values()]
-            )
-            | {"tells": _tells(table, scale, results, measure)}
-            for measure, title in MEASURES.items()
-        }
-    ).T
+    lines = {}
+    for measure, title in MEASURES.items():
+        values = [one["metrics"][measure] for one in made.values()]
+        told = _judged(own["metrics"].get(measure), values)
+        lines[title] = told | {"tells": _tells(table, scale, results, measure)}
+    figures = pd.DataFrame.from_dict(lines, orient="index")
     return Beside(chosen, table, scale, list(made), figures, differences)
 
 
