@@ -23,6 +23,7 @@ COMMANDS = {
     "operating_point": "operating_point",
     "attack": "attack",
     "masks": "masks",
+    "mask_sources": "mask_sources",
 }
 
 
