@@ -13,26 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from als.checkpoint import FAMILIES, load_checkpoint
+from als.config import CONFIGS
 from als.data.derived_masks import derive_masks
 from als.data.layouts import load_records
+from als.data.masks import fill
 from als.errors import InputError
 from als.evaluation.evaluate import evaluate
 from als.files import write_json
 from als.model.backbone import STRIDE
 from als.model.detector import Detector, Encoding
-from als.config import CONFIGS
 from als.tables.stage_config import read_config
 from als.training.train import train
 from benchmarks.recording import made_with, options
 
 FIGURES = ("AP50_area", "AP75", "AP")
-# Of each source: whether the folder has true masks (None: derived), and the option of the training.
-SOURCES: dict[str, tuple[bool | None, Mapping[str, Any]]] = {
-    "true masks": (True, {}),
-    "filled boxes": (False, {"data.masks": "boxes"}),
-    "projections of boxes": (False, {}),
-    "GrabCut": (None, {}),
-}
 
 
 def mask_sources(arguments: list[str]) -> None:
@@ -46,7 +40,7 @@ def mask_sources(arguments: list[str]) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/mask-sources"))
     parser.add_argument("--photographs", type=int, default=1000, help="of stage 2, drawn by chance")
     parser.add_argument("--epochs", type=int, nargs=2, default=(3, 2), help="of stage 1, 2")
-    parser.add_argument("--only", choices=SOURCES, nargs="+", default=list(SOURCES))
+    parser.add_argument("--only", choices=list(SOURCES), nargs="+", default=list(SOURCES))
     given = parser.parse_args(arguments)
     stage1, stage2 = given.epochs
     data = {"data.train": "VOC2012:train", "data.workers": 0}
@@ -54,14 +48,12 @@ def mask_sources(arguments: list[str]) -> None:
     start = _trained("compact-stage1", given.runs / "stage1", data | options1)
     records = []
     for name in given.only:
-        has_masks, option = SOURCES[name]
+        has_masks, family = SOURCES[name]
         root = given.runs / "data" / name.replace(" ", "-")
         _make_data(given.root, root, given.photographs, has_masks)
         changes = data | {"data.root": str(root), "epochs": stage2, "start_from": str(start)}
-        family = TaughtByBoxes if name.startswith("projections") else Detector
         with _family(family):
-            out = given.runs / root.name
-            checkpoint = _trained("compact-stage2", out, changes | dict(option))
+            checkpoint = _trained("compact-stage2", given.runs / root.name, changes)
         records.append(_judged(name, checkpoint, given.root))
         print(records[-1], flush=True)
     told = {"train": "VOC2012:train", "photographs": given.photographs, "val": "VOC2012:val"}
@@ -115,7 +107,21 @@ def _family(detector: type[Detector]) -> Iterator[None]:
         FAMILIES["als"] = kept
 
 
-class TaughtByBoxes(Detector):
+class TaughtByFilledBoxes(Detector):
+    """A_loc learns that whatever lies in a box is object."""
+
+    def losses(self, encoding: Encoding, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Equation 1's terms, the object maps being filled boxes."""
+        sizes = encoding.images.image_sizes
+        filled = [
+            torch.from_numpy(fill(target["boxes"].numpy(), size).astype(np.uint8))
+            for target, size in zip(targets, sizes, strict=True)
+        ]
+        given = [t | {"object_map": one} for t, one in zip(targets, filled, strict=True)]
+        return super().losses(encoding, given)
+
+
+class TaughtByProjections(Detector):
     """A_loc learns from boxes alone, after BoxInst's projection term (Tian et al. 2021, eq. 2)."""
 
     def losses(self, encoding: Encoding, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -160,3 +166,12 @@ def projection_loss(
     if one.numel():
         loss = loss + F.softplus(-one).mean()
     return loss
+
+
+# Of each: whether the photographs have true masks, none, or derived ones (None); and the network.
+SOURCES: dict[str, tuple[bool | None, type[Detector]]] = {
+    "true masks": (True, Detector),
+    "filled boxes": (False, TaughtByFilledBoxes),
+    "projections of boxes": (False, TaughtByProjections),
+    "GrabCut": (None, Detector),
+}

@@ -12,6 +12,7 @@ from als.data.toy import TOY_CLASSES
 from benchmarks import ablation_maps, goals, growth
 from benchmarks.__main__ import main
 from benchmarks.goals import MAIN, RATIOS, Goal, name_of
+from benchmarks.mask_sources import projection_loss
 from benchmarks.masks import union_iou
 from benchmarks.networks import SHARE, build, build_side
 from benchmarks.recording import Setting, machine_name
@@ -204,3 +205,20 @@ def test_void_counts_in_no_overlap_of_masks():
     truth = np.array([[1, 1, 255, 0, 0]], np.uint8)
     assert union_iou(np.array([[True, False, True, True, False]]), truth) == 1 / 3
     assert union_iou(np.zeros((1, 1), bool), np.zeros((1, 1), np.uint8)) == 1
+
+
+def test_projections_ask_each_row_and_column_of_a_box():
+    boxes, size = [torch.tensor([[16.0, 16.0, 48.0, 48.0]])], [(64, 64)]
+    undecided = torch.zeros(1, 1, 4, 4)
+    loss = projection_loss(undecided, boxes, size)
+    torch.testing.assert_close(loss, torch.tensor(2 * np.log(2), dtype=torch.float32))
+    diagonal = torch.full((1, 1, 4, 4), -20.0)
+    diagonal[0, 0, 1, 1] = diagonal[0, 0, 2, 2] = 20.0  # touches both rows and both columns
+    assert projection_loss(diagonal, boxes, size) < 1e-6
+    diagonal[0, 0, 2, 2] = -20.0
+    assert projection_loss(diagonal, boxes, size) == pytest.approx(20 * 2 / 4, abs=1e-4)
+    outside = torch.full((1, 1, 5, 5), -20.0)
+    outside[0, 0, 1:3, 1:3] = outside[0, 0, 4, 4] = 20.0  # the last cell is padding
+    assert projection_loss(outside, boxes, size) < 1e-6
+    none = projection_loss(undecided, [torch.zeros(0, 4)], size)
+    torch.testing.assert_close(none, torch.tensor(np.log(2), dtype=torch.float32))
