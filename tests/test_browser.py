@@ -113,7 +113,7 @@ def test_another_detection_by_keyboard_and_by_click(visit, files):
 
 def test_a_gallery_opens_a_photograph_and_tells_why_an_object_was_missed(visit, files):
     visit, uploads = visit(), ("scene.png", "other.png", "scene.xml")
-    visit.page.get_by_role("tab", name="Photographs").click()
+    visit.page.get_by_role("tab", name="Gallery").click()
     expect(visit.page.locator("#gallery")).to_contain_text("No photographs yet")
     given = [files / name for name in uploads]
     visit.page.set_input_files("#gallery-multiple input[type=file]", given)
@@ -139,7 +139,7 @@ def test_a_gallery_opens_a_photograph_and_tells_why_an_object_was_missed(visit, 
 
 def test_files_that_are_too_large_together_are_refused_before_they_are_sent(visit, files):
     visit = visit()
-    visit.page.get_by_role("tab", name="Photographs").click()
+    visit.page.get_by_role("tab", name="Gallery").click()
     before = len(visit.requests)
     whole = [files / name for name in ("scene.png", "big.png")]
     visit.page.set_input_files("#gallery-multiple input[type=file]", whole)
@@ -354,7 +354,7 @@ def test_painting_a_map_changes_the_boxes(visit, files):
     assert visit.errors == []
 
 
-@pytest.mark.parametrize("tab", ["Explain", "Compare", "What if"])
+@pytest.mark.parametrize("tab", ["Explain", "Compare", "What if", "Gallery"])
 def test_a_phone_shows_everything_in_one_column(visit, files, tab):
     visit = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     visit.open_photo(files / "scene.png")

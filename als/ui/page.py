@@ -111,7 +111,7 @@ def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks
                 file = _compare(parts, other)
             with gr.Tab("What if"):
                 run, changes = _what_if(parts)
-            with gr.Tab("Photographs"):
+            with gr.Tab("Gallery"):
                 uploads, listing = _photographs(parts, predictor)
         _endpoint(Endpoint(predictor))
         parts["tabs"] = tabs

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import gradio as gr
+import gradio.mcp
 from anyio.to_thread import run_sync
 
 from als.errors import InputError
@@ -60,6 +61,7 @@ def launch(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with private_cache() as cache:
         os.environ["GRADIO_TEMP_DIR"] = str(cache)
+        gradio.mcp.DEFAULT_TEMP_DIR = str(cache)  # it looked when it was imported
         # After each event Gradio sums up so many of the last ones, for a page that is turned off.
         os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
         page = build_app(predictor, second)

@@ -102,6 +102,7 @@ CSS = """
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
 
 .block:has(> .html-container) > .html-container { padding: 0; }
+@media (max-width: 500px) { .tab-container button { padding: 0 .5rem; } }
 @media (max-width: 500px) { .als-table th, .als-table td { padding: .3rem .3rem; } }
 
 .als-status { margin: .2rem 0; font-size: .9rem; color: var(--body-text-color); }
