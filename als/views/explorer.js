@@ -85,13 +85,16 @@ function render({ model, el }) {
     const said = model.get("said"), chosen = model.get("detection");
     sentence.textContent = said.sentence;
     sentence.classList.toggle("als-refused", Boolean(said.refused));
-    const shown = (said.detections ?? []).map((text, row) => {
-      const button = make("button", { type: "button", textContent: text });
-      button.setAttribute("aria-pressed", row === chosen);
-      button.addEventListener("click", () => choose("detection", row));
-      return button;
-    });
-    detections.replaceChildren(...shown);
+    const texts = said.detections ?? [];
+    // The same ones stay, and with them the keyboard's focus.
+    if (texts.join("\n") !== [...detections.children].map((b) => b.textContent).join("\n")) {
+      detections.replaceChildren(...texts.map((text, row) => {
+        const button = make("button", { type: "button", textContent: text });
+        button.addEventListener("click", () => choose("detection", row));
+        return button;
+      }));
+    }
+    [...detections.children].forEach((b, row) => b.setAttribute("aria-pressed", row === chosen));
   }
 
   function showPanels() {
