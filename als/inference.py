@@ -389,10 +389,10 @@ class Predictor:
         if len(values) != 4 or not all(map(math.isfinite, values)):
             raise InputError("box: give four numbers, x1 y1 x2 y2 in pixels of the photo.")
         clipped = clip_boxes_to_image(torch.tensor([values]), size)
-        if not (clipped[:, 2:] > clipped[:, :2]).all():
+        if not (clipped[:, 2:] - clipped[:, :2] >= 1).all():
             raise InputError(
-                f"box {', '.join(f'{value:g}' for value in values)}: it has no area in this photo "
-                f"of {size[1]} x {size[0]} pixels; give x1 y1 x2 y2 with x1 < x2 and y1 < y2."
+                f"box {', '.join(f'{value:g}' for value in values)}: less than a pixel of "
+                f"it lies in this photo of {size[1]} x {size[0]} pixels; give x1 y1 x2 y2 with x1 < x2 and y1 < y2."
             )
         roi = rescaled(clipped.to(encoding.f), size, encoding.images.image_sizes[0])
         logits, _ = detector.roi_heads.classify(encoding.f_cls, [roi], encoding.rivals)

@@ -107,11 +107,15 @@ def test_a_notebook_shows_hovers_draws_and_keeps_a_picture(lab, page):
     page.mouse.move(*place(pictures.first, 0.5, 0.7), steps=4)
     page.mouse.up()
     expect(said).to_contain_text("Explaining the box")
-    page.locator(".als-detections button").nth(1).click()
+    second = page.locator(".als-detections button").nth(1)
+    second.click()
     expect(said).to_contain_text("Explaining detection 2")
+    expect(second).to_be_focused()  # it is still the same button
+    expect(page.locator(".als-waiting")).to_have_count(0)
 
     before = [picture.get_attribute("src") for picture in pictures.all()]
     page.get_by_label("Opacity").focus()
+    expect(page.get_by_label("Opacity")).to_be_focused()
     page.keyboard.press("ArrowLeft")
     expect(pictures.nth(1)).not_to_have_attribute("src", before[1])
     page.get_by_label("Explain").select_option("person")

@@ -12,6 +12,7 @@ const SLIDERS = [
   ["threshold", "Threshold"],
   ["opacity", "Opacity"],
 ];
+const CONTROLS = ["button", "input", "select"];
 const SVG = "http://www.w3.org/2000/svg";
 const DRAGGED = 5; // pixels from which a press is a box, and no click
 const READERS = 6; // RoIs named for a cell, at most
@@ -20,6 +21,8 @@ const HINT = "Point at a picture: the values of the maps in that cell, and who r
 
 function make(kind, options = {}, ...inside) {
   const element = Object.assign(document.createElement(kind), options);
+  // JupyterLab's keys are for the notebook: on a control they would fold headings, or delete cells.
+  if (CONTROLS.includes(kind)) element.dataset.lmSuppressShortcuts = "true";
   element.append(...inside);
   return element;
 }
@@ -55,7 +58,6 @@ function render({ model, el }) {
   const views = make("div", { className: "als-views" });
   const cell = make("div", { className: "als-cell" }, HINT);
   const root = make("div", { className: "als-explorer" });
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys: arrows would not move a slider
   root.append(controls, sentence, detections, cell, views);
   el.append(root);
 
@@ -85,13 +87,16 @@ function render({ model, el }) {
     const said = model.get("said"), chosen = model.get("detection");
     sentence.textContent = said.sentence;
     sentence.classList.toggle("als-refused", Boolean(said.refused));
-    const shown = (said.detections ?? []).map((text, row) => {
-      const button = make("button", { type: "button", textContent: text });
-      button.setAttribute("aria-pressed", row === chosen);
-      button.addEventListener("click", () => choose("detection", row));
-      return button;
-    });
-    detections.replaceChildren(...shown);
+    const texts = said.detections ?? [];
+    // The same ones stay, and with them the keyboard's focus.
+    if (texts.join("\n") !== [...detections.children].map((b) => b.textContent).join("\n")) {
+      detections.replaceChildren(...texts.map((text, row) => {
+        const button = make("button", { type: "button", textContent: text });
+        button.addEventListener("click", () => choose("detection", row));
+        return button;
+      }));
+    }
+    [...detections.children].forEach((b, row) => b.setAttribute("aria-pressed", row === chosen));
   }
 
   function showPanels() {
