@@ -58,6 +58,7 @@ VARIANTS = {
     "R-FCN": {"family": "rfcn", "pool_size": 3, **PLAIN},
     "MR-CNN": {"family": "mrcnn", "pool_size": 3, **PLAIN},
     "SSDLite": {"family": "ssd", "min_size": 96, "max_size": 96, **PLAIN},
+    "after LED": {"family": "led", "min_size": 96, "max_size": 96, **PLAIN},
     "SSD300": {"family": "ssd", "backbone": "vgg16", "min_size": 300, "max_size": 300, **PLAIN},
 }
 # All anchors and RoIs take part in the losses: devices draw differently.
