@@ -391,8 +391,8 @@ class Predictor:
         clipped = clip_boxes_to_image(torch.tensor([values]), size)
         if not (clipped[:, 2:] - clipped[:, :2] >= 1).all():
             raise InputError(
-                f"box {', '.join(f'{value:g}' for value in values)}: less than a pixel of it lies in "
-                f"this photo of {size[1]} x {size[0]} pixels; give x1 y1 x2 y2 with x1 < x2, y1 < y2."
+                f"box {', '.join(f'{value:g}' for value in values)}: less than a pixel of it lies "
+                f"in this photo of {size[1]} x {size[0]} pixels; give x1 y1 x2 y2."
             )
         roi = rescaled(clipped.to(encoding.f), size, encoding.images.image_sizes[0])
         logits, _ = detector.roi_heads.classify(encoding.f_cls, [roi], encoding.rivals)
