@@ -1,7 +1,6 @@
 """What A_loc learns from true masks, GrabCut's, filled boxes and a loss of boxes alone."""
 
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,12 +83,11 @@ def _make_data(source: Path, root: Path, photographs: int, has_masks: bool | Non
     chosen = np.sort(np.random.default_rng(0).permutation(len(ids))[:photographs])
     (lists / "train.txt").write_text("".join(f"{ids[index]}\n" for index in chosen))
     if has_masks is None:
-        if shutil.disk_usage(root).free < 2**28:
-            raise InputError(f"{root}: the masks need 256 MB; make room.")
         derive_masks(folder, ["train"])
 
 
 def _judged(name: str, checkpoint: Path, root: Path) -> dict:
+    """Figures of detections and of A_loc on VOC2012:val, and how it was trained."""
     detector, info = load_checkpoint(checkpoint)
     records = load_records("VOC2012:val", root, detector.config.classes)
     told = evaluate(detector, records, workers=0, progress=False)

@@ -59,8 +59,8 @@ class LEDDetector(SSDDetector):
 
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """SSD's, and loss_quality with weight 1."""
-        quality = losses["loss_quality"]
-        return super().total_loss({k: v for k, v in losses.items() if v is not quality}) + quality
+        of_ssd = {name: loss for name, loss in losses.items() if name != "loss_quality"}
+        return super().total_loss(of_ssd) + losses["loss_quality"]
 
 
 class HeadWithQuality(nn.Module):

@@ -24,6 +24,7 @@ CSS = """
 .gradio-container .tabitem > .column { gap: .9rem; }
 .als-head h1 { font-size: 1.5rem; font-weight: 650; margin: 0; letter-spacing: -0.01em; }
 .als-head p { margin: .15rem 0 .5rem; color: var(--body-text-color-subdued); }
+.als-status a { text-decoration: underline; }
 .als-model summary { cursor: pointer; font-size: .875rem; color: var(--body-text-color-subdued); }
 .als-model summary strong { color: var(--body-text-color); }
 .als-model p { margin: .2rem 0; font-size: .875rem; color: var(--body-text-color-subdued); }
