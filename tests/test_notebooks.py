@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 from tiny import lively_detector
 
 from als.checkpoint import BY_NAME, save_checkpoint
+from als.config import ModelConfig
 from als.data.toy import TOY_CLASSES, write_toy
 from als.files import write_json
 from als.study import interventions
@@ -56,6 +57,7 @@ def _write_table_records(results: Path) -> None:
                 "metrics": dict.fromkeys(names, 0.5 + seed / 10),
                 "per_class": {name: {"AP50_11point": 0.5} for name in TOY_CLASSES},
                 "stages": stages,
+                "config": ModelConfig(classes=TOY_CLASSES).to_dict(),
             }
             write_json(results / folder / f"proposed-seed{seed}.json", record)
 
@@ -73,7 +75,8 @@ def parameters(toys):
         **dict.fromkeys(
             ("table1_voc07", "table2_ablation", "table3_coco"),
             f"{checkpoint}; RESULTS = {str(toys / 'results')!r}\n"
-            f"PHOTOGRAPHS = {photographs}; SCORE_THRESHOLD = 0.5",
+            f"PHOTOGRAPHS = {photographs}; SCORE_THRESHOLD = 0.5\n"
+            f"MINE = {str(toys / 'results/table2-compact/proposed-seed1.json')!r}",
         ),
     }
 
