@@ -309,9 +309,11 @@ def study(arguments: list[str]) -> None:
 
 
 def reproduce(arguments: list[str]) -> None:
-    """A table anew: als reproduce table1|table2|table3|recipes|variants --scale full|compact"""
+    """A table anew: als reproduce TABLE --scale full|compact"""
+    from als.tables.rows import ROWS
+
     parser = ArgumentParser(prog="als reproduce", description=reproduce.__doc__)
-    parser.add_argument("table", choices=["table1", "table2", "table3", "recipes", "variants"])
+    parser.add_argument("table", choices=list(ROWS))
     parser.add_argument("--scale", choices=["full", "compact"], required=True)
     parser.add_argument("--data-root", type=Path, help="default: data, compact data/voc-animals")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -363,7 +365,7 @@ def tables(arguments: list[str]) -> None:
         return compare(arguments[1:])
     names = ["table1", "table2", "table3"]
     parser = ArgumentParser(prog="als tables", description=tables.__doc__)
-    told = f"of {', '.join(names)} (the default), recipes, variants"
+    told = f"of {', '.join(names)} (the default), recipes, variants, competition"
     parser.add_argument("tables", nargs="*", help=told)
     parser.add_argument("--results", type=Path, default=Path("results"), help="the records")
     parser.add_argument("--format", choices=["markdown", "latex", "csv"], default="markdown")

@@ -33,6 +33,12 @@ class Visit:
         self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda r: self.note_request(r.url, url))
+        self.page.on("response", lambda r: r.status >= 400 and self.errors.append(r.url))
+        # Gradio asks for the progress of a picture that is pasted before the upload has an id, and
+        # gives itself 404 where that takes three seconds.
+        done = {"content_type": "text/event-stream", "body": 'data: {"msg": "done"}\n\n'}
+        unnamed = re.compile(r"/upload_progress\?upload_id=$")
+        self.page.route(unnamed, lambda route: route.fulfill(**done))
         self.page.goto(url)
         self.page.locator("#photo input[type=file]").wait_for(state="attached")
 

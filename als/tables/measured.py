@@ -187,7 +187,7 @@ def judged(name: str, results: Path) -> pd.DataFrame:
     """A line a run and seed of a choice: key, row, seed and `OF_CHOICES`, on val; seed NA: not run.
 
     AP in percent; of the maps the mean over images (docs/model.md, section 2.1), NaN without
-    attention. name: "recipes" or "variants".
+    attention. name: one of `CHOICES`.
     """
     lines = []
     for row in CHOICES[name]:

@@ -4,8 +4,8 @@ A table has two scales: `full` is the paper's own setting (`configs/paper`); `co
 table on the photographs of voc-animals with the compact models, small enough for two CPU cores.
 
 Choices train on `train` alone and are judged on `val`, never on test: `recipes` are ways to train
-the model that ships, `variants` forms of the attention part beside the paper's. Each differs from
-its neighbour by one thing. Their records say which form or recipe to take; figures that are
+the model that ships, `variants` forms of the attention part beside the paper's, `competition` one
+of them over its knob. Each differs from its neighbour by one thing. Their records say which form or recipe to take; figures that are
 reported come from test and from other seeds.
 """
 
@@ -204,6 +204,18 @@ VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 """Key -> title, and the options of the network that differ from table 2's proposed row."""
 
+COMPETITION: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "separation": VARIANTS["separation"],
+    "competition": ("Competition", {"attention_form": "competition"}),
+} | {
+    f"competition-{h}": (
+        f"Competition, h = 0.{h}",
+        {"attention_form": "competition", "attention_entropy": h / 100},
+    )
+    for h in (85, 75, 60)
+}
+"""The same over the entropy h that a RoI's weights may have (docs/model.md), beside no attention."""
+
 
 def _recipe(key: str, title: str, *later: Stage) -> Row:
     first = Stage("compact-stage1", JUDGED, out="recipes-compact/stage1")
@@ -231,6 +243,7 @@ CHOICES: Mapping[str, tuple[Row, ...]] = {
         _recipe("crops-end", "8 epochs, crops, and 2 without", CROPS, END),
     ),
     "variants": tuple(_variant(key, *told) for key, told in VARIANTS.items()),
+    "competition": tuple(_variant(key, *told) for key, told in COMPETITION.items()),
 }
 ROWS: Mapping[str, tuple[Row, ...]] = TABLES | CHOICES
 """All that `als reproduce` can make."""
@@ -250,5 +263,6 @@ COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = {
         *(("proposed", key) for key in VARIANTS if key != "proposed"),
         ("separation", "residual"),
     ),
+    "competition": tuple(("separation", key) for key in COMPETITION if key != "separation"),
 }
 """Pairs of rows whose difference is held against chance, by the images of the test set."""

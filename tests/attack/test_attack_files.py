@@ -312,7 +312,7 @@ def test_a_signal_leaves_nothing_half_written(name, number, commands, tmp_path, 
         arguments[2] = tmp_path / "many" / "VOC2012"
     run = als(*arguments, *more)
     gallery = tmp_path / "out" / "s" / "gallery"
-    until(gallery.exists if name == "study" else lambda: parts(tmp_path), run)
+    until(gallery.exists if name == "study" else lambda: parts(tmp_path / "out"), run)
     run.send_signal(number)
     _, error = run.communicate(timeout=60)
     assert run.returncode == 128 + number
