@@ -5,8 +5,8 @@ table on the photographs of voc-animals with the compact models, small enough fo
 
 Choices train on `train` alone and are judged on `val`, never on test: `recipes` are ways to train
 the model that ships, `variants` forms of the attention part beside the paper's, `competition` one
-of them over its knob. Each differs from its neighbour by one thing. Their records say which form or recipe to take; figures that are
-reported come from test and from other seeds.
+of them over its knob. Each differs from its neighbour by one thing. Their records say which form or
+recipe to take; figures that are reported come from test and from other seeds.
 """
 
 from collections.abc import Mapping
@@ -214,7 +214,7 @@ COMPETITION: Mapping[str, tuple[str, dict[str, Any]]] = {
     )
     for h in (85, 75, 60)
 }
-"""The same over the entropy h that a RoI's weights may have (docs/model.md), beside no attention."""
+"""The same over the entropy h that a RoI's weights may have (docs/model.md)."""
 
 
 def _recipe(key: str, title: str, *later: Stage) -> Row:
