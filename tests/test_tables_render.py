@@ -16,6 +16,7 @@ from als.tables.charts import (
     paper_against_measured,
     per_class_chart,
     rows_per_class,
+    size_chart,
     steps_chart,
     training_curves,
 )
@@ -27,12 +28,13 @@ from als.tables.render import (
     headline,
     judged_texts,
     markdown,
+    reading,
     render,
     sections,
     steps,
     write_tables,
 )
-from als.tables.rows import ROWS, TABLES
+from als.tables.rows import COMPARED, ROWS, TABLES
 
 ROOT = Path(__file__).parents[1]
 
@@ -136,7 +138,8 @@ def test_table_3_takes_cocos_measures(results):
 def test_markdown_latex_and_csv_hold_the_same(results):
     text = render("table2", results, "markdown")
     line = next(line for line in text.splitlines() if line.startswith("| Separation and"))
-    assert line.count("|") == len(text.splitlines()[2].split("|")) - 1
+    head = next(line for line in text.splitlines() if line.startswith("| row"))
+    assert line.count("|") == head.count("|")
     assert "**80.1**" in line and "not run" in line
     latex = render("table2", results, "latex")
     assert r"\textbf{80.1}" in latex and r"61.5 $\pm$ 2.1 (2 seeds)" in latex
@@ -208,6 +211,20 @@ def test_steps_read_the_bootstrap(results):
     assert line["full"] == "not run" and line["compact over seeds"] == "± 1.0 (seeds 1, 2)"
     others = steps("table2", results, "AP75")
     assert "paper" not in others and "+2.1" in set(others["compact"])
+    told = reading("table2", results)
+    assert "run: 1 of 4 in the paper's setting, 2 of 5 with compact models." in told
+    step_told = "Separation and attention against Separation +2.1."
+    assert told.endswith(f"test images cannot tell from chance: {step_told}")
+    measured = dict.fromkeys(MEASURES, {**measured["AP"], "low": 0.001})
+    write_json(results / "table2-compact/bootstrap.json", {"steps": [step | measured]})
+    assert "images can tell from chance: Separation and" in reading("table2", results)
+    assert render("table2", results).startswith(reading("table2", results))
+
+
+@pytest.mark.parametrize("table", ["table1", "table3"])
+def test_each_compact_row_is_held_against_the_proposed_one(table):
+    rows = [row.key for row in TABLES[table] if row.compact is not None]
+    assert sorted(COMPARED[table]) == sorted((key, "proposed") for key in rows if key != "proposed")
 
 
 def test_classes_have_mean_and_spread_over_seeds(results):
@@ -228,14 +245,16 @@ def test_saved_detections_come_back(tmp_path):
 
 
 def test_figures_show_every_row_and_say_what_was_not_run(results):
-    figure = paper_against_measured("table2", results)
-    (axis,) = figure.axes
-    assert len(axis.get_yticks()) == 6
-    labels = axis.get_legend_handles_labels()[1]
-    assert labels[0] == "paper" and "not run" not in labels[2]
-    (axis,) = per_class_chart("table1", results).axes
-    assert len(axis.get_xticks()) == 20
-    assert any("not run" in label for label in axis.get_legend_handles_labels()[1])
+    both, compact = paper_against_measured("table2", results).axes
+    assert len(both.get_yticks()) == 6
+    labels = [axis.get_legend_handles_labels()[1] for axis in (both, compact)]
+    assert labels == [["paper", "measured, full scale"], ["measured, compact models"]]
+    both, compact = per_class_chart("table1", results).axes
+    assert len(both.get_xticks()) == 20
+    assert any("not run" in label for label in both.get_legend_handles_labels()[1])
+    assert not both.texts and not compact.texts
+    told = [axis.texts[0].get_text() for axis in size_chart(results).axes[4:]]
+    assert told == ["–", "not run", "not run", "not run"]
     full, compact = rows_per_class("table2", results).axes
     assert [tick.get_text() for tick in compact.get_xticklabels()] == ["cat", "person"]
     bars, labels = compact.get_legend_handles_labels()

@@ -16,6 +16,7 @@ from als.errors import InputError
 from als.images import as_rgb
 from als.inference import Prediction, Predictor
 from als.tables.measured import (
+    ABSENT,
     MEASURES,
     NOT_RUN,
     bootstrapped,
@@ -29,8 +30,10 @@ from als.tables.rows import ROWS, SCALES, TABLES, Scale
 LOOKS = {
     "paper": ("paper", "#777777", "s"),
     "full": ("measured, full scale", "#0072B2", "o"),
-    "compact": ("measured, compact models on voc-animals", "#D55E00", "D"),
+    "compact": ("measured, compact models", "#D55E00", "D"),
 }
+# A panel each: compact models have other images and a smaller network, so they do not compare.
+SETTINGS = {"the paper's setting": ("paper", "full"), "compact models": ("compact",)}
 ROW_COLOURS = ("#777777", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73")
 HATCHES = ("", "//", "..", "", "xx", "--")
 CURVES = {
@@ -44,36 +47,37 @@ SIDE = 360  # pixels; 'all the figures are resized to the same size', says the p
 PANELS = ("Detections", "Localization map", "Classification map")
 
 
-def per_class_chart(table: str, results: Path, key: str = "proposed") -> Figure:
+def per_class_chart(table: str, results: Path, row: str = "proposed") -> Figure:
     """AP50 (11 points) per class of one row of table 1; lines are the spread over seeds."""
     cells = frame(table, results)
-    cells = cells[(cells["key"] == key) & (cells["column"] != "mAP")]
+    cells = cells[(cells["key"] == row) & (cells["column"] != "mAP")]
     title = f"{cells['title'].iloc[0]}: average precision of each class"
-    return _columns_charts({title: cells}, "AP50, percent", (11, 4))
+    return _columns_charts({title: cells}, "AP50, percent", (11, 6))
 
 
 def size_chart(results: Path) -> Figure:
-    """Table 3's AP of small, medium and large objects: a panel a row."""
+    """Table 3's AP of small, medium and large objects, row by row."""
     words = {"AP": "all", "AP50": "all, AP50", "APS": "small", "APM": "medium", "APL": "large"}
     cells = frame("table3", results).replace({"column": words})
     parts = dict(list(cells.groupby("title", sort=False)))
-    return _columns_charts(parts, "AP, percent", (11, 3.6))
+    return _columns_charts(parts, "AP, percent", (11, 5.4))
 
 
 def _columns_charts(
     parts: Mapping[str, pd.DataFrame], label: str, size: tuple[float, float]
 ) -> Figure:
-    """A panel for each title -> cells of a `frame`, a place a column."""
+    """A column of panels for each title -> cells of a `frame`, a place a column of the table."""
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
-    for axis, (title, cells) in zip(axes, parts.items(), strict=True):
-        for source in LOOKS:
-            _points(axis, cells, source, upright=True)
-        _tidy(axis, "y")
-        axis.set_xticks(range(len(cells)), cells["column"], rotation=45, ha="right")
-        axis.set_title(title, fontsize=12 if len(parts) == 1 else 9, loc="left")
-    axes[0].legend(frameon=False, fontsize=9)
-    axes[0].set_ylabel(label)
+    axes = figure.subplots(len(SETTINGS), len(parts), sharex="col", sharey="row", squeeze=False)
+    for of_setting, (setting, sources) in zip(axes, SETTINGS.items(), strict=True):
+        for axis, cells in zip(of_setting, parts.values(), strict=True):
+            _panel(axis, cells, sources, upright=True)
+            axis.set_xticks(range(len(cells)), cells["column"], rotation=45, ha="right")
+        of_setting[0].set_ylabel(f"{label},\n{setting}")
+    for axis, title in zip(axes[0], parts, strict=True):
+        axis.set_title(title.replace(", ", ",\n"), fontsize=10, loc="left")
+    handles = [one for axis in axes[:, 0] for one in axis.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
@@ -81,14 +85,14 @@ def paper_against_measured(table: str, results: Path, column: str = "mAP") -> Fi
     """The rows of a table, one column of it: a mark a source, lines the spread over seeds."""
     cells = frame(table, results)
     cells = cells[cells["column"] == column]
-    figure = Figure(figsize=(9, 1.4 + 0.42 * len(cells)), layout="constrained")
-    axis = figure.subplots()
-    for source in LOOKS:
-        _points(axis, cells, source, upright=False)
-    axis.set_yticks(range(len(cells)), cells["title"])
-    axis.set_ylim(len(cells) - 0.5, -0.5)
-    axis.set_xlabel(f"{column}, percent")
-    _tidy(axis, "x")
+    figure = Figure(figsize=(11, 1.6 + 0.42 * len(cells)), layout="constrained")
+    axes = figure.subplots(1, len(SETTINGS), sharey=True)
+    for axis, (setting, sources) in zip(axes, SETTINGS.items(), strict=True):
+        _panel(axis, cells, sources, upright=False)
+        axis.set_title(setting, fontsize=10, loc="left")
+        axis.set_xlabel(f"{column}, percent")
+    axes[0].set_yticks(range(len(cells)), cells["title"])
+    axes[0].set_ylim(len(cells) - 0.5, -0.5)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     return figure
 
@@ -235,6 +239,17 @@ def _curves(stages: list[dict], title: str) -> Figure:
         lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False
     )
     return figure
+
+
+def _panel(axis: Axes, cells: pd.DataFrame, sources: Sequence[str], upright: bool) -> None:
+    for source in sources:
+        _points(axis, cells, source, upright)
+    _tidy(axis, "y" if upright else "x")
+    if not cells[list(sources)].notna().any(axis=None):
+        can_run = any(cells[f"{source}_run"].any() for source in sources if source != "paper")
+        told = NOT_RUN if can_run else ABSENT
+        axis.text(0.5, 0.5, told, transform=axis.transAxes, ha="center", va="center")
+        (axis.yaxis if upright else axis.xaxis).set_ticks([])
 
 
 def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None:

@@ -14,6 +14,7 @@ from als.files import atomic_write
 from als.tables.charts import steps_chart
 from als.tables.measured import (
     ABSENT,
+    FURTHER,
     MEASURES,
     NOT_RUN,
     OF_CHOICES,
@@ -24,6 +25,7 @@ from als.tables.measured import (
     judged,
     per_class,
     published_step,
+    record_files,
 )
 from als.tables.rows import CHOICES, COMPARED, ROWS, SCALES, TABLES, Scale
 
@@ -37,6 +39,7 @@ CAPTIONS = {
     "competition": "Competition over its knob, trained on train, judged on val",
 }
 HEADLINES = {"table1": ["mAP"]}  # the rest of table 1's columns are classes
+STEPS_IN = {"table1": ["AP50_11point"], "table3": ["AP"]}  # a table's own measure; else all
 CHANGED = "†"  # after a figure that --set made with other options
 ENDINGS = {"markdown": "md", "latex": "tex", "csv": "csv"}
 
@@ -157,13 +160,41 @@ def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
         if table in HEADLINES:
             for source in ("paper", *SCALES):
                 found[f"{per_class_title}: {source}"] = by_class(cells, source)
-        if table in COMPARED:
+        if table in FURTHER:
             for scale in SCALES:
                 found[f"{per_class_title}: {scale}"] = classes_over_seeds(table, results, scale)
     if table in COMPARED:
-        for measure, name in MEASURES.items():
-            found[f"{table}, steps in {name}"] = steps(table, results, measure)
+        for measure in STEPS_IN.get(table, MEASURES):
+            found[f"{table}, steps in {MEASURES[measure]}"] = steps(table, results, measure)
     return {title: cells for title, cells in found.items() if len(cells)}
+
+
+def reading(table: str, results: Path) -> str:
+    """What may be read from a table of the paper, in sentences: what was run, what that tells.
+
+    Told from chance is a step whose 95% interval over the test images leaves out zero.
+    """
+    titles, ran = {row.key: row.title for row in TABLES[table]}, []
+    for scale in SCALES:
+        runs = [row.run(scale) for row in TABLES[table] if row.run(scale)]
+        trained = [len(record_files(run, results)) for run in runs]
+        ran.append(f"{sum(map(bool, trained))} of {len(runs)}")
+    told = [
+        f"Rows that were run: {ran[0]} in the paper's setting, {ran[1]} with compact models.",
+        "Compact rows compare with each other alone: other photographs and a smaller network than "
+        "the paper's neither confirm nor refute its figures.",
+    ]
+    measure = STEPS_IN.get(table, ["AP50_11point"])[0]
+    differences: dict[bool, list[str]] = {True: [], False: []}
+    for (first, second), step in (bootstrapped(table, "compact", results) or {}).items():
+        value, low, high = (100 * step[measure][part] for part in ("difference", "low", "high"))
+        is_told = low > 0 or high < 0
+        differences[is_told].append(f"{titles[second]} against {titles[first]} {value:+.1f}")
+    for is_told, verdict in ((True, "can tell"), (False, "cannot tell")):
+        if differences[is_told]:
+            found = "; ".join(differences[is_told])
+            told.append(f"In {MEASURES[measure]} the test images {verdict} from chance: {found}.")
+    return " ".join(told)
 
 
 def classes_over_seeds(table: str, results: Path, scale: Scale) -> pd.DataFrame:
@@ -196,7 +227,10 @@ def render(table: str, results: Path, format: str = "markdown") -> str:
         cells = judged if table in CHOICES else frame
         return cells(table, results).to_csv(index=False, lineterminator="\n")
     write = markdown if format == "markdown" else latex
-    return "\n".join(write(title, cells) for title, cells in sections(table, results).items())
+    parts = [write(title, cells) for title, cells in sections(table, results).items()]
+    if format == "markdown" and table in TABLES:
+        parts.insert(0, reading(table, results) + "\n")
+    return "\n".join(parts)
 
 
 def write_tables(tables: Sequence[str], results: Path, out: Path) -> list[Path]:

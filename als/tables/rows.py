@@ -248,7 +248,14 @@ CHOICES: Mapping[str, tuple[Row, ...]] = {
 ROWS: Mapping[str, tuple[Row, ...]] = TABLES | CHOICES
 """All that `als reproduce` can make."""
 
+
+def _against_proposed(table: str) -> tuple[tuple[str, str], ...]:
+    compact = [row.key for row in TABLES[table] if row.compact is not None]
+    return tuple((key, "proposed") for key in compact if key != "proposed")
+
+
 COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "table1": _against_proposed("table1"),
     "table2": (
         ("faster-rcnn", "separation"),
         ("separation", "proposed"),
@@ -259,6 +266,7 @@ COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("separation", "residual"),
         ("faster-rcnn", "residual"),
     ),
+    "table3": _against_proposed("table3"),
     "variants": (
         *(("proposed", key) for key in VARIANTS if key != "proposed"),
         ("separation", "residual"),
