@@ -106,7 +106,7 @@ def test_what_a_killed_app_left_goes_at_the_next_start(tmp_path, clock, monkeypa
             assert mine.is_dir() and not dead.exists()
         assert (alive / "cache" / "photo.png").is_file() and (alive / LOCK).is_file()
         assert all(other.is_dir() for other in others) and not mine.exists()
-        assert len(os.listdir(tmp_path)) == 5
+        assert len(list(tmp_path.glob("als-*"))) == 5
     finally:
         for one in started:
             one.kill()
