@@ -9,7 +9,7 @@ from test_explain_gradcam import hooks
 
 from als.errors import InputError
 from als.explain import METHODS, grad_cams
-from als.explain.gradcam import library_grids
+from als.explain.gradcam import RoIScore, library_grids
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_grad_cam_agrees_with_the_library(detector, encoding, kind, layer, monke
     assert compared > 0
 
 
-@pytest.mark.parametrize("method", ["gradcam++", "eigencam"])
+@pytest.mark.parametrize("method", ["gradcam++", "layercam", "eigencam"])
 @pytest.mark.parametrize("layer", ["F_cls", "conv5"])
 def test_library_maps_are_raw_maps_of_the_image(detector, encoding, method, layer):
     targets = some_targets("logit")
@@ -59,6 +59,17 @@ def test_library_maps_are_raw_maps_of_the_image(detector, encoding, method, laye
     if method == "eigencam":  # takes no gradient, so the score's scale does not matter
         again = grad_cams(scaled, encoding, targets, layer, method)
         np.testing.assert_allclose(again, maps, rtol=1e-4, atol=1e-5 * maps.max())
+
+
+def test_layercam_follows_its_equation(detector, encoding):
+    target = some_targets("logit")[0]
+    score = RoIScore(detector, encoding, [target], "F_cls")
+    feature = score.start().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(feature).sum(), feature)
+    expected = (gradient.relu() * feature).sum(1, keepdim=True).relu()
+    made = grad_cams(detector, encoding, [target], "F_cls", "layercam")[0]
+    wanted = score.to_image(expected.detach())[0]
+    np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5 * wanted.max())
 
 
 def test_eigencam_is_the_first_principal_component(detector, encoding):

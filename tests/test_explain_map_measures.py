@@ -8,6 +8,7 @@ from als.explain.map_measures import (
     energy,
     leakage,
     mask_iou,
+    odi,
     pointing_game,
 )
 
@@ -91,6 +92,16 @@ def test_leakage_by_hand():
     assert leakage(MAP, OBJECT, others) == pytest.approx(1 / 8)
     assert np.isnan(leakage(MAP, OBJECT, np.zeros_like(OBJECT)))
     assert np.isnan(leakage(MAP * 0, OBJECT, others))
+
+
+def test_odi_by_hand():
+    others = np.zeros((3, 4), dtype=bool)
+    others[1:, 2] = True  # (1, 2) is of both objects and has 4, (2, 2) has 1
+    assert odi(MAP, OBJECT | others, others) == pytest.approx(5 / 8)
+    apart = others & ~OBJECT
+    assert odi(MAP, OBJECT | apart, apart) == pytest.approx(leakage(MAP, OBJECT, apart))
+    assert np.isnan(odi(MAP, OBJECT, np.zeros_like(OBJECT)))
+    assert np.isnan(odi(MAP * 0, OBJECT | others, others))
 
 
 @pytest.mark.parametrize("empty", [np.zeros((3, 4)), -np.ones((3, 4)), np.full((3, 4), np.nan)])

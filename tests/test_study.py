@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
@@ -13,6 +14,7 @@ from als.cli import main
 from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
+from als.evaluation.bootstrap import holm
 from als.explain import EXPLAINERS, default_explainers, make_maps
 from als.inference import Predictor
 from als.study import interventions
@@ -136,6 +138,15 @@ def test_the_attention_maps_are_of_the_image_and_grad_cam_is_of_a_detection(pred
     assert not alike["gradcam"] and not alike["box_gaussian"]
 
 
+def test_odam_takes_the_largest_of_the_class_score_and_the_four_deltas(predictor, records):
+    analysis = predictor.analyse(records[0].path)
+    scene = predictor.scene(analysis, [0, len(analysis.prediction.scores) - 1])
+    each = [make_maps("gradact", scene, kind) for kind in ("softmax", "dx", "dy", "dw", "dh")]
+    with np.errstate(invalid="ignore"):
+        scaled = [np.nan_to_num(maps / maps.max((1, 2), keepdims=True)) for maps in each]
+    np.testing.assert_allclose(make_maps("odam", scene), np.max(scaled, axis=0), rtol=1e-5)
+
+
 def test_two_processes_fill_one_folder(rows, root, detector, tmp_path, monkeypatch):
     monkeypatch.setattr(interventions, "RESAMPLES", 10)
     file = tmp_path / "toy.safetensors"
@@ -242,7 +253,31 @@ def test_differences_are_paired():
     # Objects differ by far more than 0.1, but each pair differs by just that.
     assert row["first"] == "localization" and row["second"] == "random"
     assert row["low"] == pytest.approx(0.1) and row["high"] == pytest.approx(0.1)
-    assert row["separated"]
+    assert row["separated"] and row["p_holm"] == 0
+
+
+def test_a_measure_of_more_pairs_asks_for_more():
+    noise = np.random.default_rng(0).normal(size=(3, 80))
+    apart = (noise[1] - noise[1].mean()) / noise[1].std(ddof=1)
+    noise[1] = noise[0] + apart + 2.4 / np.sqrt(80)  # 2.4 standard errors over `localization`
+    table = [
+        {"image_id": str(i), "object": 0, "map": name, "measure": "energy_mask", "value": value}
+        for name, values in zip(("localization", "gradcam", "random"), noise, strict=True)
+        for i, value in enumerate(values)
+    ]
+    rows = pd.DataFrame(table)
+    (alone,) = differences(rows[rows["map"] != "random"]).to_dict("records")
+    first = differences(rows).set_index(["first", "second"]).loc["localization", "gradcam"]
+    assert 0.01 < alone["p_holm"] < 0.05 and alone["separated"]
+    assert first["p_holm"] >= 2 * alone["p_holm"] and first["separated"]
+    plain = ttest_1samp(noise[1] - noise[0], 0).pvalue
+    assert alone["p_holm"] == pytest.approx(plain, rel=0.3)
+
+
+def test_holm_by_hand():
+    corrected = holm(np.array([0.01, 0.04, np.nan, 0.03, 0.9]))
+    np.testing.assert_allclose(corrected, [0.04, 0.09, np.nan, 0.09, 0.9])
+    assert holm(np.array([0.6, 0.7])).tolist() == [1, 1]
 
 
 def test_gallery_knows_which_end_is_best():
@@ -258,9 +293,17 @@ def test_gallery_knows_which_end_is_best():
 def test_the_command_writes_what_a_reader_opens(root, detector, tmp_path):
     file = tmp_path / "toy.safetensors"
     save_checkpoint(detector, file)
-    given = [[str(file)], "VOC2012:trainval", root, tmp_path / "out", MAPS, ["where", "part"]]
+    given = [
+        [str(file)],
+        "VOC2012:trainval",
+        root,
+        tmp_path / "out",
+        MAPS,
+        ["where", "part", "cost"],
+    ]
     (folder,) = study(*given, limit=5, gallery=True)
     summary = summarise(read_rows(folder))
+    assert all(of_map["seconds"]["mean"] > 0 for of_map in summary.values())
     assert list(summary) == MAPS and 0 <= summary["gradcam"]["energy_box"]["mean"] <= 1
     names = {path.name for path in folder.iterdir()}
     assert {"summary.json", "differences.csv", "per_class.csv", "per_size.csv"} <= names
@@ -280,7 +323,8 @@ def test_without_the_library_its_maps_are_left_out(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "pytorch_grad_cam" else find(name)
     )
-    assert set(default_explainers()) == set(EXPLAINERS) - {"gradcam++", "eigencam", *slow}
+    library = {"gradcam++", "layercam", "eigencam"}
+    assert set(default_explainers()) == set(EXPLAINERS) - library - set(slow)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.stats import norm
 
 from als.evaluation.average_precision import Matches, class_mean, measures
 
@@ -43,6 +44,14 @@ class Resampled:
         return low > 0 or high < 0
 
     @property
+    def p_value(self) -> float:
+        """Two-sided, of no difference: the normal distribution with the resamples' spread."""
+        spread = float(np.nanstd(self.drawn, ddof=1))
+        if spread == 0:
+            return float(self.whole == 0)
+        return float(2 * norm.sf(abs(self.whole) / spread))
+
+    @property
     def detectable(self) -> float:
         """The smallest true difference that these images would have shown four times in five."""
         return POWER * float(np.nanstd(self.drawn, ddof=1))
@@ -68,6 +77,15 @@ def resampled_mean(values: np.ndarray, image: np.ndarray, weights: np.ndarray) -
     sums, counts = np.bincount(image, values, images), np.bincount(image, minlength=images)
     with np.errstate(invalid="ignore"):
         return Resampled(float(np.mean(values)), (weights @ sums) / (weights @ counts))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """p values [N] of a family of tests, corrected for their number (Holm 1979). NaN counts not."""
+    order = np.argsort(p_values)  # NaN last
+    left = np.isfinite(p_values).sum() - np.arange(len(p_values))
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(np.maximum.accumulate(np.sort(p_values) * left), 1)
+    return np.where(np.isfinite(p_values), corrected, np.nan)
 
 
 def resampled_ap(matches: Matches, weights: np.ndarray) -> dict[str, Resampled]:

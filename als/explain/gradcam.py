@@ -191,7 +191,10 @@ def _captum_gradcam(score: RoIScore) -> Tensor:
 
 
 def _gradient_x_activation(score: RoIScore) -> Tensor:
-    """Cell by cell (as ODAM, Zhao and Chan 2023): only cells that the RoI reads can light up."""
+    """ODAM (Zhao and Chan 2023) as its authors' code has it, cell by cell and without smoothing.
+
+    Only cells that the RoI reads can light up.
+    """
     attribution = LayerGradientXActivation(score, score.hooked())
     return attribution.attribute(score.start()).sum(1, keepdim=True).relu()
 
@@ -206,7 +209,7 @@ def library_grids(score: RoIScore, name: str) -> Tensor:
         import pytorch_grad_cam
     except ImportError as error:
         raise InputError(
-            "EigenCAM and Grad-CAM++ need the package grad-cam; run `pip install grad-cam`."
+            f"{name} needs the package grad-cam; run `pip install grad-cam`."
         ) from error
     # The library switches modes, clears gradients and, where parameters ask, accumulates them.
     with _frozen(score.detector):
@@ -250,6 +253,8 @@ METHODS: dict[str, Callable[[RoIScore], Tensor]] = {
     "gradient_x_activation": _gradient_x_activation,
     # Chattopadhay et al. 2018.
     "gradcam++": partial(library_grids, name="GradCAMPlusPlus"),
+    # Jiang et al. 2021: cell by cell as well, of gradients over 0 alone.
+    "layercam": partial(library_grids, name="LayerCAM"),
     # Muhammad and Yeasin 2020: the feature's first principal component; it takes no gradient, so
     # on F, F_loc and F_cls it knows neither box nor class.
     "eigencam": partial(library_grids, name="EigenCAM"),

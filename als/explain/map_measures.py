@@ -5,7 +5,7 @@ the same shape: the object's box (`box_region`) or its mask. Measures without a 
 arrays of any shape, so that void pixels can be left out: `energy(heat[known], mask[known])`.
 
 A map without a value over 0 is empty: it misses, and scores 0. Of what is measured within the
-object or between objects (`leakage` and all from `coverage` on) it has no value: not a number.
+object or between objects (all from `leakage` on) it has no value: not a number.
 """
 
 import numpy as np
@@ -98,6 +98,20 @@ def leakage(heat: np.ndarray, own: np.ndarray, others: np.ndarray) -> float:
     heat = _positive(heat)
     others = others & ~own
     total = heat[own | others].sum()
+    return float(heat[others].sum() / total) if others.any() and total > 0 else float("nan")
+
+
+def odi(heat: np.ndarray, everything: np.ndarray, others: np.ndarray) -> float:
+    """Object discrimination index (Zhao and Chan 2023, ODAM): 0 is best, 1 worst.
+
+    Energy in all other objects over that in all objects. Unlike in `leakage`, a pixel of two
+    objects counts as another's too.
+
+    Args:
+        everything: bool region of all objects. others: of all but the explained one.
+    """
+    heat = _positive(heat)
+    total = heat[everything].sum()
     return float(heat[others].sum() / total) if others.any() and total > 0 else float("nan")
 
 

@@ -18,7 +18,7 @@ from als.errors import InputError
 from als.explain import trivial
 from als.explain.blackbox import PROPOSALS, black_box, drise
 from als.explain.gradcam import grad_cams, paste
-from als.explain.targets import Target
+from als.explain.targets import BOX_KINDS, Target
 from als.model import Detector, Encoding
 from als.model.attention import compete
 from als.model.boxes import rescaled
@@ -98,6 +98,19 @@ def _gradients(scene: Scene, kind: str, layer: str | None = None, method: str = 
 _grad_act = partial(_gradients, method="gradient_x_activation")
 
 
+def _odam(scene: Scene, kind: str) -> np.ndarray:
+    """The class score's map and those of all four box deltas, each over its maximum: the largest.
+
+    Comb = max(H_class, H_x1, ..., H_y2) of Zhao and Chan 2023; this detector's outputs are deltas.
+    """
+    found = np.zeros((len(scene.boxes), *scene.size), np.float32)
+    for one in ("softmax", *BOX_KINDS):
+        maps = _grad_act(scene, one)
+        largest = maps.max((1, 2), keepdims=True)
+        np.maximum(found, maps / np.where(largest > 0, largest, 1), out=found)
+    return found
+
+
 def _drise(scene: Scene, kind: str) -> np.ndarray:
     pairs = list(zip(scene.boxes, scene.labels.tolist(), strict=True))
     with torch.no_grad():
@@ -152,6 +165,13 @@ EXPLAINERS: dict[str, Explainer] = {
     "gradact": Explainer("Gradient x activation, class logit", _grad_act, "logit"),
     "gradact_softmax": Explainer("Gradient x activation, softmax score", _grad_act, "softmax"),
     "gradact_box": Explainer("Gradient x activation, box width", _grad_act, "dw"),
+    "odam": Explainer("ODAM, class score and box", _odam),
+    "layercam": Explainer(
+        "LayerCAM, class logit",
+        partial(_gradients, method="layercam"),
+        "logit",
+        package="pytorch_grad_cam",
+    ),
     "gradcam++": Explainer(
         "Grad-CAM++, class logit",
         partial(_gradients, method="gradcam++"),

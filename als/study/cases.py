@@ -88,6 +88,7 @@ class StudiedPhoto:
         drise_masks: int = DRISE_MASKS,
     ):
         self.predictor, self.record, self.stages = predictor, record, stages or {}
+        self.seconds: dict[str, float] = {}  # that the maps of a name took
         self.image = as_rgb(record.path)
         analysis = predictor.analyse(self.image)
         self.scores = analysis.prediction.scores

@@ -67,7 +67,11 @@ def _stage(title: str, name: str) -> Measure:
     return Measure(title, SANITY, "lower", of_photo=partial(_randomized, stage=name))
 
 
-WHERE, PART, FAITH, SANITY = "where", "part", "faithfulness", "sanity"
+def _seconds(photo: StudiedPhoto) -> Compare:
+    return lambda name, maps: [photo.seconds[name] / len(maps)] * len(maps)
+
+
+WHERE, PART, FAITH, SANITY, COST = "where", "part", "faithfulness", "sanity", "cost"
 MEASURES: dict[str, Measure] = {
     "pointing": Measure("Pointing game, 15 px", WHERE, "higher", _pointing(where.MARGIN)),
     "pointing_exact": Measure("Pointing game, no margin", WHERE, "higher", _pointing(0)),
@@ -84,6 +88,10 @@ MEASURES: dict[str, Measure] = {
         *("Leakage onto others", WHERE, "lower"),
         _masked(lambda heat, case: where.leakage(heat, case.mask, case.others)),
     ),
+    "odi": Measure(
+        *("Object discrimination index", WHERE, "lower"),
+        _masked(lambda heat, case: where.odi(heat, case.mask | case.others, case.others)),
+    ),
     "coverage": Measure("Coverage of the mask", PART, "", _in_mask(where.coverage)),
     "entropy": Measure("Entropy in the mask", PART, "", _in_mask(where.entropy)),
     "gini": Measure("Gini in the mask", PART, "", _in_mask(where.gini)),
@@ -98,6 +106,7 @@ MEASURES: dict[str, Measure] = {
         "Insertion AUC", FAITH, "higher", of_photo=partial(_area, curve="insertion")
     ),
     "deletion": Measure("Deletion AUC", FAITH, "lower", of_photo=partial(_area, curve="deletion")),
+    "seconds": Measure("Seconds a map", COST, "lower", of_photo=_seconds),
     "flip": Measure(
         *("Same after a flip", SANITY, "higher"),
         of_photo=lambda photo: under_flip(photo.predictor, photo.image, photo.scene),

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def _rows(photo: StudiedPhoto, todo: dict[str, list[str]]) -> list[dict]:
     """
     rows, taken = [], {}
     for name, measures in todo.items() if photo.seen else ():
+        started = time.perf_counter()
         maps = make_maps(name, photo.scene)
+        photo.seconds[name] = time.perf_counter() - started
         for measure in measures:
             if measure not in taken:
                 taken[measure] = MEASURES[measure].on(photo)

@@ -1,11 +1,12 @@
 """Rows of a study -> means with intervals, paired differences, per class and per size."""
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from als.evaluation.bootstrap import draw_weights, resampled_mean
+from als.evaluation.bootstrap import Resampled, draw_weights, holm, resampled_mean
 from als.explain.registry import EXPLAINERS
 from als.study.measures import MEASURES
 
@@ -24,20 +25,26 @@ def interval(
     Returns:
         mean, low, high (2.5th and 97.5th percentile), objects, images (counted).
     """
+    return _interval(*_mean(values, images, seed, resamples))
+
+
+def _mean(
+    values: np.ndarray, images: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[Resampled | None, int, int]:
+    """The mean, None of no object, and how many objects and images counted."""
     counted = np.isfinite(values)
     values, images = values[counted], images[counted]
     if len(values) == 0:
-        return {"mean": np.nan, "low": np.nan, "high": np.nan, "objects": 0, "images": 0}
+        return None, 0, 0
     photographs, index = np.unique(images, return_inverse=True)
-    mean = resampled_mean(values, index, draw_weights(len(photographs), resamples, seed))
-    low, high = mean.interval
-    return {
-        "mean": mean.whole,
-        "low": low,
-        "high": high,
-        "objects": len(values),
-        "images": len(photographs),
-    }
+    weights = draw_weights(len(photographs), resamples, seed)
+    return resampled_mean(values, index, weights), len(values), len(photographs)
+
+
+def _interval(mean: Resampled | None, objects: int, images: int) -> dict[str, float]:
+    low, high = mean.interval if mean else (np.nan, np.nan)
+    whole = mean.whole if mean else np.nan
+    return {"mean": whole, "low": low, "high": high, "objects": objects, "images": images}
 
 
 def summarise(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
@@ -63,6 +70,7 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
     """Paired differences: for each measure and two maps, `interval` of first minus second.
 
     Over the objects that both maps have a value for. `separated`: 0 lies outside the interval.
+    `p_holm`: of no difference, corrected for the number of pairs that the measure compares.
     """
     parts = []
     for measure, group in rows.groupby("measure", sort=False):
@@ -70,15 +78,13 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
             continue
         table = group.pivot_table(index=OBJECT, columns="map", values="value")
         images = table.index.get_level_values("image_id").to_numpy(str)
-        maps = [name for name in EXPLAINERS if name in table]
-        for i, first in enumerate(maps):
-            for second in maps[i + 1 :]:
-                result = interval((table[first] - table[second]).to_numpy(float), images)
-                separated = result["low"] > 0 or result["high"] < 0
-                parts.append(
-                    {"measure": measure, "first": first, "second": second, **result}
-                    | {"separated": bool(separated)}
-                )
+        pairs = list(combinations([name for name in EXPLAINERS if name in table], 2))
+        means = [_mean((table[one] - table[two]).to_numpy(float), images) for one, two in pairs]
+        p_values = holm(np.array([mean.p_value if mean else np.nan for mean, *_ in means]))
+        for (first, second), told, p_value in zip(pairs, means, p_values, strict=True):
+            separated = told[0] is not None and told[0].separated
+            line = {"measure": measure, "first": first, "second": second, **_interval(*told)}
+            parts.append(line | {"separated": separated, "p_holm": p_value})
     return pd.DataFrame(parts)
 
 

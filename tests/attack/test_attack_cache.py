@@ -1,6 +1,5 @@
 """What the app writes goes: within the hour, over the limit, and at the next start."""
 
-import os
 import signal
 import subprocess
 import sys
