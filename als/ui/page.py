@@ -65,6 +65,14 @@ class Page(gr.Blocks):
             said = f"These are not the values that this event takes ({type(error).__name__})."
             raise gr.Error(said, print_exception=False) from error
 
+    async def postprocess_data(self, block_fn, predictions, state) -> list:
+        answer = await super().postprocess_data(block_fn, predictions, state)
+        # Gradio makes a component anew where an event leaves it as it is, under a new number, and
+        # keeps its next value by that number: a session held every picture that it ever showed.
+        for number, block in state.blocks_config.blocks.items() if state else ():
+            block._id = number
+        return answer
+
     def validate_inputs(self, block_fn, inputs: list) -> None:
         if block_fn.api_name == "analyse":
             inputs.extend(block.value for block in block_fn.inputs[len(inputs) :])

@@ -1,5 +1,6 @@
 """The served page under requests that no browser of its own sends."""
 
+import asyncio
 import io
 import json
 import socket
@@ -8,8 +9,10 @@ from http.client import HTTPConnection
 
 import httpx
 import pytest
-from app_server import VALUES, scene, served
+from app_server import VALUES, scene, served, tiny_predictor
+from gradio.state_holder import SessionState
 
+from als.ui import build_app
 from als.ui.cache import MAX_AGE, sweep
 from benchmarks.load import Tab
 
@@ -88,6 +91,20 @@ def test_an_uploaded_photo_is_taken_with_and_without_meta(tab, quiet):
     for given in (file, {"path": file["path"]}):
         answer = tab.event("photo", "change", [given, *VALUES])
         assert answer["success"] and "<img" in json.dumps(answer["output"])
+
+
+def test_a_session_keeps_the_last_value_of_a_component_alone():
+    page = build_app(tiny_predictor())
+    state, event = SessionState(page), max(page.fns.values(), key=lambda one: len(one.outputs))
+    views, numbers = (
+        next(one for one in event.outputs if one.elem_id == name) for name in ("views", "numbers")
+    )
+    for i in range(3):  # what an event does not name stays as it is
+        for component in (views, numbers):
+            given = page.postprocess_data(event, {component: f"<p>{i}</p>"}, state)
+            asyncio.run(given)
+    assert state.blocks_config.blocks.keys() == page.blocks.keys() == state.config_values.keys()
+    assert state.config_values[numbers._id]["props"]["value"] == "<p>2</p>"
 
 
 @pytest.mark.parametrize("way", ["run", "api", "call"])
