@@ -76,9 +76,9 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
         asked = "no row of the tables" if row is None else f"'{row}' is no row that"
         raise InputError(f"{results}: {asked} has a record; give TABLE/ROW, as table2/proposed.")
     found = [(_differences(own, network, made), *rest) for *rest, made in candidates]
-    # Tables 1 and 2 share rows; the one with a bootstrap says more.
+    # Tables 1 and 2 share rows; the one with more steps judged says more.
     differences, name, table, scale, chosen = min(
-        found, key=lambda one: (len(one[0]), not bootstrapped(one[2], one[3], results))
+        found, key=lambda one: (len(one[0]), -len(bootstrapped(one[2], one[3], results) or ()))
     )
     if differences and row is None:
         told = ", ".join(list(differences)[:4])
