@@ -80,6 +80,15 @@ def return_freed_memory() -> bool:
     return _set_malloc(SERVER_MALLOC)
 
 
+def trim_memory() -> bool:
+    """Give back what is freed but lies between blocks in use; a server calls it now and then.
+
+    Returns False, and does nothing, where the C library is not glibc.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    return trim is not None and bool(trim(0))
+
+
 def keep_freed_memory() -> bool:
     """Let this process reuse freed memory without asking the kernel for it anew.
 

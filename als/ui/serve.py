@@ -16,7 +16,7 @@ from anyio.to_thread import run_sync
 
 from als.errors import InputError
 from als.inference import load
-from als.machine import return_freed_memory
+from als.machine import return_freed_memory, trim_memory
 from als.ui.cache import SWEEP_SECONDS, private_cache, sweep
 from als.ui.gate import LOCAL, MAX_FILE_SIZE, Gate
 from als.ui.page import build_app
@@ -117,6 +117,7 @@ async def _guarded(app, page: gr.Blocks, cache: Path, names: Iterable[str]) -> A
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             await swept()
+            await run_sync(trim_memory)
 
     app.middleware_stack = Gate(app.middleware_stack, names, swept)
     sweeping = asyncio.create_task(go_on())
