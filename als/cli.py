@@ -363,9 +363,10 @@ def tables(arguments: list[str]) -> None:
     """
     if arguments[:1] == ["compare"]:
         return compare(arguments[1:])
-    names = ["table1", "table2", "table3"]
+    from als.tables.rows import CHOICES, TABLES
+
     parser = ArgumentParser(prog="als tables", description=tables.__doc__)
-    told = f"of {', '.join(names)} (the default), recipes, variants, competition"
+    told = f"of {', '.join(TABLES)} (the default), {', '.join(CHOICES)}"
     parser.add_argument("tables", nargs="*", help=told)
     parser.add_argument("--results", type=Path, default=Path("results"), help="the records")
     parser.add_argument("--format", choices=["markdown", "latex", "csv"], default="markdown")
@@ -374,7 +375,7 @@ def tables(arguments: list[str]) -> None:
 
     from als.tables.render import render, write_tables
 
-    chosen = given.tables or names
+    chosen = given.tables or list(TABLES)
     if given.out is None:
         for name in chosen:
             print(render(name, given.results, given.format))

@@ -101,17 +101,14 @@ def leakage(heat: np.ndarray, own: np.ndarray, others: np.ndarray) -> float:
     return float(heat[others].sum() / total) if others.any() and total > 0 else float("nan")
 
 
-def odi(heat: np.ndarray, everything: np.ndarray, others: np.ndarray) -> float:
+def odi(heat: np.ndarray, own: np.ndarray, others: np.ndarray) -> float:
     """Object discrimination index (Zhao and Chan 2023, ODAM): 0 is best, 1 worst.
 
-    Energy in all other objects over that in all objects. Unlike in `leakage`, a pixel of two
-    objects counts as another's too.
-
-    Args:
-        everything: bool region of all objects. others: of all but the explained one.
+    Energy in all other objects over that in all objects. Unlike in `leakage`, whose arguments it
+    has, pixels of both count as the others' too.
     """
     heat = _positive(heat)
-    total = heat[everything].sum()
+    total = heat[own | others].sum()
     return float(heat[others].sum() / total) if others.any() and total > 0 else float("nan")
 
 

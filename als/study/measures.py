@@ -90,7 +90,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "odi": Measure(
         *("Object discrimination index", WHERE, "lower"),
-        _masked(lambda heat, case: where.odi(heat, case.mask | case.others, case.others)),
+        _masked(lambda heat, case: where.odi(heat, case.mask, case.others)),
     ),
     "coverage": Measure("Coverage of the mask", PART, "", _in_mask(where.coverage)),
     "entropy": Measure("Entropy in the mask", PART, "", _in_mask(where.entropy)),

@@ -14,7 +14,6 @@ from als.files import atomic_write
 from als.tables.charts import steps_chart
 from als.tables.measured import (
     ABSENT,
-    FURTHER,
     MEASURES,
     NOT_RUN,
     OF_CHOICES,
@@ -160,7 +159,7 @@ def sections(table: str, results: Path) -> dict[str, pd.DataFrame]:
         if table in HEADLINES:
             for source in ("paper", *SCALES):
                 found[f"{per_class_title}: {source}"] = by_class(cells, source)
-        if table in FURTHER:
+        if table == "table2":  # of VOC too, without a column a class
             for scale in SCALES:
                 found[f"{per_class_title}: {scale}"] = classes_over_seeds(table, results, scale)
     if table in COMPARED:
