@@ -35,16 +35,19 @@ def mask_sources(arguments: list[str]) -> None:
     """
     parser = options(mask_sources, "results/mask_sources.json")
     parser.add_argument("--root", type=Path, required=True, help="folder that holds VOC2012")
-    parser.add_argument("--weights", required=True, help="ImageNet weights, of stage 1")
+    first = parser.add_mutually_exclusive_group(required=True)
+    first.add_argument("--weights", help="ImageNet weights, of stage 1")
+    first.add_argument("--start", type=Path, help="a stage 1, which is then not trained here")
     parser.add_argument("--runs", type=Path, default=Path("runs/mask-sources"))
     parser.add_argument("--photographs", type=int, default=1000, help="of stage 2, drawn by chance")
+    parser.add_argument("--stage2", default="compact-stage2", help="its config")
     parser.add_argument("--epochs", type=int, nargs=2, default=(3, 2), help="of stage 1, 2")
     parser.add_argument("--only", choices=list(SOURCES), nargs="+", default=list(SOURCES))
     given = parser.parse_args(arguments)
     stage1, stage2 = given.epochs
     data = {"data.train": "VOC2012:train", "data.workers": 0}
     options1 = {"data.root": str(given.root), "model.weights": given.weights, "epochs": stage1}
-    start = _trained("compact-stage1", given.runs / "stage1", data | options1)
+    start = given.start or _trained("compact-stage1", given.runs / "stage1", data | options1)
     records = []
     for name in given.only:
         has_masks, family = SOURCES[name]
@@ -52,10 +55,11 @@ def mask_sources(arguments: list[str]) -> None:
         _make_data(given.root, root, given.photographs, has_masks)
         changes = data | {"data.root": str(root), "epochs": stage2, "start_from": str(start)}
         with _family(family):
-            checkpoint = _trained("compact-stage2", given.runs / root.name, changes)
+            checkpoint = _trained(given.stage2, given.runs / root.name, changes)
         records.append(_judged(name, checkpoint, given.root))
         print(records[-1], flush=True)
     told = {"train": "VOC2012:train", "photographs": given.photographs, "val": "VOC2012:val"}
+    told |= {"stage2": given.stage2, "start": None if given.start is None else str(given.start)}
     write_json(given.out, {"data": told, "epochs": given.epochs, "sources": records} | made_with())
     print(given.out)
 
