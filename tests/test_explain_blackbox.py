@@ -12,6 +12,7 @@ from als.explain.blackbox import (
     detection_score,
     drise,
     estimate_seconds,
+    greedy_patches,
     random_masks,
 )
 from als.explain.faithfulness import Curve, blurred, change_curves, pixel_ranks, plain
@@ -76,6 +77,40 @@ def test_drise_finds_what_the_detector_looks_at():
     peak = np.unravel_index(map.argmax(), map.shape)
     assert 3 <= peak[0] < 7 and 21 <= peak[1] < 25
     assert other.max() == 0  # nothing of class 2 is ever found
+
+
+def test_greedy_patches_come_in_the_order_in_which_the_detection_needs_them():
+    """A score that is the brightness of two patches: the one of more pixels goes first."""
+    image, box = torch.ones(3, 40, 40), np.array([10.0, 10, 30, 30])  # patches of 5 x 5 pixels
+    spot = torch.zeros(40, 40, dtype=torch.bool)
+    spot[5:10, 20:25] = True
+    spot[30:34, 15:20] = True
+    passes = []
+
+    def detect(images):
+        passes.append(len(images))
+        return [found([box.tolist()], [1], [float(i[:, spot].mean())]) for i in images]
+
+    heat = greedy_patches(detect, image, box, 1, steps=4, batch_size=10)
+    expected = np.zeros((40, 40), np.float32)
+    expected[5:10, 20:25], expected[30:35, 15:20] = 1, 0.75
+    np.testing.assert_array_equal(heat, expected)  # gone after two, so that the others are 0
+    assert sum(passes) == 64 + 63
+
+
+def test_greedy_patches_fill_twice_the_box_within_the_photograph():
+    image, box = torch.ones(3, 20, 30), np.array([0.0, 8, 4, 12])
+    seen = torch.zeros(20, 30, dtype=torch.bool)
+
+    def detect(images):
+        for one in images:
+            seen.logical_or_(one[0] == 0)
+        return [found([box.tolist()], [1], [float(i.mean())]) for i in images]
+
+    greedy_patches(detect, image, box, 1, steps=1)
+    expected = np.zeros((20, 30), bool)
+    expected[6:14, 0:6] = True
+    np.testing.assert_array_equal(seen.numpy(), expected)
 
 
 def test_drise_does_not_depend_on_the_batch_size(corner):

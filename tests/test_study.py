@@ -1,17 +1,21 @@
 """The study: cases, rows, resumption, summary."""
 
 import importlib.util
+import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy.stats import ttest_1samp
 from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
 from als.cli import main
 from als.data.layouts import load_records
+from als.data.masks import palette, write_runs
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
 from als.evaluation.bootstrap import holm
@@ -101,6 +105,56 @@ def test_cases_have_regions_of_their_own(records, predictor):
                 heads += 1
                 assert (case.head & case.mask).any()
     assert heads > 0
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco"])
+def test_an_object_is_its_instance_where_the_data_tell_instances_apart(tmp_path, layout):
+    """Two circles that overlap: of class masks each would have the other's pixels in its box, too."""
+    write_toy(tmp_path, images=4, size=(64, 96))
+    voc = tmp_path / "VOC2012"
+    (name,) = (voc / "ImageSets" / "Main" / "trainval.txt").read_text().split()[:1]
+    one, other = np.zeros((2, 64, 96), bool)
+    one[5:30, 5:30], other[10:35, 20:50] = True, True
+    one &= ~other
+    numbers = (one + 2 * other).astype(np.uint8)
+    for kind, values in (("SegmentationClass", (numbers > 0) * 1), ("SegmentationObject", numbers)):
+        image = Image.fromarray(values.astype(np.uint8))
+        image.putpalette(palette())
+        image.save(voc / kind / f"{name}.png")
+    boxes = "".join(
+        f"<object><name>circle</name><bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin>"
+        f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        for x1, y1, x2, y2 in ((20, 10, 50, 35), (5, 5, 30, 30))  # not in the order of the map
+    )
+    size = "<size><width>96</width><height>64</height><depth>3</depth></size>"
+    xml = f"<annotation><filename>{name}.jpg</filename>{size}{boxes}</annotation>"
+    (voc / "Annotations" / f"{name}.xml").write_text(xml)
+    (voc / "ImageSets" / "Main" / "trainval.txt").write_text(f"{name}\n")
+    (record,) = load_records("VOC2012:trainval", tmp_path, ("circle",))
+    if layout == "coco":
+        segments = [write_runs(pixels) for pixels in (other, one)]
+        content = {
+            "images": [{"id": 1, "file_name": f"{name}.jpg", "width": 96, "height": 64}],
+            "categories": [{"id": 1, "name": "circle"}],
+            "annotations": [
+                {"id": i, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": segment}
+                | {"bbox": box, "area": box[2] * box[3]}
+                for i, (segment, box) in enumerate(
+                    zip(segments, ([20, 10, 30, 25], [5, 5, 25, 25]), strict=True), start=1
+                )
+            ],
+        }
+        folder = tmp_path / "coco"
+        (folder / "annotations").mkdir(parents=True)
+        (folder / "train").mkdir()
+        (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
+        shutil.copy(record.path, folder / "train" / f"{name}.jpg")
+        (record,) = load_records("coco:train", tmp_path, ("circle",))
+    nothing = prediction([], [])
+    first, second = cases_of(record, ("circle",), nothing, [])
+    np.testing.assert_array_equal(first.mask, other)
+    np.testing.assert_array_equal(second.mask, one)
+    np.testing.assert_array_equal(first.others, one)
 
 
 def test_sizes_have_cocos_borders():

@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from als.data.derived_masks import without_derived
-from als.data.masks import VOID, MaskSource, read_class_map, write_runs
+from als.data.masks import VOID, read_class_map, read_object_numbers, write_runs
 from als.data.record import Problem, Record, image_problems, nothing_to_count
 from als.data.voc_layout import (
     class_names,
@@ -76,7 +75,8 @@ def _write_split(folder: Path, split: str, out: Path) -> int:
             raise problem
         name = record.path.relative_to(image_folder(folder).folder).as_posix()
         link_or_copy(record.path, out / split / name)
-        labels, numbers = read_class_map(record, classes), _object_numbers(folder, record)
+        labels = read_class_map(record, classes)
+        numbers = read_object_numbers(record, folder, highest=len(record.labels))
         objects, void = segment(record, labels, numbers)
         height, width = record.size
         entry = {"id": ids[record.image_id], "file_name": name}
@@ -139,16 +139,6 @@ def segment(
         return annotations, None
     void = (labels == VOID) | ((labels > 0) & ~covered)
     return annotations, write_runs(void) if void.any() else None
-
-
-def _object_numbers(folder: Path, record: Record) -> np.ndarray | None:
-    """The number of the object, in the order of the XML, of each pixel; None without such a map."""
-    path = folder / "SegmentationObject" / f"{record.image_id}.png"
-    if not path.is_file():
-        return None
-    names = tuple(f"object {number}" for number in range(1, len(record.labels) + 1))
-    # Read as a class map of which every object is a class of its own.
-    return read_class_map(replace(record, mask=MaskSource("png", path, names)), names)
 
 
 def _pixels(

@@ -11,7 +11,7 @@ compressed runs once: a few hundred bytes an object, which go to a worker cheapl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +137,41 @@ def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
             f"{len(source.names)}; replace the mask or remove it."
         )
     return table[values]
+
+
+def read_instances(record: Record, labels: np.ndarray) -> list[np.ndarray]:
+    """The pixels of each object, bool [H, W], where a data set tells objects apart; else none.
+
+    So do COCO, whose crowds are no object, and SegmentationObject/ in VOC's layout. `labels` as of
+    `read_class_map`: what is void or of no class there is no object's. Raises InputError as that.
+    """
+    source = record.mask
+    if source is not None and source.instances is not None:
+        told = zip(source.instances.runs, source.instances.void, strict=True)
+        whole = [read_runs(runs, record.size) for runs, void in told if not void]
+    elif source is not None and source.kind == "png":
+        folder = source.path.parents[1 + record.image_id.count("/")]
+        values = read_object_numbers(record, folder, highest=VOID - 1)
+        if values is None:
+            return []
+        whole = [values == value for value in np.unique(values) if value not in (0, VOID)]
+    else:
+        return []
+    return [pixels & (labels > 0) & (labels != VOID) for pixels in whole]
+
+
+def read_object_numbers(record: Record, folder: Path, highest: int) -> np.ndarray | None:
+    """The number of the object of each pixel, uint8 [H, W], in the order of the XML, 255 void.
+
+    It lies in FOLDER/SegmentationObject; None where it does not. Raises InputError as
+    `read_class_map` does, too for a number above `highest`.
+    """
+    path = folder / "SegmentationObject" / f"{record.image_id}.png"
+    if not path.is_file():
+        return None
+    names = tuple(f"object {number}" for number in range(1, highest + 1))
+    # Read as a class map of which every object is a class of its own.
+    return read_class_map(replace(record, mask=MaskSource("png", path, names)), names)
 
 
 def shown_classes(source: MaskSource) -> set[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from als.errors import InputError
 from als.explain import trivial
-from als.explain.blackbox import PROPOSALS, black_box, drise
+from als.explain.blackbox import PROPOSALS, BlackBox, black_box, drise, greedy_patches
 from als.explain.gradcam import grad_cams, paste
 from als.explain.targets import BOX_KINDS, Target
 from als.model import Detector, Encoding
@@ -111,11 +111,19 @@ def _odam(scene: Scene, kind: str) -> np.ndarray:
     return found
 
 
-def _drise(scene: Scene, kind: str) -> np.ndarray:
+def _black_box(scene: Scene) -> tuple[BlackBox, list[tuple[np.ndarray, int]]]:
     pairs = list(zip(scene.boxes, scene.labels.tolist(), strict=True))
-    with torch.no_grad():
-        detect = black_box(scene.detector, PROPOSALS, sorted(set(scene.labels.tolist())))
-        return drise(detect, scene.image, pairs, scene.drise_masks, seed=scene.seed, progress=False)
+    return black_box(scene.detector, PROPOSALS, sorted(set(scene.labels.tolist()))), pairs
+
+
+def _drise(scene: Scene, kind: str) -> np.ndarray:
+    detect, pairs = _black_box(scene)
+    return drise(detect, scene.image, pairs, scene.drise_masks, seed=scene.seed, progress=False)
+
+
+def _greedy(scene: Scene, kind: str) -> np.ndarray:
+    detect, pairs = _black_box(scene)
+    return np.stack([greedy_patches(detect, scene.image, *pair) for pair in pairs])
 
 
 def _attention(scene: Scene, kind: str, name: str) -> np.ndarray:
@@ -182,6 +190,7 @@ EXPLAINERS: dict[str, Explainer] = {
         "EigenCAM", partial(_gradients, method="eigencam"), package="pytorch_grad_cam"
     ),
     "drise": Explainer("D-RISE", _drise, slow=True),
+    "greedy": Explainer("Greedy patches, VX-CODE with r = 1", _greedy, slow=True),
     "objectness": Explainer(
         "RPN objectness", lambda s, _: trivial.objectness(s.detector, s.encoding), per_object=False
     ),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, masks_to_boxes
 
-from als.data.masks import VOID, read_class_map
+from als.data.masks import VOID, read_class_map, read_instances
 from als.data.record import Record
 from als.errors import InputError
 from als.explain.faithfulness import Curves
@@ -52,8 +52,9 @@ class Case:
         others: of all other annotated objects; known: not void. None (known: all) without a mask.
     head: bool [H, W], the disc of `head_disc`, or None.
 
-    A class mask does not tell instances apart: the object is what its class has in its box, so
-    another instance of the class that reaches into the box counts as the object there.
+    The object is its instance where the data tell instances apart (COCO, SegmentationObject/). A
+    class mask does not: there the object is what its class has in its box, so that another instance
+    of the class that reaches into the box counts as the object there.
     """
 
     index: int
@@ -127,6 +128,7 @@ def cases_of(
     if labels is not None:
         pairs = zip(boxes, record.labels, strict=True)
         masks = [region & (labels == label) for region, label in pairs]
+        masks = own_instances(masks, record.boxes, read_instances(record, labels))
     cases = []
     for index in np.flatnonzero(~record.difficult):
         name = classes[record.labels[index] - 1]
@@ -148,6 +150,23 @@ def cases_of(
             )
         )
     return cases
+
+
+def own_instances(
+    masks: list[np.ndarray], boxes: np.ndarray, instances: list[np.ndarray]
+) -> list[np.ndarray]:
+    """The masks of objects of `boxes` [N, 4], each cut to the instance whose box fits its own best.
+
+    An object that fits no instance by IoU 0.5 keeps its mask.
+    """
+    seen = [pixels for pixels in instances if pixels.any()]
+    if not seen or not masks:
+        return masks
+    around = masks_to_boxes(torch.from_numpy(np.stack(seen))) + torch.tensor([0, 0, 1, 1])
+    iou = box_iou(torch.from_numpy(boxes), around.float()).numpy()
+    best = iou.argmax(1)
+    fits = iou.max(1) >= MATCH_IOU
+    return [m & seen[k] if fit else m for m, k, fit in zip(masks, best, fits, strict=True)]
 
 
 def match_detections(record: Record, prediction: Prediction) -> dict[int, int]:
