@@ -24,6 +24,7 @@ COMMANDS = {
     "attack": "attack",
     "masks": "masks",
     "mask_sources": "mask_sources",
+    "faults": "faults",
 }
 
 
