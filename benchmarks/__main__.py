@@ -22,6 +22,7 @@ COMMANDS = {
     "ablation_maps": "ablation_maps",
     "operating_point": "operating_point",
     "attack": "attack",
+    "checks": "checks",
     "masks": "masks",
     "mask_sources": "mask_sources",
     "faults": "faults",
