@@ -50,6 +50,7 @@ def test_commands_of_the_readme_exist():
         "SECURITY.md",
         "docs/model.md",
         "docs/baselines.md",
+        "docs/checks.md",
         "docs/data.md",
         "docs/other-tools.md",
         "docs/study.md",
