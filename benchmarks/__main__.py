@@ -25,6 +25,7 @@ COMMANDS = {
     "masks": "masks",
     "mask_sources": "mask_sources",
     "faults": "faults",
+    "focus": "focus",
 }
 
 
