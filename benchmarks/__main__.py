@@ -26,6 +26,7 @@ COMMANDS = {
     "mask_sources": "mask_sources",
     "faults": "faults",
     "focus": "focus",
+    "smuggle": "smuggle",
 }
 
 
