@@ -214,8 +214,8 @@ COMPETITION: Mapping[str, tuple[str, dict[str, Any]]] = {
     )
     for h in (85, 75, 60)
 }
-"""The same over the entropy h that a RoI's weights may have (docs/model.md). The cost of entropy has
-no gradient at its top: with lambda_focus 1 it was still 1 after 150 of 885 steps."""
+"""The same over the entropy h that a RoI's weights may have (docs/model.md). Its cost has no
+gradient at the top: with lambda_focus 1 the entropy was still 1 after 150 of 885 steps."""
 
 
 def _recipe(key: str, title: str, *later: Stage) -> Row:
