@@ -26,6 +26,8 @@ COMMANDS = {
     "masks": "masks",
     "mask_sources": "mask_sources",
     "faults": "faults",
+    "focus": "focus",
+    "smuggle": "smuggle",
 }
 
 

@@ -109,7 +109,7 @@ def test_cases_have_regions_of_their_own(records, predictor):
 
 @pytest.mark.parametrize("layout", ["voc", "coco"])
 def test_an_object_is_its_instance_where_the_data_tell_instances_apart(tmp_path, layout):
-    """Two circles that overlap: of class masks each would have the other's pixels in its box, too."""
+    """Two circles that overlap: by the class mask each has pixels of the other in its box."""
     write_toy(tmp_path, images=4, size=(64, 96))
     voc = tmp_path / "VOC2012"
     (name,) = (voc / "ImageSets" / "Main" / "trainval.txt").read_text().split()[:1]
