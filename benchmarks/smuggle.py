@@ -92,7 +92,7 @@ def _judged(predictor: Predictor, judge: Predictor, record: Record, rng) -> list
 
 def _in_bins(values: np.ndarray, box: np.ndarray, bins: int) -> Tensor:
     """The mean of values [H, W] in each of bins x bins parts of a box [4] in their pixels."""
-    pixels = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None, None]
+    pixels = torch.from_numpy(np.array(values, np.float32))[None, None]
     rois = [torch.from_numpy(np.asarray(box, np.float32)[None])]
     return roi_align(pixels, rois, bins, aligned=True)[0, 0]
 
