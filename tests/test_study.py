@@ -22,7 +22,7 @@ from als.evaluation.bootstrap import holm
 from als.explain import EXPLAINERS, default_explainers, make_maps
 from als.inference import Predictor
 from als.study import interventions
-from als.study.cases import cases_of, keypoints_of, match_detections, size_name
+from als.study.cases import cases_of, keypoints_of, match_detections, own_instances, size_name
 from als.study.interventions import rows_of_the_table
 from als.study.study_command import chosen, measure_names, shard_slice, study
 from als.study.study_figures import chosen_cases
@@ -155,6 +155,16 @@ def test_an_object_is_its_instance_where_the_data_tell_instances_apart(tmp_path,
     np.testing.assert_array_equal(first.mask, other)
     np.testing.assert_array_equal(second.mask, one)
     np.testing.assert_array_equal(first.others, one)
+
+
+def test_an_instance_of_another_class_is_not_taken_for_a_hidden_object():
+    """A rider, mostly hidden: the horse's instance fits the rider's box better than the rider's."""
+    rider, horse = np.zeros((2, 40, 40), bool)
+    rider[5:20, 6:35], horse[20:35, 5:35], horse[6:35, 5] = True, True, True
+    boxes = np.array([[5, 5, 35, 35], [5, 6, 35, 35]], np.float32)
+    first, second = own_instances([rider, horse], boxes, [horse, rider])
+    np.testing.assert_array_equal(first, rider)
+    np.testing.assert_array_equal(second, horse)
 
 
 def test_sizes_have_cocos_borders():

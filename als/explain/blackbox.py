@@ -27,7 +27,7 @@ GRID = 16
 VISIBLE = 0.5
 PATCHES = 8  # a side of the window in which patches are hidden one by one
 PATCH_STEPS = 8
-GONE = 0.01  # of a detection: nothing is left to hide
+GONE = 0.01  # a score under which nothing is left to hide
 
 
 def black_box(
@@ -139,8 +139,8 @@ def greedy_patches(
     """Hides patch after patch, each time the one without which least of the detection is left.
 
     VX-CODE's patch deletion with one patch a step (Yamauchi et al. 2024, r = 1), by D-RISE's score.
-    The 8 x 8 patches fill the box enlarged to twice its sides. A detection of 0 after fewer steps
-    ends it. At most 64 + 63 + ... forward passes: 484 for 8 steps.
+    The 8 x 8 patches fill the box enlarged to twice its sides. A score under 0.01 ends it before
+    the last step. At most 64 + 63 + ... forward passes: 484 for 8 steps.
 
     Args:
         image: [3, H, W] in 0..1; hidden pixels become 0. box: [4] xyxy pixels. label: its class.

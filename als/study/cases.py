@@ -157,13 +157,15 @@ def own_instances(
 ) -> list[np.ndarray]:
     """The masks of objects of `boxes` [N, 4], each cut to the instance whose box fits its own best.
 
-    An object that fits no instance by IoU 0.5 keeps its mask.
+    Instances without a pixel of the mask are of another class. An object that fits none by IoU 0.5
+    keeps its mask. masks, instances: bool [H, W] each. boxes: xyxy, pixels.
     """
     seen = [pixels for pixels in instances if pixels.any()]
     if not seen or not masks:
         return masks
     around = masks_to_boxes(torch.from_numpy(np.stack(seen))) + torch.tensor([0, 0, 1, 1])
     iou = box_iou(torch.from_numpy(boxes), around.float()).numpy()
+    iou[[[not (mask & one).any() for one in seen] for mask in masks]] = 0
     best = iou.argmax(1)
     fits = iou.max(1) >= MATCH_IOU
     return [m & seen[k] if fit else m for m, k, fit in zip(masks, best, fits, strict=True)]
