@@ -26,7 +26,7 @@ MaskOption = Literal["files", "boxes"]
 
 ATTENTION_OPTIONS = (
     *("attention_width", "attention_bias", "attention_cls_biased", "attention_form"),
-    *("attention_source", "attention_entropy", "lambda_att", "lambda_focus"),
+    *("attention_source", "attention_entropy", "lambda_att", "lambda_focus", "lambda_part"),
 )
 ROI_OPTIONS = (
     *("anchor_sizes", "anchor_ratios", "rpn_pre_nms_train", "rpn_post_nms_train"),
@@ -63,7 +63,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     **{"rpn_nms_threshold": SHARE, "rpn_anchors_per_image": COUNT, "rois_per_image": COUNT},
     **{"roi_positive_fraction": SHARE, "hard_rois_per_image": (0, 10_000)},
     **{"score_threshold": SHARE, "nms_threshold": SHARE, "detections_per_image": COUNT},
-    **dict.fromkeys(("lambda_cls", "lambda_loc", "lambda_att", "lambda_focus"), (0, 1e6)),
+    **dict.fromkeys(("lambda_cls", "lambda_loc", "lambda_att"), (0, 1e6)),
+    **dict.fromkeys(("lambda_focus", "lambda_part"), (0, 1e6)),
     **{"batch_size": (1, 4096), "min_sizes": (16, 4096), "workers": (0, 256)},
     **{"lr": (1e-12, 100), "attention_lr_factor": (0, 1e4), "momentum": SHARE},
     **{"weight_decay": (0, 10), "warmup_steps": (0, 10**7), "milestones": SHARE},
@@ -130,6 +131,8 @@ class ModelConfig:
             loss (R-FCN's online hard example mining); 0 is all.
         score_threshold, nms_threshold, detections_per_image: final detections.
         lambda_cls, lambda_loc, lambda_att: weights of equation 1 (lambda 1 to 3).
+        lambda_part: weight of the self-distillation of A_cls (docs/model.md); 0, as in the paper,
+            is none.
     """
 
     classes: tuple[str, ...] | str = ()
@@ -168,6 +171,7 @@ class ModelConfig:
     lambda_loc: float = 1.0
     lambda_att: float = 1.0
     lambda_focus: float = 1.0
+    lambda_part: float = 0.0
 
     def __post_init__(self):
         object.__setattr__(self, "classes", class_names_of(self.classes))

@@ -15,6 +15,8 @@ from als.model.attention import (
     attention_loss,
     compete,
     object_map_targets,
+    part_loss,
+    part_targets,
     relative_entropy,
 )
 
@@ -78,6 +80,36 @@ def test_relative_entropy_by_hand():
     found = relative_entropy(torch.tensor(rivals).reshape(4, 1, 2, 2))
     torch.testing.assert_close(found, torch.tensor([1, 0, 0.5, 0.875]))
     assert relative_entropy(torch.zeros(1, 1, 2, 2)).item() == 0, "and no NaN"
+
+
+def test_part_targets_by_hand():
+    """Two channels, two bins, logits linear in the bins: evidence is feature times weight.
+
+    Own minus the mean of the other two classes: the weights are [3, -1] - [1, 2] and, for the
+    second RoI's class, [2, 4] - [1.5, -0.5]; background's count nowhere.
+    """
+    weights = torch.tensor([[9.0, 9.0], [3.0, -1.0], [2.0, 4.0], [0.0, 0.0]])
+    pooled = torch.tensor([[[2.0, 1.0], [1.0, -1.0]], [[4.0, 0.0], [1.0, -2.0]]])[:, :, None]
+    targets = part_targets(lambda x: x.sum((2, 3)) @ weights.T, pooled, torch.tensor([1, 2]))
+    # 2 * 2 - 3 * 1 = 1 and 2 * 1 - 3 * -1 = 5; 0.5 * 4 + 4.5 * 1 = 6.5, and below 0.
+    torch.testing.assert_close(targets, torch.tensor([[[1 / 6, 5 / 6]], [[1.0, 0.0]]]))
+    assert not targets.requires_grad
+    with torch.inference_mode():
+        again = part_targets(lambda x: x.sum((2, 3)) @ weights.T, pooled, torch.tensor([1, 2]))
+    assert torch.equal(again, targets)
+    against = part_targets(lambda x: x.sum((2, 3)) @ weights.T, -pooled.abs(), torch.tensor([1, 2]))
+    assert (against[1] == 0).all(), "no bin speaks for the class, and no NaN"
+
+
+def test_part_loss_by_hand_is_of_shares_alone():
+    targets = torch.tensor([[[0.25, 0.75]], [[0.0, 0.0]]])
+    a_cls = torch.tensor([[[[0.2, 0.6]]], [[[0.5, 0.1]]]])
+    expected = torch.tensor(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)) / 2)
+    torch.testing.assert_close(part_loss(a_cls, targets), expected)
+    torch.testing.assert_close(part_loss(a_cls / 2, targets), expected)
+    nothing = torch.zeros(0, 1, 1, 2, requires_grad=True)
+    part_loss(nothing, torch.zeros(0, 1, 2)).backward()
+    assert nothing.grad is not None
 
 
 def test_competition_starts_as_no_attention():

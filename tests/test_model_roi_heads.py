@@ -304,6 +304,41 @@ def test_matching_is_torchvisions_where_every_object_is_touched():
     assert ours(ladder).tolist() == theirs(ladder).tolist() == [0, -2, 1, -1]
 
 
+def test_the_distilled_map_learns_where_its_network_finds_the_class():
+    """loss_part trains the attention layers and not the layers that made its target.
+
+    The target is gradient x activation of the class against its rivals at F's RoI features, so a
+    step down loss_part brings A_cls's shares nearer to it.
+    """
+    options = {"attention_form": "residual", "lambda_part": 2.0, "lambda_cls": 0.0}
+    detector = lively_detector(1, **options).train()
+    heads, targets = detector.roi_heads, some_targets(masks=False)
+    images, proposals = random_images(21), random_proposals(1, targets)
+
+    def losses():
+        encoding = detector.encode(images)
+        torch.manual_seed(0)
+        return heads.losses(
+            *(encoding.f_cls, encoding.f_loc, proposals, targets, None),
+            (encoding.f, encoding.a_cls),
+        )
+
+    before = losses()
+    total = detector.total_loss({**before, "loss_rpn": torch.zeros(())})
+    torch.testing.assert_close(total, before["loss_loc"] + 2 * before["loss_part"])
+    before["loss_part"].backward()
+    assert all(
+        p.grad is None for p in [*heads.conv5_cls.parameters(), *heads.cls_score.parameters()]
+    )
+    layers = list(detector.attention_cls.parameters())
+    with torch.no_grad():
+        length = sum(p.grad.square().sum() for p in layers).sqrt()
+        for p in layers:
+            p -= 0.05 * p.grad / length
+    after = losses()
+    assert after["loss_part"] < before["loss_part"]
+
+
 def test_focus_costs_the_positive_rois_whose_weights_are_spread():
     options = {"attention_form": "competition", "attention_entropy": 0.9, "lambda_focus": 3.0}
     detector = lively_detector(1, **options).train()

@@ -56,6 +56,42 @@ def relative_entropy(rivals: torch.Tensor) -> torch.Tensor:
     return torch.special.entr(shares).sum(1) / math.log(shares.shape[1])
 
 
+def part_targets(
+    logits_of: Callable[[torch.Tensor], torch.Tensor], pooled: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Which bins of a RoI tell its class from the other classes: the target of A_cls.
+
+    ReLU of sum_k F_k d(y_c - mean of the other classes' y)/dF_k: gradient x activation (Zhao and
+    Chan 2023, ODAM) of what tells a class from its rivals (Zhang et al. 2025, Finer-CAM).
+
+    Args:
+        logits_of: RoI features [R, C, k, k] -> class logits [R, classes + 1], background first.
+        pooled: RoI features of F. labels: int64 [R], the RoIs' classes, 1 to `classes`.
+
+    Returns:
+        [R, k, k], shares that sum to 1 in a RoI, without a gradient; zeros where no bin speaks for
+        the class.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        feature = pooled.detach().clone().requires_grad_()
+        logits = logits_of(feature)[:, 1:].float()
+        own = logits.gather(1, labels[:, None] - 1).sum()
+        rivals = (logits.sum() - own) / max(1, logits.shape[1] - 1)
+        (gradient,) = torch.autograd.grad(own - rivals, feature)
+    evidence = (gradient * feature.detach()).sum(1).relu().float()
+    return evidence / evidence.sum((1, 2), keepdim=True).clamp(min=SMALLEST_MEAN)
+
+
+def part_loss(pooled: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of A_cls's shares in each RoI [R, 1, k, k] with `part_targets`, mean over R.
+
+    Shares alone count: how strong A_cls is in the whole is left to L_cls. 0 without a RoI.
+    """
+    shares = pooled.flatten(1).float().clamp(min=SMALLEST_MEAN)
+    logs = (shares / shares.sum(1, keepdim=True)).log()
+    return -(targets.flatten(1) * logs).sum() / max(1, len(targets))
+
+
 class AttentionNetwork(nn.Sequential):
     """Feature [B, C, h, w] -> logits [B, 1, h, w] of an attention map; sigmoid is applied outside.
 

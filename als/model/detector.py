@@ -174,12 +174,16 @@ class Detector(AnyDetector):
     def losses(self, encoding: Encoding, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """The terms of equation 1, unweighted: loss_rpn, loss_cls, loss_loc, loss_att.
 
-        Where cells compete, loss_focus comes to them (`SeparatedRoIHeads.losses`).
+        Where cells compete, loss_focus comes to them, and where A_cls is distilled loss_part
+        (`SeparatedRoIHeads.losses`).
         """
         images = encoding.images
         proposals, rpn_losses = self.rpn(images, {"0": encoding.f_loc}, targets)
         features = encoding.f_cls, encoding.f_loc
-        losses = self.roi_heads.losses(*features, proposals, targets, encoding.rivals)
+        whole = None
+        if encoding.a_cls is not None and self.config.lambda_part > 0:
+            whole = encoding.f, encoding.a_cls
+        losses = self.roi_heads.losses(*features, proposals, targets, encoding.rivals, whole)
         losses["loss_rpn"] = rpn_losses["loss_objectness"] + rpn_losses["loss_rpn_box_reg"]
         if encoding.loc_logits is not None:
             object_maps = object_map_targets(
@@ -196,7 +200,7 @@ class Detector(AnyDetector):
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
         """Equation 1: L = L_RPN + lambda_1 L_cls + lambda_2 L_loc + lambda_3 L_att-loc.
 
-        Where cells compete, lambda_focus times loss_focus comes to it.
+        Beside the paper's terms: lambda_focus times loss_focus and lambda_part times loss_part.
         """
         config = self.config
         total = losses["loss_rpn"]
@@ -206,4 +210,6 @@ class Detector(AnyDetector):
             total = total + config.lambda_att * losses["loss_att"]
         if "loss_focus" in losses:
             total = total + config.lambda_focus * losses["loss_focus"]
+        if "loss_part" in losses:
+            total = total + config.lambda_part * losses["loss_part"]
         return total

@@ -15,7 +15,7 @@ from torchvision.models.detection import roi_heads as torchvision_heads
 from torchvision.ops import RoIAlign, RoIPool, clip_boxes_to_image
 
 from als.config import ModelConfig
-from als.model.attention import compete, relative_entropy
+from als.model.attention import compete, part_loss, part_targets, relative_entropy
 from als.model.backbone import STRIDE, Backbone
 from als.model.boxes import kept_by_nms, sides
 from als.model.roi_features import begins_on_channels, conv5_of_rois, outnumber_cells
@@ -84,6 +84,7 @@ class RoIHeads(torchvision_heads.RoIHeads):
         proposals: list[Tensor],
         targets: list[dict[str, Tensor]],
         rivals: Tensor | None = None,
+        whole: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """loss_cls and loss_loc, unweighted, of RoIs sampled among the proposals."""
         raise NotImplementedError
@@ -219,17 +220,20 @@ class SeparatedRoIHeads(RoIHeads):
         proposals: list[Tensor],
         targets: list[dict[str, Tensor]],
         rivals: Tensor | None = None,
+        whole: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """L_cls and L_loc of equation 1, unweighted, as loss_cls and loss_loc.
 
         Where cells compete, loss_focus is by how much the relative entropy of a positive RoI's
-        weights is over `attention_entropy`, in the mean.
+        weights is over `attention_entropy`, in the mean. Given `whole`, loss_part asks A_cls for
+        the bins of a positive RoI that tell its class (`part_targets`).
 
         Args:
             f_cls, f_loc: features [B, channels, h, w]; the same tensor without attention.
             proposals: RoIs of each image [N, 4].
             targets: boxes [M, 4] of the network's image and labels [M].
             rivals: A_cls [B, 1, h, w] where its cells compete, else None.
+            whole: F [B, channels, h, w] and A_cls where it is distilled, else None.
         """
         rois, _, labels, box_targets = self.select_training_samples(list(proposals), targets)
         labels, box_targets = torch.cat(labels), torch.cat(box_targets)
@@ -248,6 +252,16 @@ class SeparatedRoIHeads(RoIHeads):
         if rivals is not None:
             over = relative_entropy(self.pool(rivals, rois)[positive]) - self.attention_entropy
             losses["loss_focus"] = over.relu().sum() / positive.sum().clamp(min=1)
+        if whole is not None:
+            f, a_cls = whole
+            pairs = zip(rois, parts(positive, rois), strict=True)
+            of_objects = [roi[part.nonzero()[:, 0]] for roi, part in pairs]
+            wanted = part_targets(
+                lambda pooled: self.cls_score(self.conv5_cls(pooled)),
+                self.pool(f, of_objects),
+                labels[positive],
+            )
+            losses["loss_part"] = part_loss(self.pool(a_cls, of_objects), wanted)
         return losses
 
 

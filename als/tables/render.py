@@ -36,6 +36,7 @@ CAPTIONS = {
     "recipes": "Recipes of the compact model, trained on train, judged on val",
     "variants": "Variants of the attention part, trained on train, judged on val",
     "competition": "Competition over its knob, trained on train, judged on val",
+    "distillation": "Self-distillation of A_cls, trained on train, judged on val",
 }
 HEADLINES = {"table1": ["mAP"]}  # the rest of table 1's columns are classes
 STEPS_IN = {"table1": ["AP50_11point"], "table3": ["AP"]}  # a table's own measure; else all

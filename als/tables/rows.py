@@ -5,8 +5,9 @@ table on the photographs of voc-animals with the compact models, small enough fo
 
 Choices train on `train` alone and are judged on `val`, never on test: `recipes` are ways to train
 the model that ships, `variants` forms of the attention part beside the paper's, `competition` one
-of them over its knob. Each differs from its neighbour by one thing. Their records say which form or
-recipe to take; figures that are reported come from test and from other seeds.
+of them over its knob, `distillation` forms whose A_cls has a target. Each differs from its
+neighbour by one thing. Their records say which form or recipe to take; figures that are reported
+come from test and from other seeds.
 """
 
 from collections.abc import Mapping
@@ -217,6 +218,17 @@ COMPETITION: Mapping[str, tuple[str, dict[str, Any]]] = {
 """The same over the entropy h that a RoI's weights may have (docs/model.md). Its cost has no
 gradient at the top: with lambda_focus 1 the entropy was still 1 after 150 of 885 steps."""
 
+DISTILLED = {"attention_form": "residual", "attention_cls_biased": True, "lambda_part": 0.3}
+DISTILLATION: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "separation": VARIANTS["separation"],
+    "distilled": ("F (1 + A), self-distilled", DISTILLED),
+    "distilled-competition": (
+        "Competition, self-distilled",
+        DISTILLED | {"attention_form": "competition"},
+    ),
+}
+"""A_cls is told which bins of a RoI tell its class (docs/model.md)."""
+
 
 def _recipe(key: str, title: str, *later: Stage) -> Row:
     first = Stage("compact-stage1", JUDGED, out="recipes-compact/stage1")
@@ -245,6 +257,7 @@ CHOICES: Mapping[str, tuple[Row, ...]] = {
     ),
     "variants": tuple(_variant(key, *told) for key, told in VARIANTS.items()),
     "competition": tuple(_variant(key, *told) for key, told in COMPETITION.items()),
+    "distillation": tuple(_variant(key, *told) for key, told in DISTILLATION.items()),
 }
 ROWS: Mapping[str, tuple[Row, ...]] = TABLES | CHOICES
 """All that `als reproduce` can make."""
@@ -273,5 +286,6 @@ COMPARED: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("separation", "residual"),
     ),
     "competition": tuple(("separation", key) for key in COMPETITION if key != "separation"),
+    "distillation": tuple(("separation", key) for key in DISTILLATION if key != "separation"),
 }
 """Pairs of rows whose difference is held against chance, by the images of the test set."""
