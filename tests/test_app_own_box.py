@@ -17,12 +17,15 @@ def test_two_clicks_in_any_order_explain_the_box_between_them(tab):
     assert page["draw"] == DRAW_A_BOX and page["box_status"] == ""
     assert "Explaining the box 40, 30, 120, 60" in page["sentence"]
     assert page["views"].count("<img") == 5
+    assert [page[name] for name in ("x1", "y1", "x2", "y2")] == [40, 30, 120, 60]
     study = tab.store.get("a").photo
     assert study.choice.box == (40, 30, 120, 60)
     # The next click chooses a detection again.
     x1, y1, x2, y2 = study.prediction.boxes[0] / [160, 120, 160, 120]
-    tab.pick(request, Click(x=float(x1 + x2) / 2, y=float(y1 + y2) / 2), *VALUES)
+    page = tab.pick(request, Click(x=float(x1 + x2) / 2, y=float(y1 + y2) / 2), *VALUES)
     assert study.choice.box is None and study.choice.detection is not None
+    box = study.prediction.boxes[study.choice.detection]
+    assert [page[name] for name in ("x1", "y1", "x2", "y2")] == pytest.approx(box, abs=0.5)
 
 
 def test_drawing_can_be_stopped_at_any_corner(tab):

@@ -222,6 +222,10 @@ DISTILLED = {"attention_form": "residual", "attention_cls_biased": True, "lambda
 DISTILLATION: Mapping[str, tuple[str, dict[str, Any]]] = {
     "separation": VARIANTS["separation"],
     "distilled": ("F (1 + A), self-distilled", DISTILLED),
+    "distilled-product": (
+        "The paper's form, self-distilled",
+        DISTILLED | {"attention_form": "product"},
+    ),
     "distilled-competition": (
         "Competition, self-distilled",
         DISTILLED | {"attention_form": "competition"},

@@ -52,6 +52,7 @@ NO_GALLERY = markup.empty(
     "No photographs yet",
 )
 EVERY_CLASS = "every class"
+CORNERS = ("x1", "y1", "x2", "y2")
 DRAW_A_BOX, STOP_DRAWING = "Draw a box", "Stop drawing"
 FIRST_CORNER = "Click the first corner of the box on a picture, or stop."
 EMPTY_PAGE = {
@@ -362,6 +363,7 @@ class Handlers:
             "views": markup.grid([("", panels)], settings.look, captions(settings, True)),
             "numbers": markup.numbers_table(study, settings),
             "missed": markup.missed_table(study, settings.threshold),
+            **dict(zip(CORNERS, study.class_map().box.round().tolist(), strict=True)),
         }
 
     def _compared(self, session: Session, settings: Settings) -> dict:

@@ -281,8 +281,8 @@ def _explain(parts: dict) -> tuple[gr.Button, list[gr.Number], gr.Button]:
     parts["box_status"] = _html(elem_id="box-status")
     with gr.Row(elem_id="own-box"):
         parts["draw"] = gr.Button(handlers.DRAW_A_BOX, min_width=140, elem_id="draw")
-        names = ("x1", "y1", "x2", "y2")
-        corners = [gr.Number(label=name, minimum=0, min_width=80) for name in names]
+        corners = [gr.Number(label=name, minimum=0, min_width=80) for name in handlers.CORNERS]
+        parts |= dict(zip(handlers.CORNERS, corners, strict=True))
         boxed = gr.Button("Explain the box of these pixels", min_width=140, elem_id="boxed")
     parts["missed"] = _html(js_on_load=PICK, elem_id="missed")
     parts["numbers"] = _html(elem_id="numbers")
