@@ -279,7 +279,8 @@ def test_unknown_names_are_refused_before_anything_runs(records, predictor, tmp_
 
 
 def test_groups_stand_for_their_measures():
-    assert measure_names(["faithfulness", "flip", "insertion"]) == ["insertion", "deletion", "flip"]
+    faithfulness = ["insertion", "deletion", "over_all"]
+    assert measure_names(["faithfulness", "flip", "insertion"]) == [*faithfulness, "flip"]
     assert "energy_mask" in measure_names(None) and "flip" not in measure_names(None)
 
 

@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -164,6 +165,11 @@ def test_a_study_takes_every_measure(predictor, records, tmp_path):  # noqa: F81
     # What knows nothing of the network, or takes minutes, is not asked whether it follows it.
     assert {"random_head", "random_trunk", "insertion"} <= taken["localization"]
     assert not {"random_head", "flip"} & (taken["drise"] | taken["uniform"])
+    table = rows.pivot_table(index=["image_id", "object", "map"], columns="measure", values="value")
+    assert table["over_all"].count() > 0
+    pd.testing.assert_series_equal(
+        table["over_all"], table["insertion"] - table["deletion"], check_names=False
+    )
 
 
 @pytest.mark.parametrize("name", ["box_gaussian", "image_gaussian"])

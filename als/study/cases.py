@@ -90,6 +90,7 @@ class StudiedPhoto:
     ):
         self.predictor, self.record, self.stages = predictor, record, stages or {}
         self.seconds: dict[str, float] = {}  # that the maps of a name took
+        self._areas: dict[tuple[str, str], list[float]] = {}
         self.image = as_rgb(record.path)
         analysis = predictor.analyse(self.image)
         self.scores = analysis.prediction.scores
@@ -103,6 +104,12 @@ class StudiedPhoto:
     def curves(self) -> Curves:
         """Insertion and deletion, which share what all maps begin and end with."""
         return Curves(self.scene)
+
+    def areas(self, name: str, maps: np.ndarray, curve: str) -> list[float]:
+        """`Curves.areas` of the maps of a name, which two measures ask for."""
+        if (name, curve) not in self._areas:
+            self._areas[name, curve] = self.curves.areas(maps, curve)
+        return self._areas[name, curve]
 
 
 def own_seed(record: Record, seed: int) -> int:

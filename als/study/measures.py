@@ -56,7 +56,13 @@ def _on_head(function):
 
 
 def _area(photo: StudiedPhoto, curve: str) -> Compare:
-    return lambda _, maps: photo.curves.areas(maps, curve)
+    return lambda name, maps: photo.areas(name, maps, curve)
+
+
+def _over_all(photo: StudiedPhoto) -> Compare:
+    """OA, the over-all measure of VX-CODE (Yamauchi et al. 2024) and of ODExAI (2025)."""
+    curves = ("insertion", "deletion")
+    return lambda name, maps: np.subtract(*(photo.areas(name, maps, one) for one in curves))
 
 
 def _randomized(photo: StudiedPhoto, stage: str) -> Compare:
@@ -106,6 +112,7 @@ MEASURES: dict[str, Measure] = {
         "Insertion AUC", FAITH, "higher", of_photo=partial(_area, curve="insertion")
     ),
     "deletion": Measure("Deletion AUC", FAITH, "lower", of_photo=partial(_area, curve="deletion")),
+    "over_all": Measure("Insertion minus deletion", FAITH, "higher", of_photo=_over_all),
     "seconds": Measure("Seconds a map", COST, "lower", of_photo=_seconds),
     "flip": Measure(
         *("Same after a flip", SANITY, "higher"),
