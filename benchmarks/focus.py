@@ -9,7 +9,7 @@ import als
 from als.data.layouts import load_records
 from als.data.record import fingerprint
 from als.evaluation.evaluate import evaluate
-from als.files import atomic_write, write_json
+from als.files import atomic_write, read_json, write_json
 from als.study.study_rows import run_study
 from als.study.summary import found_share, summarise
 from benchmarks.recording import made_with, options
@@ -23,18 +23,23 @@ MEASURES = ("head_focus", "peak_on_head", "peak_on_head_chance")
 def focus(arguments: list[str]) -> None:
     """Evaluate checkpoints and measure on which animals' heads their maps lie: choose on val."""
     parser = options(focus, "results/focus.json")
-    parser.add_argument("checkpoints", nargs="+", help="files RUN/model.safetensors, or names")
+    kinds = "files RUN/model.safetensors, names, or records of what has no map to look at"
+    parser.add_argument("checkpoints", nargs="+", help=kinds)
     parser.add_argument("--data", required=True, help="FOLDER:SPLIT, with keypoints")
     parser.add_argument("--root", type=Path, default=Path("."))
     given = parser.parse_args(arguments)
     told = {}
     for checkpoint in given.checkpoints:
+        if checkpoint.endswith(".json"):
+            metrics = read_json(Path(checkpoint))["metrics"]
+            own = {"AP50_area": metrics["AP50_area"], "AP": metrics["AP"], "maps": {}}
+            told[Path(checkpoint).stem] = own
+            continue
         predictor = als.load(checkpoint)
         records = load_records(given.data, given.root, predictor.classes)
         metrics = evaluate(predictor.detector, records, workers=0)["metrics"]
-        maps = MAPS if predictor.detector.config.attention else MAPS[3:]
         with tempfile.TemporaryDirectory() as folder:
-            rows = run_study({"": predictor}, records, Path(folder), maps, MEASURES)
+            rows = run_study({"": predictor}, records, Path(folder), MAPS, MEASURES)
         name = Path(checkpoint).parent.name or checkpoint
         told[name] = {"AP50_area": metrics["AP50_area"], "AP": metrics["AP"]}
         told[name] |= {"maps": summarise(rows), **found_share(rows)}
@@ -51,15 +56,16 @@ def _draw(told: dict[str, dict], path: Path) -> None:
     titles = ("Mean on the head over mean on the animal", "Peak on the head")
     for axis, measure, title in zip(axes, MEASURES, titles, strict=False):
         for name, one in told.items():
-            own = one["maps"].get("class_weights", {}).get(measure)
-            if own is None:  # no map: a line to hold the others against
+            if "class_weights" not in one["maps"]:  # a line to hold the others against
                 axis.axhline(100 * one["AP"], color="#777777", lw=0.8, ls=":")
                 axis.annotate(name, (1, 100 * one["AP"]), (-4, 3), fontsize=8, ha="right", **AT)
                 continue
+            own = one["maps"]["class_weights"][measure]
             spread = [[own["mean"] - own["low"]], [own["high"] - own["mean"]]]
             axis.errorbar(own["mean"], 100 * one["AP"], xerr=spread, fmt="o", color="#D55E00")
             axis.annotate(name, (own["mean"], 100 * one["AP"]), (6, 4), fontsize=8, **OF_DATA)
-        known = next(iter(told.values()))["maps"]["image_gaussian"][measure]["mean"]
+        maps = next(one["maps"] for one in told.values() if one["maps"])
+        known = maps["image_gaussian"][measure]["mean"]
         axis.axvline(known, color="#777777", lw=0.8)
         axis.set(xlabel=title)
         axis.grid(alpha=0.3)
