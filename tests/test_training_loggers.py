@@ -9,7 +9,6 @@ from training_toys import QUIET, config_of
 
 from als.cli import main
 from als.errors import InputError
-from als.training.log import logger_of
 from als.training.train import train
 
 pytestmark = pytest.mark.usefixtures("no_warnings")
@@ -43,14 +42,13 @@ def test_a_logger_that_there_is_not_is_an_error(toy, tmp_path, capsys):
 
 def test_mlflow_gets_figures_and_options(toy, tmp_path, monkeypatch):
     """A run's own database, by the folder's name."""
-    pytest.importorskip("mlflow", reason="needs the package mlflow")
+    tracking = pytest.importorskip("mlflow", reason="needs the package mlflow").tracking
     pytest.importorskip("sqlalchemy", reason="mlflow-skinny has no databases")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     out = tmp_path / "run"
     config = config_of(toy, out, epochs=1)
     train(config, **QUIET, log_every_n_steps=1, logger="mlflow")
-    logger = logger_of("mlflow", out, 0)
-    client = logger.experiment
+    client = tracking.MlflowClient(f"sqlite:///{out}/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("als").experiment_id])
     assert run.info.run_name == "run" and run.data.params["seed"] == "0"
     assert [one.step for one in client.get_metric_history(run.info.run_id, "loss")] == [0, 1, 2]
