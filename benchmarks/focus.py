@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 
 import als
 from als.data.layouts import load_records
@@ -60,19 +61,33 @@ def _draw(told: dict[str, dict], path: Path) -> None:
                 axis.axhline(100 * one["AP"], color="#777777", lw=0.8, ls=":")
                 axis.annotate(name, (1, 100 * one["AP"]), (-4, 3), fontsize=8, ha="right", **AT)
                 continue
-            own = one["maps"]["class_weights"][measure]
-            spread = [[own["mean"] - own["low"]], [own["high"] - own["mean"]]]
-            axis.errorbar(own["mean"], 100 * one["AP"], xerr=spread, fmt="o", color="#D55E00")
-            axis.annotate(name, (own["mean"], 100 * one["AP"]), (6, 4), fontsize=8, **OF_DATA)
+            for map_name, (_, fmt, lift) in DRAWN.items():
+                own = one["maps"][map_name][measure]
+                spread = [[own["mean"] - own["low"]], [own["high"] - own["mean"]]]
+                height = 100 * one["AP"] + lift
+                axis.errorbar(own["mean"], height, xerr=spread, **fmt)
+            left = min(one["maps"][map_name][measure]["low"] for map_name in DRAWN)
+            axis.annotate(name, (left, 100 * one["AP"]), (0, 6), fontsize=8, **OF_DATA)
         maps = next(one["maps"] for one in told.values() if one["maps"])
         known = maps["image_gaussian"][measure]["mean"]
         axis.axvline(known, color="#777777", lw=0.8)
         axis.set(xlabel=title)
         axis.grid(alpha=0.3)
+        axis.margins(y=0.12)
     axes[0].set_ylabel("AP, in percent")
+    marks = [Line2D([], [], ls="", **fmt, label=title) for title, fmt, _ in DRAWN.values()]
+    marks += [Line2D([], [], color="#777777", lw=0.8, label="Gaussian in the photograph")]
+    figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     figure.savefig(path, format="png", dpi=150)
     plt.close(figure)
 
 
+FILLED = {"marker": "o", "color": "#D55E00"}
+OPEN = FILLED | {"mfc": "white"}
+# Title, mark, and its shift in AP, so that two maps of a model do not hide each other.
+DRAWN = {
+    "class_weights": ("what a box's class feature is multiplied by", FILLED, 0.12),
+    "classification": ("A_cls of the photograph", OPEN, -0.12),
+}
 OF_DATA = {"xycoords": "data", "textcoords": "offset points"}
 AT = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
