@@ -32,7 +32,7 @@ class Visit:
         self.errors, self.elsewhere, self.requests = [], [], []
         self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda r: self.note_request(r.url, url))
+        self.page.on("request", lambda r: self.note_request(r.url, url.partition("?")[0]))
         self.page.on("response", lambda r: r.status >= 400 and self.errors.append(r.url))
         # Gradio asks for the progress of a picture that is pasted before the upload has an id, and
         # gives itself 404 where that takes three seconds.
