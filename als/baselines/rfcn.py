@@ -58,7 +58,7 @@ class PositionSensitiveRoIHeads(RoIHeads):
         proposals: list[Tensor],
         targets: list[dict[str, Tensor]],
         rivals: Tensor | None = None,
-        whole: tuple[Tensor, Tensor] | None = None,
+        distilled: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """loss_cls and loss_loc, unweighted, over the hardest RoIs; see `SeparatedRoIHeads`."""
         rois, _, labels, box_targets = self.select_training_samples(list(proposals), targets)

@@ -180,10 +180,10 @@ class Detector(AnyDetector):
         images = encoding.images
         proposals, rpn_losses = self.rpn(images, {"0": encoding.f_loc}, targets)
         features = encoding.f_cls, encoding.f_loc
-        whole = None
+        distilled = None
         if encoding.a_cls is not None and self.config.lambda_part > 0:
-            whole = encoding.f, encoding.a_cls
-        losses = self.roi_heads.losses(*features, proposals, targets, encoding.rivals, whole)
+            distilled = encoding.f, encoding.a_cls
+        losses = self.roi_heads.losses(*features, proposals, targets, encoding.rivals, distilled)
         losses["loss_rpn"] = rpn_losses["loss_objectness"] + rpn_losses["loss_rpn_box_reg"]
         if encoding.loc_logits is not None:
             object_maps = object_map_targets(

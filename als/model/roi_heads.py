@@ -84,7 +84,7 @@ class RoIHeads(torchvision_heads.RoIHeads):
         proposals: list[Tensor],
         targets: list[dict[str, Tensor]],
         rivals: Tensor | None = None,
-        whole: tuple[Tensor, Tensor] | None = None,
+        distilled: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """loss_cls and loss_loc, unweighted, of RoIs sampled among the proposals."""
         raise NotImplementedError
@@ -220,20 +220,20 @@ class SeparatedRoIHeads(RoIHeads):
         proposals: list[Tensor],
         targets: list[dict[str, Tensor]],
         rivals: Tensor | None = None,
-        whole: tuple[Tensor, Tensor] | None = None,
+        distilled: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """L_cls and L_loc of equation 1, unweighted, as loss_cls and loss_loc.
 
         Where cells compete, loss_focus is by how much the relative entropy of a positive RoI's
-        weights is over `attention_entropy`, in the mean. Given `whole`, loss_part asks A_cls for
-        the bins of a positive RoI that tell its class (`part_targets`).
+        weights is over `attention_entropy`, in the mean. Where A_cls is distilled, loss_part asks
+        it for the bins of a positive RoI that tell its class (`part_targets`).
 
         Args:
             f_cls, f_loc: features [B, channels, h, w]; the same tensor without attention.
             proposals: RoIs of each image [N, 4].
             targets: boxes [M, 4] of the network's image and labels [M].
             rivals: A_cls [B, 1, h, w] where its cells compete, else None.
-            whole: F [B, channels, h, w] and A_cls where it is distilled, else None.
+            distilled: F [B, channels, h, w] and A_cls, where it has a target of its own, else None.
         """
         rois, _, labels, box_targets = self.select_training_samples(list(proposals), targets)
         labels, box_targets = torch.cat(labels), torch.cat(box_targets)
@@ -252,8 +252,8 @@ class SeparatedRoIHeads(RoIHeads):
         if rivals is not None:
             over = relative_entropy(self.pool(rivals, rois)[positive]) - self.attention_entropy
             losses["loss_focus"] = over.relu().sum() / positive.sum().clamp(min=1)
-        if whole is not None:
-            f, a_cls = whole
+        if distilled is not None:
+            f, a_cls = distilled
             pairs = zip(rois, parts(positive, rois), strict=True)
             of_objects = [roi[part.nonzero()[:, 0]] for roi, part in pairs]
             wanted = part_targets(
