@@ -21,9 +21,10 @@ It was trained with ALS (attentive layer separation) on {data}; its license is n
 photographs. Its file holds tensors and config; nothing is executed when it is loaded.
 
 ```python
+# pip install attentive-layer-separation
 import als
 
-detector = als.Predictor.from_pretrained("REPOSITORY OR FOLDER")
+detector = als.Predictor.from_pretrained("{place}")
 detector.predict("photo.jpg").names
 ```
 """
@@ -47,13 +48,18 @@ def checkpoint_in(place: str | Path) -> Path:
         raise InputError(f"{place}: is no folder, and the hub says: {told}.") from error
 
 
-def save_pretrained(detector: AnyDetector, info: dict, folder: str | Path) -> Path:
-    """Write checkpoint and card into a folder, and give it."""
+def save_pretrained(
+    detector: AnyDetector, info: dict, folder: str | Path, repository: str | None = None
+) -> Path:
+    """Write checkpoint and card into a folder, and give it.
+
+    The card loads the model from the repository where it will be, or else from the folder.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(detector, folder / CHECKPOINT, info)
     with atomic_write(folder / CARD) as aside:
-        aside.write_text(card_of(detector, info))
+        aside.write_text(card_of(detector, info, repository or folder.name))
     return folder
 
 
@@ -62,13 +68,16 @@ def push_to_hub(detector: AnyDetector, info: dict, repository: str, private: boo
     hub = HfApi()
     address = hub.create_repo(repository, private=private, exist_ok=True)
     with TemporaryDirectory() as folder:
-        save_pretrained(detector, info, folder)
+        save_pretrained(detector, info, folder, repository)
         hub.upload_folder(repo_id=repository, folder_path=folder)
     return str(address)
 
 
-def card_of(detector: AnyDetector, info: dict) -> str:
-    """A model card: the hub's YAML (license, task, data, figures), then what the model is."""
+def card_of(detector: AnyDetector, info: dict, place: str) -> str:
+    """A model card: the hub's YAML (license, task, data, figures), then what the model is.
+
+    place: the repository or folder that its example loads.
+    """
     config, data = detector.config, info.get("data", {}).get("train", "data that it does not name")
     figures = info.get("figures", {})
     results = [
@@ -100,5 +109,6 @@ def card_of(detector: AnyDetector, info: dict) -> str:
         classes=", ".join(config.classes),
         network=network,
         data=data,
+        place=place,
     )
     return str(ModelCard(f"---\n{head.to_yaml()}\n---\n{text}"))

@@ -1,5 +1,8 @@
 """The widget of a notebook without its browser: what it gives, and what it need not compute."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -188,6 +191,23 @@ def test_save_writes_what_is_seen(widget, tmp_path):
         assert np.allclose(kept["gradient_x_activation"], widget.explanation.map, atol=1e-5)
         encoding = widget._seen.analysis.encoding
         assert np.array_equal(kept["localization_map"], map_to_image(encoding.a_loc, encoding))
+
+
+def test_save_without_a_folder_makes_one_of_the_photos_name(widget, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {path.parent.name for path in widget.save()} == {"b-als"}
+
+
+def test_colab_is_asked_for_its_manager_of_others_widgets(folder, monkeypatch):
+    """As anywidget asks: when it is made, and beside the view. Without that Colab shows nothing."""
+    asked, output = [], types.ModuleType("google.colab.output")
+    output.enable_custom_widget_manager = lambda: asked.append(True)
+    output._widgets = types.SimpleNamespace(_installed_url="https://colab/manager.js")
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    data, beside = explore(folder, tiny_predictor())._repr_mimebundle_()
+    view = "application/vnd.jupyter.widget-view+json"
+    assert asked and view in data
+    assert beside[view]["colab"]["custom_widget_manager"] == {"url": "https://colab/manager.js"}
 
 
 def test_an_image_in_memory_and_a_model_without_attention(folder):

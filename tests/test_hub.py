@@ -35,6 +35,7 @@ def test_the_card_is_what_the_hub_reads(folder):
     assert result["dataset"]["name"] == "lines"
     assert [(m["name"], m["value"]) for m in result["metrics"]] == [("AP", 0.125)]
     assert "cat, dog, person" in text and "trained" in text
+    assert f'from_pretrained("{folder.name}")' in text
 
 
 def test_a_folder_without_a_model_is_told(tmp_path):
@@ -55,6 +56,7 @@ def test_what_is_pushed_can_be_loaded_from_there(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name: str(tmp_path / repo / name))
     assert load(folder).push_to_hub("me/cats", private=True) == "https://hub/me/cats"
     assert load("me/cats").classes == load(folder).classes
+    assert 'from_pretrained("me/cats")' in (tmp_path / "me" / "cats" / "README.md").read_text()
 
 
 def test_no_such_repository_is_one_sentence():

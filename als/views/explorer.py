@@ -110,15 +110,21 @@ class Explorer(anywidget.AnyWidget):
         assert told is not None  # what is not offered cannot be chosen
         return told
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(self, folder: str | Path | None = None) -> list[Path]:
         """Write comparison.png, detections.json and maps.npz into a folder, which is made.
 
-        Raises OSError where they cannot be written.
+        folder: None is one of the photo's name with '-als' after it, here. Raises OSError where
+        they cannot be written.
         """
-        return save_views(self._seen, self._settings, Path(folder))
+        seen = self._seen
+        named = Path(f"{Path(seen.name).stem}-als") if folder is None else Path(folder)
+        return save_views(seen, self._settings, named)
 
     def _repr_mimebundle_(self, **kwargs):
-        """With a picture for where no kernel runs: a saved notebook, its HTML, a code host."""
+        """With a picture for where no kernel runs: a saved notebook, its HTML, a code host.
+
+        It is what was seen when the cell ran; to keep what was chosen since, run it again.
+        """
         data, metadata = super()._repr_mimebundle_(**kwargs)
         if self._study is not None:
             panels, sentence = panels_of(self._study, self._settings), self.said["sentence"]
