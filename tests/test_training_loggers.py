@@ -40,6 +40,19 @@ def test_a_logger_that_there_is_not_is_an_error(toy, tmp_path, capsys):
     assert "neptune is none of" in capsys.readouterr().err
 
 
+def test_each_training_is_a_run_of_its_own_to_wandb(toy, tmp_path, monkeypatch):
+    """Also the second one of a process, as in a notebook or over seeds."""
+    package = pytest.importorskip("wandb", reason="needs the package wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("first", "second"):
+        config = config_of(toy, tmp_path / name, epochs=1)
+        train(config, **QUIET, log_every_n_steps=1, logger="wandb")
+        assert package.run is None
+        (file,) = (tmp_path / name).glob("wandb/offline-run-*/run-*.wandb")
+        told = file.read_bytes()
+        assert name.encode() in told and b"lambda_att" in told and b"loss_rpn" in told
+
+
 def test_mlflow_gets_figures_and_options(toy, tmp_path, monkeypatch):
     """A run's own database, by the folder's name."""
     tracking = pytest.importorskip("mlflow", reason="needs the package mlflow").tracking
