@@ -18,6 +18,7 @@ import httpx
 import pytest
 import yaml
 from app_server import scene
+from packaging.requirements import Requirement
 from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
@@ -145,7 +146,13 @@ def test_the_space_says_what_the_hub_asks_for():
     assert told["sdk"] == "gradio" and (folder / told["app_file"]).is_file()
     assert len(told["short_description"]) <= 60
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["name"] in (folder / "requirements.txt").read_text().split()
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    needed = [Requirement(line) for line in lines if not line.startswith("--")]
+    extras = project["optional-dependencies"]
+    declared = {Requirement(one).name for extra in extras.values() for one in extra}
+    names = {one.name for one in needed}
+    assert project["name"] in names and names <= declared | {project["name"]}
+    assert {extra for one in needed for extra in one.extras} <= set(extras)
     (gradio,) = [one for one in project["dependencies"] if one.startswith("gradio")]
     lowest = gradio.removeprefix("gradio>=").split(".")
     assert [*map(int, told["sdk_version"].split("."))] >= [*map(int, lowest)]

@@ -43,6 +43,13 @@ def test_commands_of_the_readme_exist():
     assert {"train", "evaluate", "predict"} <= commands <= set(COMMANDS)
 
 
+def test_a_commit_is_linted_by_what_make_lint_runs():
+    """A version of its own would judge, and format, by other rules."""
+    repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for repo in repos for hook in repo["hooks"]] == ["make lint"]
+    assert [repo["repo"] for repo in repos] == ["local"], "it would bring a ruff of its own"
+
+
 @pytest.mark.parametrize(
     "page",
     [

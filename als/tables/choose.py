@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from IPython.display import display
 from matplotlib.figure import Figure
 
 from als.errors import InputError
 
 try:
+    from IPython.display import display
     from ipywidgets import Dropdown, HBox
 except ImportError as error:
     raise InputError("menus need the package ipywidgets; `pip install ipywidgets`.") from error
