@@ -51,6 +51,7 @@ lint: $(VENV)/.installed-test ## style, format and types, changing nothing
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ty check
+	$(BIN)/hadolint Dockerfile
 
 format: $(VENV)/.installed-test ## mend what ruff can mend
 	$(BIN)/python -m ruff check --fix .
