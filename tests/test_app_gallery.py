@@ -124,7 +124,12 @@ def test_a_click_opens_the_photograph_and_tells_why_an_object_was_missed(listed)
     tab.open_photo(request, payload_of(page["photo"]), *VALUES)
     shown = tab.refresh(request, *VALUES)
     assert "a.png" in shown["sentence"]
-    assert "Why 1 objects were missed" in shown["missed"] and SAYS["RPN"] in shown["missed"]
+    assert "Why 1 object was missed" in shown["missed"] and SAYS["RPN"] in shown["missed"]
+    x1, y1, x2, y2 = TINY_OBJECT
+    seen = tab.predictor.predict(page["photo"])
+    for values in (seen.localization_map, seen.classification_map):
+        there = f"{values[y1:y2, x1:x2].mean():.2f} ({values.mean():.2f})"
+        assert f"<td>{there}</td>" in shown["missed"]
     chosen = tab.pick_missed(request, Click(row=0), *VALUES)
     assert "Explaining the box" in chosen["sentence"] and "dog" in chosen["sentence"]
     assert chosen["name"] == "dog" and chosen["views"].count("<img") == 5

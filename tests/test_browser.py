@@ -1,6 +1,7 @@
 """The page in a real browser: Debian's chromium, driven by playwright."""
 
 import re
+import shutil
 
 import pytest
 from app_server import scene, served, tiny_predictor
@@ -111,13 +112,20 @@ def test_another_detection_by_keyboard_and_by_click(visit, files):
     assert visit.errors == []
 
 
-def test_a_gallery_opens_a_photograph_and_tells_why_an_object_was_missed(visit, files):
+def test_a_gallery_opens_a_photograph_and_tells_why_an_object_was_missed(visit, files, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
     visit, uploads = visit(), ("scene.png", "other.png", "scene.xml")
     visit.page.get_by_role("tab", name="Gallery").click()
     expect(visit.page.locator("#gallery")).to_contain_text("No photographs yet")
     given = [files / name for name in uploads]
-    visit.page.set_input_files("#gallery-multiple input[type=file]", given)
+    visit.page.set_input_files("#gallery-multiple input[type=file]", given[1])
     photographs = visit.page.locator("#gallery li")
+    expect(photographs).to_have_count(1)
+    (folder / "within").mkdir()
+    for i, name in enumerate(uploads):  # a folder brings what its folders hold
+        shutil.copy(files / name, folder / ("within" if i else "") / name)
+    visit.page.set_input_files("#gallery-directory input[type=file]", folder)
     expect(photographs).to_have_count(2)
     expect(photographs.first).to_contain_text("1 missed")
     expect(photographs.last).to_contain_text("no annotation")

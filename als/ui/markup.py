@@ -159,7 +159,8 @@ def missed_table(study: Study, threshold: float) -> str:
         return _table("Missed objects: none at this threshold", (), "")
     rows = "".join(_missed_row(study, i, row, lost) for i, (row, lost) in enumerate(told))
     some = f", the first {len(told)}" if missed > len(told) else ""
-    caption = f"Why {missed} objects were missed{some}: choose one to explain its best proposal"
+    were = f"{_counted(missed, 'object')} {'was' if missed == 1 else 'were'}"
+    caption = f"Why {were} missed{some}: choose one to explain its best proposal"
     return _table(caption, MISSED_HEADS, rows)
 
 
@@ -192,12 +193,17 @@ def _missed_row(study: Study, place: int, row: int, lost: Lost) -> str:
     )
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def gallery_grid(gallery: Gallery, threshold: float, name: str | None, order: str) -> str:
     """A small picture of each photograph with its counts; each is a button that opens it."""
     listed = gallery.tallies(threshold, name, order)
     tallies = [tally for _, tally in listed]
     found = sum(int(tally.found.sum()) for tally in tallies)
-    said = f"{len(listed)} photographs, {found} detections from a score of {threshold:.2f} on"
+    said = f"{_counted(len(listed), 'photograph')}, {_counted(found, 'detection')}"
+    said += f" from a score of {threshold:.2f} on"
     judged = [tally for tally in tallies if tally.outcomes]
     key = ""
     if judged:
