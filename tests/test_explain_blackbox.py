@@ -155,7 +155,7 @@ def test_progress_and_estimate(corner, capsys):
         return brightness_of(corner)(images)
 
     image = torch.ones(3, 32, 32)
-    assert estimate_seconds(detect, image, masks=100, batch_size=4) > 0
+    assert estimate_seconds(detect, image, passes=100, batch_size=4) > 0
     assert calls == [4, 4]
     drise(detect, image, [(BOX, 1)], masks=10, batch_size=4)
     assert calls[2:] == [4, 4, 2]

@@ -24,7 +24,7 @@ from als.inference import Predictor
 from als.study import interventions
 from als.study.cases import cases_of, keypoints_of, match_detections, own_instances, size_name
 from als.study.interventions import rows_of_the_table
-from als.study.study_command import chosen, measure_names, shard_slice, study
+from als.study.study_command import _announce, chosen, measure_names, shard_slice, study
 from als.study.study_figures import chosen_cases
 from als.study.study_rows import _check_settings, read_rows, run_study
 from als.study.summary import differences, interval, summarise
@@ -378,6 +378,26 @@ def test_the_command_writes_what_a_reader_opens(root, detector, tmp_path):
     assert (folder / "gallery" / ".gitignore").read_text() == "*\n"
     with pytest.raises(InputError, match="other data"):
         study(given[0], "VOC2012:test", *given[2:], resume=True)
+
+
+@pytest.mark.parametrize(
+    ("maps", "measures", "of_photo", "of_object"),
+    [
+        (["uniform", "gradcam"], ["energy_box"], 0, 0),
+        (["drise"], ["energy_box"], 30, 0),
+        (["greedy"], ["energy_box"], 0, 484),
+        (["uniform", "gradcam"], ["deletion"], 0, 2 * 19),
+        (["uniform"], ["over_all"], 0, 2 * 19),
+        (["drise"], ["insertion", "deletion", "over_all"], 30, 2 * 19),
+    ],
+)
+def test_it_says_how_many_passes_come(maps, measures, of_photo, of_object, predictor, root, capsys):
+    records = load_records("VOC2012:trainval", root, TOY_CLASSES)[:3]
+    objects = sum(int((~record.difficult).sum()) for record in records)
+    _announce({"toy": predictor}, records, maps, measures, drise_masks=30)
+    passes = 3 * of_photo + objects * of_object
+    said = capsys.readouterr().out
+    assert (f"at most {passes:,} detections" in said) if passes else "at most" not in said
 
 
 def test_without_the_library_its_maps_are_left_out(monkeypatch):

@@ -27,6 +27,7 @@ GRID = 16
 VISIBLE = 0.5
 PATCHES = 8  # a side of the window in which patches are hidden one by one
 PATCH_STEPS = 8
+GREEDY_PASSES = sum(PATCHES**2 - step for step in range(PATCH_STEPS))  # at most, of an object
 GONE = 0.01  # a score under which nothing is left to hide
 
 
@@ -140,7 +141,7 @@ def greedy_patches(
 
     VX-CODE's patch deletion with one patch a step (Yamauchi et al. 2024, r = 1), by D-RISE's score.
     The 8 x 8 patches fill the box enlarged to twice its sides. A score under 0.01 ends it before
-    the last step. At most 64 + 63 + ... forward passes: 484 for 8 steps.
+    the last step. At most 64 + 63 + ... forward passes: `GREEDY_PASSES` for 8 steps.
 
     Args:
         image: [3, H, W] in 0..1; hidden pixels become 0. box: [4] xyxy pixels. label: its class.
@@ -174,11 +175,11 @@ def greedy_patches(
 
 
 def estimate_seconds(
-    detect: BlackBox, image: Tensor, masks: int = MASKS, batch_size: int = BATCH_SIZE
+    detect: BlackBox, image: Tensor, passes: int, batch_size: int = BATCH_SIZE
 ) -> float:
-    """Seconds that `drise` will take for this image: one batch is timed, after one to warm up."""
-    batch = image[None].repeat(min(batch_size, masks), 1, 1, 1)
+    """Seconds of so many passes of this image: one batch is timed, after one to warm up."""
+    batch = image[None].repeat(min(batch_size, passes), 1, 1, 1)
     detect(batch)
     started = time.perf_counter()
     detect(batch)
-    return (time.perf_counter() - started) * masks / len(batch)
+    return (time.perf_counter() - started) * passes / len(batch)

@@ -12,8 +12,8 @@ from als.data.derived_masks import without_derived
 from als.data.layouts import load_records
 from als.data.record import Record, fingerprint
 from als.errors import InputError
-from als.explain.blackbox import PROPOSALS, black_box, estimate_seconds
-from als.explain.faithfulness import STEPS
+from als.explain.blackbox import GREEDY_PASSES, PROPOSALS, black_box, estimate_seconds
+from als.explain.faithfulness import CURVES, STEPS
 from als.explain.registry import DRISE_MASKS, EXPLAINERS, default_explainers
 from als.files import atomic_write, check_writable, write_json
 from als.images import as_rgb
@@ -213,18 +213,23 @@ def _load(checkpoints: Sequence[str], device: str) -> dict[str, Predictor]:
 
 
 def _announce(predictors, records, maps, measures, drise_masks: int) -> None:
-    """Say how much is to be done; of D-RISE how long it takes, since it takes longest."""
+    """Say how much is to be done, and about how long the passes of the black box take at most."""
     print(f"{len(records)} images, {len(maps)} maps, {len(measures)} measures")
     quick = default_explainers()
     left_out = [m for m, kind in EXPLAINERS.items() if not kind.slow and m not in quick]
     if left_out:
         print(f"without {' and '.join(left_out)}: install grad-cam for them")
-    if "drise" not in maps or not records:
+    objects = sum(int((~record.difficult).sum()) for record in records)
+    curves = len(CURVES) if "over_all" in measures else len(set(CURVES) & set(measures))
+    passes = drise_masks * len(records) if "drise" in maps else 0
+    passes += GREEDY_PASSES * objects if "greedy" in maps else 0
+    passes += (STEPS - 1) * curves * len(maps) * objects
+    if not passes:
         return
     image = as_rgb(records[0].path)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     seconds = [
-        estimate_seconds(black_box(p.detector, PROPOSALS), pixels.to(p.device), drise_masks)
+        estimate_seconds(black_box(p.detector, PROPOSALS), pixels.to(p.device), passes)
         for p in predictors.values()
     ]
-    print(f"D-RISE alone takes about {sum(seconds) * len(records) / 60:.0f} minutes")
+    print(f"at most {passes:,} detections with changed pixels: {sum(seconds) / 60:.0f} minutes")
