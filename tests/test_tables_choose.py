@@ -14,7 +14,7 @@ class Said(Figure):
     def _repr_markdown_(self):
         return self.axes[0].get_title()
 
-def chart(measure, seed=None, row="all"):
+def chart(measure="AP", seed=None, row="all"):
     figure = Figure(figsize=(1, 1))
     figure.subplots().set_title(f"{measure} {row}")
     figure.__class__ = Said
@@ -25,19 +25,21 @@ CHANGE = """from ipywidgets.widgets.widget import _instances
 menus = {w.description: w for w in _instances.values() if type(w).__name__ == "Dropdown"}
 menus["row"].value = "b"
 print(sorted(menus))"""
+NOTHING_TO_CHOOSE = "choose(chart, measure=[], seed=[])"
 
 
 def test_a_choice_draws_anew_and_a_saved_notebook_shows_the_first():
-    cells = [nbformat.v4.new_code_cell(source) for source in (SHOW, CHANGE)]
+    cells = [nbformat.v4.new_code_cell(source) for source in (SHOW, CHANGE, NOTHING_TO_CHOOSE)]
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(notebook, timeout=300, store_widget_state=False).execute()
-    first, second = notebook.cells
+    first, second, third = notebook.cells
     menus, chart = first.outputs
     assert menus.data["text/plain"] == "In a running notebook, choose here: measure, row."
     assert "application/vnd.jupyter.widget-view+json" in menus.data
     assert (
         chart.data["text/markdown"] == "AP b" and second.outputs[0].text == "['measure', 'row']\n"
     )
+    assert [output.data["text/markdown"] for output in third.outputs] == ["AP all"]
 
 
 @pytest.fixture

@@ -32,8 +32,9 @@ def choose(chart: Callable[..., Figure], **options: Sequence | Mapping) -> None:
     def drawn() -> Figure:
         return chart(**{name: menu.value for name, menu in menus.items()})
 
-    told = f"In a running notebook, choose here: {', '.join(menus)}."
-    display(HBox([*menus.values()])._repr_mimebundle_() | {"text/plain": told}, raw=True)
+    if menus:
+        told = f"In a running notebook, choose here: {', '.join(menus)}."
+        display(HBox([*menus.values()])._repr_mimebundle_() | {"text/plain": told}, raw=True)
     shown = display(drawn(), display_id=True)
     for menu in menus.values():
         menu.observe(lambda _: shown.update(drawn()), "value")
