@@ -14,6 +14,7 @@ from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.model import Detector
 from als.model.backbone import STRIDE, build_backbone
+from als.model.roi_heads import Features
 
 RFCN = {"family": "rfcn", "attention": False, "separation": False, "attention_width": 2048}
 
@@ -109,7 +110,7 @@ def test_hard_examples_by_hand():
     for hard in (0, 1, 2):
         heads.hard_rois_per_image = hard
         chosen = order[: hard or 4]
-        losses = heads.losses(maps, maps, [proposals], targets)
+        losses = heads.losses(Features(maps, maps), [proposals], targets)
         torch.testing.assert_close(losses["loss_cls"], loss_cls[chosen].mean())
         torch.testing.assert_close(losses["loss_loc"], loss_loc[chosen].mean())
 

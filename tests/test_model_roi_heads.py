@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 from als.checkpoint import build_detector
 from als.explain import boxes_of_class
 from als.model.attention import relative_entropy
-from als.model.roi_heads import parts
+from als.model.roi_heads import Features, parts
 from als.model.rpn import BACKGROUND_IOU, FOREGROUND_IOU, OverlapMatcher
 
 SWITCHES = list(product([False, True], repeat=2))  # attention, separation
@@ -204,7 +204,7 @@ def test_skipping_changes_no_loss_and_no_gradient(attention, separation, seed):
 
     torch.manual_seed(seed)
     encoding = detector.encode(images)
-    losses = heads.losses(encoding.f_cls, encoding.f_loc, proposals, targets)
+    losses = heads.losses(Features(encoding.f_cls, encoding.f_loc), proposals, targets)
     found = gradients_of(detector, [losses["loss_cls"], 2 * losses["loss_loc"]])
 
     torch.manual_seed(seed)
@@ -235,7 +235,7 @@ def test_no_positive_roi_at_all(attention, separation):
     ]
     encoding = detector.encode(random_images(0))
     proposals = random_proposals(0, targets)
-    losses = heads.losses(encoding.f_cls, encoding.f_loc, proposals, targets)
+    losses = heads.losses(Features(encoding.f_cls, encoding.f_loc), proposals, targets)
     assert losses["loss_loc"].item() == 0.0
     logits, _ = heads.classify(encoding.f_cls, [p[:0] for p in proposals])
     assert logits.shape == (0, 4)
@@ -255,7 +255,7 @@ def test_classification_loss_is_the_mean_over_all_rois():
     with torch.no_grad():
         encoding = detector.encode(random_images(0))
         torch.manual_seed(7)
-        losses = heads.losses(encoding.f_cls, encoding.f_loc, proposals, targets)
+        losses = heads.losses(Features(encoding.f_cls, encoding.f_loc), proposals, targets)
         torch.manual_seed(7)
         rois, _, labels, _ = heads.select_training_samples(list(proposals), targets)
         logits, _ = heads.classify(encoding.f_cls, rois)
@@ -318,10 +318,9 @@ def test_the_distilled_map_learns_where_its_network_finds_the_class():
     def losses():
         encoding = detector.encode(images)
         torch.manual_seed(0)
-        return heads.losses(
-            *(encoding.f_cls, encoding.f_loc, proposals, targets, None),
-            (encoding.f, encoding.a_cls),
-        )
+        distilled = encoding.f, encoding.a_cls
+        features = Features(encoding.f_cls, encoding.f_loc, distilled=distilled)
+        return heads.losses(features, proposals, targets)
 
     before = losses()
     total = detector.total_loss({**before, "loss_rpn": torch.zeros(())})
@@ -345,9 +344,9 @@ def test_focus_costs_the_positive_rois_whose_weights_are_spread():
     heads, targets = detector.roi_heads, some_targets(masks=False)
     proposals = random_proposals(1, targets)
     encoding = detector.encode(random_images(21))
-    given = encoding.f_cls, encoding.f_loc, proposals, targets, encoding.rivals
+    features = Features(encoding.f_cls, encoding.f_loc, encoding.rivals)
     torch.manual_seed(0)
-    losses = heads.losses(*given)
+    losses = heads.losses(features, proposals, targets)
     torch.manual_seed(0)
     rois, _, labels, _ = heads.select_training_samples(list(proposals), targets)
     entropies = relative_entropy(heads.pool(encoding.a_cls, rois))[torch.cat(labels) > 0]

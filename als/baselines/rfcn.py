@@ -12,7 +12,7 @@ from torchvision.ops import PSRoIAlign, PSRoIPool
 from als.config import ModelConfig
 from als.model.backbone import STRIDE, Backbone
 from als.model.detector import Detector
-from als.model.roi_heads import SMOOTH_L1_BETA, RoIHeads
+from als.model.roi_heads import SMOOTH_L1_BETA, Features, RoIHeads
 
 
 class PositionSensitiveRoIHeads(RoIHeads):
@@ -52,18 +52,12 @@ class PositionSensitiveRoIHeads(RoIHeads):
         return logits, self.pool(self.box_maps(feature), rois).mean((2, 3))
 
     def losses(
-        self,
-        f_cls: Tensor,
-        f_loc: Tensor,
-        proposals: list[Tensor],
-        targets: list[dict[str, Tensor]],
-        rivals: Tensor | None = None,
-        distilled: tuple[Tensor, Tensor] | None = None,
+        self, features: Features, proposals: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """loss_cls and loss_loc, unweighted, over the hardest RoIs; see `SeparatedRoIHeads`."""
         rois, _, labels, box_targets = self.select_training_samples(list(proposals), targets)
         labels, box_targets = torch.cat(labels), torch.cat(box_targets)
-        logits, deltas = self.classify(f_cls, rois)
+        logits, deltas = self.classify(features.f_cls, rois)
         loss_cls = F.cross_entropy(logits, labels, reduction="none")
         positive = labels > 0
         loss_loc = torch.zeros_like(loss_cls)

@@ -29,7 +29,7 @@ from als.model.interface import (
     Found,
     pixels_and_sizes,
 )
-from als.model.roi_heads import RoIHeads, SeparatedRoIHeads
+from als.model.roi_heads import Features, RoIHeads, SeparatedRoIHeads
 from als.model.rpn import RPN
 
 MapOverride = Callable[[Tensor, Tensor], Tensor]  # (A_loc, A_cls) [B, 1, h, w] -> the map used
@@ -179,11 +179,11 @@ class Detector(AnyDetector):
         """
         images = encoding.images
         proposals, rpn_losses = self.rpn(images, {"0": encoding.f_loc}, targets)
-        features = encoding.f_cls, encoding.f_loc
         distilled = None
         if encoding.a_cls is not None and self.config.lambda_part > 0:
             distilled = encoding.f, encoding.a_cls
-        losses = self.roi_heads.losses(*features, proposals, targets, encoding.rivals, distilled)
+        features = Features(encoding.f_cls, encoding.f_loc, encoding.rivals, distilled)
+        losses = self.roi_heads.losses(features, proposals, targets)
         losses["loss_rpn"] = rpn_losses["loss_objectness"] + rpn_losses["loss_rpn_box_reg"]
         if encoding.loc_logits is not None:
             object_maps = object_map_targets(

@@ -34,6 +34,19 @@ class Chosen(NamedTuple):
     rois: Tensor
 
 
+class Features(NamedTuple):
+    """What heads train on: features [B, channels, h, w], the same tensor without attention.
+
+    rivals: A_cls [B, 1, h, w] where its cells compete, else None. distilled: F and A_cls
+    where it has a target of its own, else None.
+    """
+
+    f_cls: Tensor
+    f_loc: Tensor
+    rivals: Tensor | None = None
+    distilled: tuple[Tensor, Tensor] | None = None
+
+
 class RoIHeads(torchvision_heads.RoIHeads):
     """Classified RoIs -> detections; the heads of a family say how RoIs are classified.
 
@@ -78,13 +91,7 @@ class RoIHeads(torchvision_heads.RoIHeads):
         raise NotImplementedError
 
     def losses(
-        self,
-        f_cls: Tensor,
-        f_loc: Tensor,
-        proposals: list[Tensor],
-        targets: list[dict[str, Tensor]],
-        rivals: Tensor | None = None,
-        distilled: tuple[Tensor, Tensor] | None = None,
+        self, features: Features, proposals: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """loss_cls and loss_loc, unweighted, of RoIs sampled among the proposals."""
         raise NotImplementedError
@@ -214,13 +221,7 @@ class SeparatedRoIHeads(RoIHeads):
         return self.localize(f_loc, [roi[part.nonzero()[:, 0]] for roi, part in kept])
 
     def losses(
-        self,
-        f_cls: Tensor,
-        f_loc: Tensor,
-        proposals: list[Tensor],
-        targets: list[dict[str, Tensor]],
-        rivals: Tensor | None = None,
-        distilled: tuple[Tensor, Tensor] | None = None,
+        self, features: Features, proposals: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """L_cls and L_loc of equation 1, unweighted, as loss_cls and loss_loc.
 
@@ -229,12 +230,10 @@ class SeparatedRoIHeads(RoIHeads):
         it for the bins of a positive RoI that tell its class (`part_targets`).
 
         Args:
-            f_cls, f_loc: features [B, channels, h, w]; the same tensor without attention.
             proposals: RoIs of each image [N, 4].
             targets: boxes [M, 4] of the network's image and labels [M].
-            rivals: A_cls [B, 1, h, w] where its cells compete, else None.
-            distilled: F [B, channels, h, w] and A_cls, where it has a target of its own, else None.
         """
+        f_cls, f_loc, rivals, distilled = features
         rois, _, labels, box_targets = self.select_training_samples(list(proposals), targets)
         labels, box_targets = torch.cat(labels), torch.cat(box_targets)
         logits, vectors = self.classify(f_cls, rois, rivals)
