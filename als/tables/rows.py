@@ -230,8 +230,14 @@ DISTILLATION: Mapping[str, tuple[str, dict[str, Any]]] = {
         "Competition, self-distilled",
         DISTILLED | {"attention_form": "competition"},
     ),
+} | {
+    f"distilled-{weight}": (
+        f"F (1 + A), self-distilled, lambda_part {weight / 100:g}",
+        DISTILLED | {"lambda_part": weight / 100},
+    )
+    for weight in (10, 100)
 }
-"""A_cls is told which bins of a RoI tell its class (docs/model.md)."""
+"""A_cls is told which bins of a RoI tell its class (docs/model.md); over the weight of that."""
 
 
 def _recipe(key: str, title: str, *later: Stage) -> Row:
