@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,9 @@ from als.study.measures import MEASURES
 
 # Okabe and Ito's palette: told apart with any colour vision.
 ATTENTION, GRADIENT, BASELINE = "#D55E00", "#0072B2", "#777777"
-ARROWS = {"higher": "→ better", "lower": "← better", "": ""}
+ARROWS = {"higher": "→\N{NO-BREAK SPACE}better", "lower": "←\N{NO-BREAK SPACE}better", "": ""}
 COLUMNS = 4
+TITLE_WIDTH = 34  # letters of a line above one of them
 CHANCE = {"peak_on_head": "peak_on_head_chance"}  # drawn as a line in the other's panel
 EACH = 3  # best, median and worst cases of a gallery
 REPLACED = {"localization": "A_loc", "classification": "A_cls", "both": "both"}
@@ -69,7 +71,8 @@ def forest(summary: dict) -> Figure:
         if by_chance is not None and np.isfinite(by_chance):
             axis.axvline(by_chance, color="black", lw=0.8, ls=":")
         shown = MEASURES[measure]
-        _finish(axis, f"{shown.title}  {ARROWS[shown.better]}".strip(), map(title_of, summary))
+        title = fill(f"{shown.title}  {ARROWS[shown.better]}".strip(), TITLE_WIDTH)
+        _finish(axis, title, map(title_of, summary))
     for axis in axes[len(measures) :]:
         axis.set_visible(False)
     return figure
