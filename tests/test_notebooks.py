@@ -70,7 +70,8 @@ def parameters(toys):
     photographs = [str(p) for p in sorted(images.iterdir())[:2]]
     return {
         "figure3_attention_maps": f"{checkpoint}; FOLDER = {str(images)!r}; SCORE_THRESHOLD = 0.5",
-        "attention_vs_cam": f"{checkpoint}; STUDY = {str(toys / 'study')!r}\n"
+        "attention_vs_cam": f"{checkpoint}; STUDY = INTERVENTIONS = {str(toys / 'study')!r}\n"
+        "COMPARED = ['mask_iou', 'peak_on_head']\n"
         f"PHOTOGRAPHS = {photographs}; LIVE_MAPS = ['localization', 'gradcam']",
         **dict.fromkeys(
             ("table1_voc07", "table2_ablation", "table3_coco"),
