@@ -88,7 +88,11 @@ def _aside(path: Path) -> Iterator[Path]:
         try:
             yield aside
         finally:
-            _remove(aside)
+            try:
+                _remove(aside)
+            except (KeyboardInterrupt, SystemExit):  # a signal came on the way to it
+                _remove(aside)
+                raise
 
 
 @contextmanager

@@ -21,7 +21,15 @@ from als.checkpoint import build_detector, save_checkpoint
 from als.cli import main
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
-from als.files import OLD, PART, atomic_folder, atomic_write, read_json, write_json
+from als.files import (
+    OLD,
+    PART,
+    atomic_folder,
+    atomic_write,
+    check_writable,
+    read_json,
+    write_json,
+)
 from als.study.study_rows import read_rows
 
 LEFT = ".als-0123456789ab.part"  # the name of what a killed process left
@@ -98,6 +106,22 @@ def test_a_start_removes_what_a_killed_one_left_and_nothing_else(tmp_path):
     write_json(tmp_path / "record.json", {})
     assert not old.exists() and not folder.exists()
     assert young.exists() and (busy / "new").exists() and all(path.exists() for path in others)
+
+
+@pytest.mark.parametrize("signalled", [KeyboardInterrupt, SystemExit])
+def test_a_signal_on_the_way_to_a_removal_leaves_nothing(signalled, tmp_path, monkeypatch):
+    is_dir, came = Path.is_dir, []
+
+    def late(path):  # a handler may raise between any two calls
+        if path.suffix == ".part" and not came:
+            came.append(path)
+            raise signalled
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", late)
+    with pytest.raises(signalled):
+        check_writable(tmp_path / "a")
+    assert came and not list(tmp_path.iterdir())
 
 
 def test_a_name_as_long_as_can_be(tmp_path):
