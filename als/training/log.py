@@ -13,7 +13,7 @@ from als.errors import InputError
 from als.files import atomic_write
 
 
-class RunASitting(WandbLogger):
+class RunPerTraining(WandbLogger):
     """Ends its run with the training: else the next one of the process would go on in it."""
 
     def finalize(self, status: str) -> None:
@@ -32,7 +32,7 @@ def logger_of(name: str | None, out: Path, first_step: int) -> Logger | bool:
         return False
     try:
         if name == "wandb":
-            return RunASitting(name=out.name, save_dir=out)
+            return RunPerTraining(name=out.name, save_dir=out)
         if name == "mlflow":
             place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve()}/mlflow.db"
             return MLFlowLogger("als", run_name=out.name, tracking_uri=place)
