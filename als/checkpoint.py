@@ -182,8 +182,9 @@ def load_checkpoint(path: str | Path) -> tuple[AnyDetector, dict]:
 def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     """Start `detector` from a checkpoint: of stage 1, or of other classes to fine-tune from.
 
-    Attention layers may be new. Of the RoI heads a class that both know keeps its rows, by its
-    name; other classes start anew.
+    Attention layers may be new; those of another form of attention start anew, since a map that
+    multiplies a feature does not add to one. Of the RoI heads a class that both know keeps its
+    rows, by its name; other classes start anew.
 
     Returns:
         Names of the tensors that keep their start values, all of them or some rows.
@@ -194,6 +195,8 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     start, _, tensors = read_checkpoint(path)
     classes = tuple(start.config.classes)
     own = detector.state_dict()
+    if start.config.attention_form != detector.config.attention_form:
+        tensors = {n: t for n, t in tensors.items() if not n.startswith(ATTENTION_PREFIXES)}
     new = sorted(own.keys() - tensors.keys())
     odd = [name for name in new if not name.startswith(ATTENTION_PREFIXES)]
     odd += sorted(tensors.keys() - own.keys())
