@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import threading
 
 import pytest
 from app_server import scene, served, tiny_predictor
@@ -222,6 +223,29 @@ def test_drawing_settings_run_no_network(visit, files, monkeypatch):
     expect(visit.page.locator("#sentence")).not_to_contain_text("threshold of 1.00")
     expect(visit.page.get_by_text("Error", exact=True)).to_have_count(0)
     assert runs == [] and visit.errors == []
+
+
+def test_an_answer_that_waited_does_not_bring_back_older_settings(visit, files, monkeypatch):
+    """Another visitor holds the network; a detection is picked, then the threshold set."""
+    busy, page = visit(), visit()
+    for each in (busy, page):
+        each.open_photo(files / "scene.png")
+        each.says("Explaining detection 1")
+    free, predictor = threading.Event(), tiny_predictor()
+    explain = predictor.explain
+    monkeypatch.setattr(predictor, "explain", lambda *a, **k: free.wait(60) and explain(*a, **k))
+    for each in (busy, page):
+        each.page.locator("#detections tr[data-row='1'] button").click()
+    threshold = page.page.locator("#threshold input[type=number]")
+    threshold.fill("1")
+    threshold.press("Enter")
+    table, nothing = page.page.locator("#detections"), "Nothing passes the threshold"
+    expect(table).to_contain_text(nothing)
+    of_the_first = page.pictures()[4]
+    free.set()
+    expect(page.page.locator("#views img").nth(4)).not_to_have_attribute("src", of_the_first)
+    expect(table).to_contain_text(nothing)
+    assert page.errors == []
 
 
 def test_a_class_can_be_explained_when_nothing_passes(visit, files):

@@ -131,6 +131,12 @@ class Handlers:
         with session.lock:
             return self._drawn(session, Settings.from_page(*values))
 
+    def catch_up(self, request: gr.Request, *values) -> dict:
+        """After an answer that waited for the network: what was set meanwhile, if it was drawn."""
+        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
+        with session.lock:
+            return {} if settings == session.drawn else self._drawn(session, settings)
+
     def open_tab(self, request: gr.Request, event: gr.EventData, *values) -> dict:
         """Another tab; the second model runs only on a photo that it has not seen."""
         session = self.store.get(request.session_hash)
@@ -345,6 +351,7 @@ class Handlers:
 
     def _drawn(self, session: Session, settings: Settings) -> dict:
         """The table of detections and the open tab; what is not on the screen stays as it was."""
+        session.drawn = settings
         if session.photo is None:
             return self._compared(session, settings) | self._canvas(session)
         draw = {"Compare": self._compared, "What if": self._changed}

@@ -199,19 +199,24 @@ def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> No
     refresh = {"fn": answer(handle.refresh), "inputs": values, "outputs": shown}
     hidden = HIDDEN | MODEL | RAW
     views = {"show_progress_on": [parts["views"], parts["compare_views"]]} | MODEL | RAW
-    opened = answer(handle.open_photo)
-    parts["photo"].change(opened, [parts["photo"], *values], shown, **views).then(
-        **refresh, **hidden
+    opened = parts["photo"].change(
+        answer(handle.open_photo), [parts["photo"], *values], shown, **views
     )
-    tabs.select(answer(handle.open_tab), values, shown, **views)
-    for part in (parts["table"], parts["views"]):
-        part.pick(answer(handle.pick), values, shown, **hidden)
-    parts["missed"].pick(answer(handle.pick_missed), values, shown, **hidden)
-    parts["draw"].click(answer(handle.draw_box), None, shown, **HIDDEN, **DRAW)
-    parts["name"].input(answer(handle.pick_class), [parts["name"], *values], shown, **hidden)
-    controls["kind"].input(**refresh, **hidden)
     explainer, own = controls["explainer"], answer(handle.pick_explainer)
-    explainer.input(own, explainer, parts["kind"], **HIDDEN, **DRAW).then(**refresh, **hidden)
+    of_explainer = explainer.input(own, explainer, parts["kind"], **HIDDEN, **DRAW)
+    slow = [
+        opened.then(**refresh, **hidden),
+        of_explainer.then(**refresh, **hidden),
+        controls["kind"].input(**refresh, **hidden),
+        tabs.select(answer(handle.open_tab), values, shown, **views),
+        parts["table"].pick(answer(handle.pick), values, shown, **hidden),
+        parts["views"].pick(answer(handle.pick), values, shown, **hidden),
+        parts["missed"].pick(answer(handle.pick_missed), values, shown, **hidden),
+        parts["name"].input(answer(handle.pick_class), [parts["name"], *values], shown, **hidden),
+    ]
+    for event in slow:  # the settings that it was sent may be older by the time it answers
+        event.then(answer(handle.catch_up), values, shown, **HIDDEN, **DRAW, **RAW)
+    parts["draw"].click(answer(handle.draw_box), None, shown, **HIDDEN, **DRAW)
     drawing = [controls[name].input for name in ("threshold", "opacity", "colour_map", "rule")]
     gr.on(drawing, **refresh, trigger_mode="always_last", **HIDDEN, **DRAW, **RAW)
 

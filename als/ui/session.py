@@ -10,7 +10,7 @@ from threading import Lock
 
 from als.inference import Predictor
 from als.ui.gallery import Gallery, Photograph
-from als.views.photo_study import Choice, Study
+from als.views.photo_study import Choice, Settings, Study
 
 MAX_BYTES = 1_000_000_000
 
@@ -32,6 +32,7 @@ class Session:
     opening: Photograph | None = None  # the one that becomes it
     corners: list[tuple[float, float]] | None = None  # of a box that is being drawn, so far
     asked: Choice | None = None  # by the address, of the photo that comes next
+    drawn: Settings | None = None  # how the pictures were drawn last
     tab: str = "Explain"  # the one that is open
     refused: bool = False  # the last photo could not be read
     lock: Lock = field(default_factory=Lock)
