@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 import als
 from als.data.layouts import load_records
 from als.data.record import fingerprint
+from als.errors import InputError
 from als.evaluation.evaluate import evaluate
 from als.files import atomic_write, read_json, write_json
 from als.study.study_rows import run_study
@@ -24,70 +25,87 @@ MEASURES = ("head_focus", "peak_on_head", "peak_on_head_chance")
 def focus(arguments: list[str]) -> None:
     """Evaluate checkpoints and measure on which animals' heads their maps lie: choose on val."""
     parser = options(focus, "results/focus.json")
-    kinds = "files RUN/model.safetensors, names, or records of what has no map to look at"
+    kinds = "files RUN/model.safetensors, names, or records: of what has no map, or of this command"
     parser.add_argument("checkpoints", nargs="+", help=kinds)
     parser.add_argument("--data", required=True, help="FOLDER:SPLIT, with keypoints")
     parser.add_argument("--root", type=Path, default=Path("."))
     given = parser.parse_args(arguments)
-    told = {}
+    told: dict[str, dict] = {}
     for checkpoint in given.checkpoints:
         if checkpoint.endswith(".json"):
-            metrics = read_json(Path(checkpoint))["metrics"]
-            own = {"AP50_area": metrics["AP50_area"], "AP": metrics["AP"], "maps": {}}
-            told[Path(checkpoint).stem] = own
+            told |= _recorded(Path(checkpoint))
             continue
         predictor = als.load(checkpoint)
         records = load_records(given.data, given.root, predictor.classes)
+        data = {"data": given.data, "fingerprint": fingerprint(records)}
         metrics = evaluate(predictor.detector, records, workers=0)["metrics"]
         with tempfile.TemporaryDirectory() as folder:
             rows = run_study({"": predictor}, records, Path(folder), MAPS, MEASURES)
         name = Path(checkpoint).parent.name or checkpoint
         told[name] = {"AP50_area": metrics["AP50_area"], "AP": metrics["AP"]}
-        told[name] |= {"maps": summarise(rows), **found_share(rows)}
+        told[name] |= {"maps": summarise(rows), **found_share(rows)} | data | made_with()
         print(name, told[name], flush=True)
-    record = {"data": given.data, "fingerprint": fingerprint(records), "checkpoints": told}
-    write_json(given.out, record | made_with())
+    if len({one["fingerprint"] for one in told.values()}) > 1:
+        raise InputError("The checkpoints were measured on different photographs; draw them apart.")
+    write_json(given.out, {"checkpoints": told})
     with atomic_write(given.out.with_suffix(".png")) as aside:
         _draw(told, aside)
 
 
+def _recorded(path: Path) -> dict[str, dict]:
+    """What a record says, by checkpoint: of this command as it stands, of `als evaluate` its AP."""
+    record = read_json(path)
+    if "checkpoints" in record:
+        return record["checkpoints"]
+    metrics, data = record["metrics"], record["data"]
+    own = {"AP50_area": metrics["AP50_area"], "AP": metrics["AP"], "maps": {}}
+    return {path.stem: own | {"fingerprint": data["fingerprint"]}}
+
+
 def _draw(told: dict[str, dict], path: Path) -> None:
     """A point a checkpoint and measure, with its interval; what knows no pixels is grey."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     titles = ("Mean on the head over mean on the animal", "Peak on the head")
+    with_maps = {name: one for name, one in told.items() if one["maps"]}
+    colours = dict(zip(with_maps, COLOURS, strict=False))
     for axis, measure, title in zip(axes, MEASURES, titles, strict=False):
-        for name, one in told.items():
-            if "class_weights" not in one["maps"]:  # a line to hold the others against
-                axis.axhline(100 * one["AP"], color="#777777", lw=0.8, ls=":")
-                axis.annotate(name, (1, 100 * one["AP"]), (-4, 3), fontsize=8, ha="right", **AT)
-                continue
-            for map_name, (_, fmt, lift) in DRAWN.items():
+        for name in told.keys() - with_maps.keys():  # a line to hold the others against
+            height = 100 * told[name]["AP"]
+            axis.axhline(height, color=GREY, lw=0.8, ls=":")
+            axis.annotate(name, (1, height), (-4, 3), fontsize=8, ha="right", **AT)
+        for name, one in with_maps.items():
+            for map_name, (_, face, lift) in DRAWN.items():
                 own = one["maps"][map_name][measure]
                 spread = [[own["mean"] - own["low"]], [own["high"] - own["mean"]]]
-                height = 100 * one["AP"] + lift
-                axis.errorbar(own["mean"], height, xerr=spread, **fmt)
-            left = min(one["maps"][map_name][measure]["low"] for map_name in DRAWN)
-            axis.annotate(name, (left, 100 * one["AP"]), (0, 6), fontsize=8, **OF_DATA)
-        maps = next(one["maps"] for one in told.values() if one["maps"])
-        known = maps["image_gaussian"][measure]["mean"]
-        axis.axvline(known, color="#777777", lw=0.8)
+                place = own["mean"], 100 * one["AP"] + lift
+                look = {"color": colours[name], "mfc": face or colours[name], "marker": "o"}
+                axis.errorbar(*place, xerr=spread, **look)
+        known = next(iter(with_maps.values()))["maps"]["image_gaussian"][measure]["mean"]
+        axis.axvline(known, color=GREY, lw=0.8)
         axis.set(xlabel=title)
         axis.grid(alpha=0.3)
         axis.margins(y=0.12)
     axes[0].set_ylabel("AP, in percent")
-    marks = [Line2D([], [], ls="", **fmt, label=title) for title, fmt, _ in DRAWN.values()]
-    marks += [Line2D([], [], color="#777777", lw=0.8, label="Gaussian in the photograph")]
+    marks = [
+        Line2D([], [], ls="", marker="o", color=colour, label=name)
+        for name, colour in colours.items()
+    ]
+    marks += [
+        Line2D([], [], ls="", marker="o", color=GREY, mfc=face or GREY, label=title)
+        for title, face, _ in DRAWN.values()
+    ]
+    marks += [Line2D([], [], color=GREY, lw=0.8, label="Gaussian in the photograph")]
     figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     figure.savefig(path, format="png", dpi=150)
     plt.close(figure)
 
 
-FILLED = {"marker": "o", "color": "#D55E00"}
-OPEN = FILLED | {"mfc": "white"}
-# Title, mark, and its shift in AP, so that two maps of a model do not hide each other.
+GREY = "#777777"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+# Title, face if not the mark's own, and its shift in AP, so that two maps of a model do not hide
+# each other.
 DRAWN = {
-    "class_weights": ("what a box's class feature is multiplied by", FILLED, 0.12),
-    "classification": ("A_cls of the photograph", OPEN, -0.12),
+    "class_weights": ("what a box's class feature is multiplied by", None, 0.12),
+    "classification": ("A_cls of the photograph", "white", -0.12),
 }
-OF_DATA = {"xycoords": "data", "textcoords": "offset points"}
 AT = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
