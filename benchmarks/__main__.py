@@ -23,6 +23,7 @@ COMMANDS = {
     "operating_point": "operating_point",
     "attack": "attack",
     "checks": "checks",
+    "coco_example": "checks",
     "masks": "masks",
     "mask_sources": "mask_sources",
     "faults": "faults",

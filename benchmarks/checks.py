@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -9,17 +10,20 @@ from functools import partial
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from als.data.layouts import load_records
 from als.evaluation.coco_measures import as_coco
 from als.evaluation.detections import Detections, GroundTruth, load_detections
-from als.evaluation.evaluate import judge, truths_of
-from als.files import write_json
+from als.evaluation.evaluate import evaluate, judge, truths_of
+from als.files import read_json, write_json
 from benchmarks.checks_maps import microsoft, quantus, rise, scenes_of, torchcam
 from benchmarks.recording import made_with, options
 
+FAKE_TRUTH = "instances_val2014_100.json"  # of the repository of faster-coco-eval
+FAKE_RESULTS = "instances_val2014_fakebbox100_results.json"  # of cocoapi's
 COCO_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -67,6 +71,30 @@ def checks(arguments: list[str]) -> None:
             print("rise", told["rise"])
     write_json(given.out, told | made_with())
     print(given.out)
+
+
+def coco_example(arguments: list[str]) -> None:
+    """COCO's own example of results, read and judged as `als evaluate FILE.json` does."""
+    parser = options(coco_example, "results/checks-coco.json")
+    parser.add_argument("folder", type=Path, help=f"of {FAKE_TRUTH} and {FAKE_RESULTS}")
+    given = parser.parse_args(arguments)
+    truth, results = given.folder / FAKE_TRUTH, given.folder / FAKE_RESULTS
+    content = read_json(truth)
+    with TemporaryDirectory() as root:
+        layout = Path(root) / "COCO"
+        (layout / "annotations").mkdir(parents=True)
+        (layout / "val2014").mkdir()
+        shutil.copy(truth, layout / "annotations" / "instances_val2014.json")
+        for image in content["images"]:  # no pixel is read
+            (layout / "val2014" / image["file_name"]).touch()
+        classes = [category["name"] for category in content["categories"]]
+        records = load_records("COCO:val2014", Path(root), classes)
+        metrics = evaluate(None, records, classes=classes, detections=[results])["metrics"]
+    told = {name: metrics[f"COCO_{name}"] for name in COCO_NAMES}
+    counts = {"images": len(records), "objects": len(content["annotations"])}
+    counts["results"] = len(read_json(results))
+    print(told, counts)
+    write_json(given.out, told | counts | made_with())
 
 
 def faster_coco_eval(dataset: dict, detections: Sequence[Detections]) -> dict[str, float]:
