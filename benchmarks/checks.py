@@ -92,7 +92,7 @@ def coco_example(arguments: list[str]) -> None:
         metrics = evaluate(None, records, classes=classes, detections=[results])["metrics"]
     told = {name: metrics[f"COCO_{name}"] for name in COCO_NAMES}
     counts = {"images": len(records), "objects": len(content["annotations"])}
-    counts["results"] = len(read_json(results))
+    counts["results"] = len(json.loads(results.read_text()))
     print(told, counts)
     write_json(given.out, told | counts | made_with())
 
