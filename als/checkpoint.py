@@ -195,7 +195,8 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     start, _, tensors = read_checkpoint(path)
     classes = tuple(start.config.classes)
     own = detector.state_dict()
-    if start.config.attention_form != detector.config.attention_form:
+    wanted = detector.config
+    if wanted.attention and start.config.attention_form != wanted.attention_form:
         tensors = {n: t for n, t in tensors.items() if not n.startswith(ATTENTION_PREFIXES)}
     new = sorted(own.keys() - tensors.keys())
     odd = [name for name in new if not name.startswith(ATTENTION_PREFIXES)]

@@ -35,6 +35,19 @@ def test_loading_a_whole_checkpoint_finds_nothing_new(tmp_path):
     assert load_weights(build_detector(tiny_config()), path) == []
 
 
+def test_attention_of_another_form_starts_anew(tmp_path):
+    """A map near one, which leaves F A as it is, would double F (1 + A)."""
+    product = lively_detector(0).float()
+    path = tmp_path / "product.safetensors"
+    save_checkpoint(product, path)
+    detector = build_detector(tiny_config(attention_form="residual", attention_bias=16.0))
+    new = load_weights(detector, path)
+    assert len(new) == 12 and all(name.startswith("attention_") for name in new)
+    own, encoding = detector.state_dict(), detector.eval().encode(random_images(0, dtype=torch.float32))
+    assert torch.equal(own["rpn.head.cls_logits.bias"], product.rpn.head.cls_logits.bias)
+    assert torch.allclose(encoding.f_cls, encoding.f, atol=1e-5)
+
+
 def test_maps_near_one_keep_the_detections_of_stage_1(tmp_path):
     """In the limit of a large bias they are the same; sigmoid(16) is 1 - 1e-7."""
     stage_1 = lively_detector(0, attention=False).float().double()
@@ -98,8 +111,10 @@ def test_stage_2_refuses_another_network(tmp_path, other):
     assert all(torch.equal(after[name], before[name]) for name in before), "nothing is half loaded"
 
 
-def test_a_detector_without_attention_refuses_attention_layers(tmp_path):
-    save_checkpoint(build_detector(tiny_config()), tmp_path / "two.safetensors")
+@pytest.mark.parametrize("form", ["product", "residual"])
+def test_a_detector_without_attention_refuses_attention_layers(tmp_path, form):
+    detector = build_detector(tiny_config(attention_form=form))
+    save_checkpoint(detector, tmp_path / "two.safetensors")
     with pytest.raises(InputError, match="attention_"):
         load_weights(build_detector(tiny_config(attention=False)), tmp_path / "two.safetensors")
 
