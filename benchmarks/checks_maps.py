@@ -42,7 +42,7 @@ class SceneOfOne(NamedTuple):
 
 def scenes_of(records: Sequence[Record], count: int) -> list[SceneOfOne]:
     """Photographs drawn by chance, each with its best detection, if that is over 0.5, and A_loc."""
-    predictor, scenes = load(), []
+    predictor, scenes = load("animals"), []
     for index in np.random.default_rng(0).permutation(len(records)):
         if len(scenes) == count:
             break
