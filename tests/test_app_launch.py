@@ -21,7 +21,7 @@ from app_server import scene
 from packaging.requirements import Requirement
 from tiny import lively_detector
 
-from als.checkpoint import save_checkpoint
+from als.checkpoint import SHIPPED, save_checkpoint
 from als.errors import InputError
 from als.ui import launch
 
@@ -135,7 +135,7 @@ def test_the_space_starts_in_its_own_folder_and_answers_to_its_name(taken, tmp_p
     own |= {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     with started(["app.py"], port, cwd=folder, env=os.environ | own) as url:
         page = httpx.get(url, headers={"Host": "user-als.hf.space"})
-        assert page.status_code == 200 and "compact.safetensors" in page.text
+        assert page.status_code == 200 and SHIPPED.name in page.text
         assert httpx.get(url, headers={"Host": "other.hf.space"}).status_code == 400
 
 

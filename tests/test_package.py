@@ -23,6 +23,7 @@ from packaging.utils import canonicalize_name
 from test_app_launch import PATIENCE, answer_of
 
 import als
+from als.checkpoint import SHIPPED
 from als.photographs import NAMES
 
 ROOT = Path(__file__).parents[1]
@@ -176,7 +177,7 @@ def test_its_app_starts_in_an_empty_folder_and_detects(installed, environment, t
     assert str(site_of(installed)) in done.stdout
     with started([str(installed / "bin" / "als"), "app"], folder, environment) as url:
         page = httpx.get(url)
-        assert page.status_code == 200 and "compact.safetensors" in page.text
+        assert page.status_code == 200 and SHIPPED.name in page.text
         blocks = httpx.get(f"{url}config").json()["components"]
         (samples,) = (one["props"]["samples"] for one in blocks if one["type"] == "dataset")
         assert tuple(sample["orig_name"] for (sample,) in samples) == NAMES
@@ -201,4 +202,4 @@ def test_uv_runs_its_app_without_an_installation(wheel, environment, tmp_path):
     environment = environment | {"PYTHONPATH": PACKAGES}
     with started([*command, "--from", str(wheel), "als", "app"], tmp_path, environment) as url:
         page = httpx.get(url)
-        assert page.status_code == 200 and "compact.safetensors" in page.text
+        assert page.status_code == 200 and SHIPPED.name in page.text
