@@ -15,7 +15,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -351,15 +351,17 @@ class Predictor:
     ) -> Scene:
         """What the explainers need to explain some detections, rows of the prediction.
 
-        Raises InputError as `explain` does.
+        Of a family without branches, only explainers that see a black box take it.
+        Raises InputError for a row that is not there.
         """
-        self.require_branches()
         found, rows = analysis.prediction, list(detections)
         for row in rows:
             if not 0 <= row < len(found.boxes):
                 count = len(found.boxes)
                 raise InputError(f"detection {row}: this image has {count}, counted from 0.")
-        rois = analysis.found.proposals[analysis.found.rois[rows]]
+        rois = analysis.found.proposals  # none of SSD
+        if len(rois):
+            rois = rois[analysis.found.rois[rows]]
         given = found.boxes[rows], found.labels[rows], rois
         return self._scene(analysis, *given, seed, drise_masks)
 
@@ -406,7 +408,8 @@ class Predictor:
         return label
 
     def _scene(self, analysis: Analysis, boxes, labels, rois, seed, drise_masks) -> Scene:
-        given = (self._branches(), analysis.encoding, analysis.image, boxes, labels, rois)
+        detector = cast(Detector, self.detector)  # what sees a black box needs no more of it
+        given = (detector, analysis.encoding, analysis.image, boxes, labels, rois)
         return Scene(*given, seed, drise_masks)
 
     def _override(self, name: str, value: MapInput | None, size: tuple[int, int]):

@@ -8,18 +8,21 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from scipy.stats import ttest_1samp
 from tiny import lively_detector
 
-from als.checkpoint import save_checkpoint
+from als.checkpoint import build_detector, save_checkpoint
 from als.cli import main
+from als.config import ModelConfig
 from als.data.layouts import load_records
 from als.data.masks import palette, write_runs
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
 from als.evaluation.bootstrap import holm
 from als.explain import EXPLAINERS, default_explainers, make_maps
+from als.explain.blackbox import drise
 from als.inference import Predictor
 from als.study import interventions
 from als.study.cases import cases_of, keypoints_of, match_detections, own_instances, size_name
@@ -268,6 +271,28 @@ def test_a_model_without_attention_is_studied_without_its_maps(records, tmp_path
     plain = Predictor(lively_detector(attention=False, **MANY).float(), {})
     rows = run_study({"plain": plain}, records, tmp_path, MAPS, MEASURES, progress=False)
     assert set(rows["map"]) == {"detector", "gradcam", "box_gaussian", "random"}
+
+
+def test_another_family_is_studied_as_a_black_box(records, tmp_path):
+    """SSDLite gives detections and no more, as torchvision's interface does; that is enough."""
+    torch.manual_seed(0)
+    options = {"attention": False, "separation": False, "min_size": 96, "max_size": 96}
+    options |= {"score_threshold": 0.0, "nms_threshold": 0.9, "detections_per_image": 400}
+    config = ModelConfig(TOY_CLASSES, "ssd", "mobilenet_v2", weights=None, **options)
+    ssd = Predictor(build_detector(config), {})
+    given = [records[:4], tmp_path, ["gradcam", "drise", "box_gaussian"]]
+    rows = run_study({"ssd": ssd}, *given, ["energy_box", "insertion"], 0, 5, progress=False)
+    assert set(rows["map"]) == {"detector", "drise", "box_gaussian"}
+    assert rows.loc[rows["measure"] == "insertion", "value"].between(0, 1).all()
+    scene = ssd.scene(ssd.analyse(records[0].path), [0], seed=3, drise_masks=5)
+    pair = (scene.boxes[0], int(scene.labels[0]))
+    with torch.no_grad():
+        wanted = drise(lambda i: ssd.detector(list(i)), scene.image, [pair], 5, seed=3)
+    assert np.allclose(make_maps("drise", scene), wanted, atol=1e-6) and wanted.max() > 0
+    with pytest.raises(InputError, match="family ssd, without the two branches"):
+        make_maps("gradcam", scene)
+    with pytest.raises(InputError, match="random_head are for models of family als"):
+        run_study({"ssd": ssd}, *given, ["random_head"], resume=True, drise_masks=5)
 
 
 def test_unknown_names_are_refused_before_anything_runs(records, predictor, tmp_path):

@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from als.images import photo_of
-from als.model import Detector
+from als.model import AnyDetector, Detector
 
 BlackBox = Callable[[Tensor], list[dict[str, Tensor]]]
 """Images [B, 3, H, W] in 0..1 -> for each boxes [K, 4] xyxy pixels, labels [K], scores [K]."""
@@ -32,21 +32,22 @@ GONE = 0.01  # a score under which nothing is left to hide
 
 
 def black_box(
-    detector: Detector, proposals: int | None = None, labels: Sequence[int] | None = None
+    detector: AnyDetector, proposals: int | None = None, labels: Sequence[int] | None = None
 ) -> BlackBox:
     """The detector, in evaluation mode and without gradients, with its own score threshold.
 
     Args:
-        proposals, labels: limits as of `Detector.detect`: most of the time of hundreds of passes
-            goes into RoIs that score nothing.
+        proposals, labels: limits as of `Detector.detect`, which other families do not have: most
+            of the time of hundreds of passes goes into RoIs that score nothing.
     """
     device = next(detector.parameters()).device
+    limits = {"proposals": proposals, "labels": labels} if isinstance(detector, Detector) else {}
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def detect(images: Tensor) -> list[dict[str, Tensor]]:
         photos = [photo_of(image, detector.config.max_size) for image in images.to(device)]
-        found = detector.detect(detector.encode(photos), proposals=proposals, labels=labels)
+        found = detector.detect(detector.encode(photos), **limits)
         return [one.as_dict() for one in found]
 
     return detect

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from als.config import ModelConfig
 from als.errors import InputError
 from als.explain import trivial
 from als.explain.blackbox import PROPOSALS, BlackBox, black_box, drise, greedy_patches
@@ -33,7 +34,8 @@ class Scene:
 
     encoding: of the one photo, so that all maps share one pass through the trunk.
     photo: upright RGB. boxes: [K, 4] xyxy, pixels. labels: [K], 1 to C.
-    rois: [K, 4] xyxy, pixels of the network's image: the proposal behind each detection.
+    rois: [K, 4] xyxy, pixels of the network's image: the proposal behind each detection; [0, 4]
+        of a detector without proposals.
     seed: of maps that draw at random.
     """
 
@@ -50,7 +52,7 @@ class Scene:
     def image(self) -> Tensor:
         """The photo as float [3, H, W] in 0..1, on the detector's device."""
         pixels = torch.from_numpy(np.array(self.photo)).permute(2, 0, 1)
-        return pixels.to(self.encoding.f.device).float() / 255
+        return pixels.to(self.rois.device).float() / 255
 
     @property
     def size(self) -> tuple[int, int]:
@@ -77,6 +79,8 @@ class Explainer:
     needs_attention: a model without attention has no such map.
     learnt: depends on the network, so that the sanity checks apply to it.
     slow: runs the detector hundreds of times for a photo; only made when asked for.
+    black_box: asks the detector for detections and no more, or for nothing: it goes with every
+        family, others with family als alone.
     package: comes from a package that an installation for users does not hold.
     """
 
@@ -87,7 +91,14 @@ class Explainer:
     needs_attention: bool = False
     learnt: bool = True
     slow: bool = False
+    black_box: bool = False
     package: str | None = None
+
+    def goes_with(self, config: ModelConfig) -> bool:
+        """Whether a detector of this config has what the map is made of."""
+        if self.needs_attention and not config.attention:
+            return False
+        return self.black_box or config.family == "als"
 
 
 def _gradients(scene: Scene, kind: str, layer: str | None = None, method: str = "gradcam"):
@@ -146,6 +157,7 @@ def _class_weights(scene: Scene, kind: str) -> np.ndarray:
         return np.stack([paste(g, roi, scene.size) for g, roi in zip(grids, rois, strict=True)])
 
 
+KNOWS_NOTHING = {"learnt": False, "black_box": True}
 EXPLAINERS: dict[str, Explainer] = {
     "localization": Explainer(
         "Localization attention",
@@ -189,27 +201,27 @@ EXPLAINERS: dict[str, Explainer] = {
     "eigencam": Explainer(
         "EigenCAM", partial(_gradients, method="eigencam"), package="pytorch_grad_cam"
     ),
-    "drise": Explainer("D-RISE", _drise, slow=True),
-    "greedy": Explainer("Greedy patches, VX-CODE with r = 1", _greedy, slow=True),
+    "drise": Explainer("D-RISE", _drise, slow=True, black_box=True),
+    "greedy": Explainer("Greedy patches, VX-CODE with r = 1", _greedy, slow=True, black_box=True),
     "objectness": Explainer(
         "RPN objectness", lambda s, _: trivial.objectness(s.detector, s.encoding), per_object=False
     ),
     "box_gaussian": Explainer(
         "Gaussian in the box",
         lambda s, _: np.stack([trivial.box_gaussian(s.size, box) for box in s.boxes]),
-        learnt=False,
+        **KNOWS_NOTHING,
     ),
     "image_gaussian": Explainer(
         "Gaussian in the image",
         lambda s, _: trivial.image_gaussian(s.size),
         per_object=False,
-        learnt=False,
+        **KNOWS_NOTHING,
     ),
     "uniform": Explainer(
-        "Uniform", lambda s, _: trivial.uniform(s.size), per_object=False, learnt=False
+        "Uniform", lambda s, _: trivial.uniform(s.size), per_object=False, **KNOWS_NOTHING
     ),
     "random": Explainer(
-        "Random", lambda s, _: trivial.random(s.size, s.seed), per_object=False, learnt=False
+        "Random", lambda s, _: trivial.random(s.size, s.seed), per_object=False, **KNOWS_NOTHING
     ),
 }
 
@@ -235,8 +247,12 @@ def make_maps(name: str, scene: Scene, kind: str | None = None) -> np.ndarray:
     if name not in EXPLAINERS:
         raise InputError(f"explainer '{name}' is unknown; choose of {', '.join(EXPLAINERS)}.")
     explainer = EXPLAINERS[name]
-    if explainer.needs_attention and not scene.detector.config.attention:
-        raise InputError(f"explainer '{name}': this model has no attention; choose another.")
+    config = scene.detector.config
+    if not explainer.goes_with(config):
+        lacks = "has no attention"
+        if config.family != "als":
+            lacks = f"is of family {config.family}, without the two branches that are explained"
+        raise InputError(f"explainer '{name}': this model {lacks}; choose another.")
     if kind is not None and not explainer.kind:
         raise InputError(f"explainer '{name}' explains no {kind}; leave the kind out.")
     if not len(scene.boxes):

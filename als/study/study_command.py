@@ -200,7 +200,7 @@ def _write_record(
 def _load(checkpoints: Sequence[str], device: str) -> dict[str, Predictor]:
     predictors = {}
     for file in checkpoints:
-        predictor = load(file, device).require_branches()
+        predictor = load(file, device)
         path = Path(file)
         # `als train` calls every checkpoint model.safetensors; its folder then tells which.
         name = path.parent.name if path.stem in ("model", "best") else path.stem

@@ -47,7 +47,7 @@ def run_study(
     for all of them there is a row of map "detector" and measure "found", 1 or 0.
 
     Args:
-        predictors: checkpoints by name. Maps that need attention are left out for those without.
+        predictors: checkpoints by name. Maps that a model cannot have are left out for it.
         records: photographs, as `als.data.layouts.load_records` gives them.
         maps, measures: names of `EXPLAINERS` and `MEASURES`.
         seed: of maps and measures that draw at random. drise_masks: passes of D-RISE an image.
@@ -71,9 +71,11 @@ def run_study(
     done, empty = _there(out)
     animals = keypoints_of(records)
     for name, predictor in predictors.items():
-        attention = predictor.detector.config.attention
-        own = [m for m in maps if attention or not EXPLAINERS[m].needs_attention]
+        config = predictor.detector.config
+        own = [m for m in maps if EXPLAINERS[m].goes_with(config)]
         cascade = set(CASCADE) & set(measures)
+        if cascade and config.family != "als":
+            raise InputError(f"{name}: measures {', '.join(cascade)} are for models of family als.")
         stages = randomized(predictor.detector, seed) if cascade else None
         measured = []
         for record in tqdm(records, desc=f"study of {name}", unit="image", disable=not progress):
