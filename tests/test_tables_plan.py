@@ -16,6 +16,7 @@ from als.data.toy import TOY_CLASSES
 from als.errors import InputError
 from als.evaluation.detections import load_detections
 from als.files import read_json, write_json
+from als.tables import training_steps
 from als.tables.comparison import Compare
 from als.tables.measured import frame
 from als.tables.plan import describe, evaluations_of, make_plan, reproduce
@@ -342,3 +343,11 @@ def test_rows_can_be_chosen(tmp_path):
     # Faster R-CNN's own figure is of its authors.
     with pytest.raises(InputError, match="'faster-rcnn-original' is no row of table1; there are"):
         make_plan("table1", Settings("compact", tmp_path, rows=("faster-rcnn-original",)))
+
+
+def test_a_record_keeps_every_loss_and_no_step_of_validation(tmp_path):
+    file = tmp_path / "metrics.csv"
+    lines = ["step,loss,loss_cls,loss_part,lr,val_AP50", "49,3,2,1.5,0.1,", "50,,,,,0.7"]
+    file.write_text("\n".join([*lines, "99,1,0.5,0.25,0.1,"]))
+    curve = {"step": [49, 99], "loss": [3, 1], "loss_cls": [2, 0.5], "loss_part": [1.5, 0.25]}
+    assert training_steps._curve(file) == curve

@@ -21,7 +21,6 @@ from als.training.same_config import comparable, differences, filled, saved_conf
 
 State = Literal["done", "to do", "resumes", "another config"]
 POINTS = 60  # of a loss curve in a record, at most
-LOSSES = ("loss", "loss_rpn", "loss_cls", "loss_loc", "loss_att")
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def _curve(path: Path) -> dict[str, list[float]] | None:
     if not path.is_file():
         return None
     rows = pd.read_csv(path)
-    losses = [name for name in LOSSES if name in rows]
+    losses = [name for name in rows if name.startswith("loss")]
     rows = rows.dropna(subset=losses[:1])[["step", *losses]].reset_index(drop=True)
     means = rows.groupby(rows.index // (-(-len(rows) // POINTS) or 1)).mean()
     return {name: [round(value, 5) for value in means[name].tolist()] for name in means}
