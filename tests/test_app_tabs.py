@@ -179,6 +179,7 @@ def test_names_from_a_checkpoint_or_a_file_cannot_become_markup(scene_file):
 
 def test_the_model_line_names_checkpoint_data_and_figures():
     folded, shown = markup.model_line(tiny_predictor()).split("</details>")
+    assert "with attention F A, separate branches" in folded
     assert "tiny.safetensors" in folded and '"seed": 77' in html.unescape(folded)
     assert "Trained on blocks. On lines: AP 0.125." in shown
     silent = type(tiny_predictor())(tiny_predictor().detector, {}, source="silent.safetensors")

@@ -15,7 +15,7 @@ VOID = 255
 class AttentionForm:
     """How a map A [B, 1, h, w] acts on a feature F [B, C, h, w]; one entry of `FORMS` a form.
 
-    apply: (F, A) -> the attended feature, of F's shape.
+    apply: (F, A) -> the attended feature, of F's shape. equation: the same for people.
     neutral: the value of a constant map under which the feature stays as it is.
     start: `ModelConfig.attention_bias` times this is the logit that a map starts from; all forms
         start near their neutral map.
@@ -24,6 +24,7 @@ class AttentionForm:
     """
 
     apply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    equation: str
     neutral: float
     start: float
     competes: bool = False
@@ -32,13 +33,19 @@ class AttentionForm:
 # By the name that `ModelConfig.attention_form` takes.
 FORMS = {
     # F A: 'multiplied channel by channel' (paper, section 2.1).
-    "product": AttentionForm(lambda feature, a: feature * a, neutral=1.0, start=1.0),
+    "product": AttentionForm(lambda feature, a: feature * a, "F A", neutral=1.0, start=1.0),
     # F (1 + A): residual attention (Wang et al. 2017, equation 3).
-    "residual": AttentionForm(lambda feature, a: feature * (1 + a), neutral=0.0, start=-1.0),
+    "residual": AttentionForm(
+        lambda feature, a: feature * (1 + a), "F (1 + A)", neutral=0.0, start=-1.0
+    ),
     # F A, and inside each RoI over the mean of A there: weights of mean one, as soft attention
     # gives them (Bahdanau et al. 2015, equation 6, with the sigmoid in place of exp).
     "competition": AttentionForm(
-        lambda feature, a: feature * a, neutral=1.0, start=1.0, competes=True
+        lambda feature, a: feature * a,
+        "F A / mean of A in the box",
+        neutral=1.0,
+        start=1.0,
+        competes=True,
     ),
 }
 SMALLEST_MEAN = 1e-4  # of A in a RoI that is divided by: a map of zeros leaves nothing

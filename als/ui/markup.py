@@ -12,6 +12,7 @@ from PIL import Image
 from als.drawing import Look, Panel, class_colours, css_gradient, jpeg
 from als.evaluation.missed import SAYS, Lost
 from als.inference import Predictor
+from als.model.attention import FORMS
 from als.ui.gallery import COLOURS, Gallery, Tally
 from als.views.panels import figures_of
 from als.views.photo_study import Settings, Study
@@ -260,7 +261,8 @@ def model_line(predictor: Predictor | None) -> str:
     if predictor is None:
         return ""
     config, info = predictor.detector.config, predictor.info
-    attention = "with attention" if config.attention else "without attention"
+    form = FORMS[config.attention_form]
+    attention = f"with attention {form.equation}" if config.attention else "without attention"
     branches = "separate branches" if config.separation else "one shared branch"
     kind = f"{config.backbone}, {attention}, {branches}. Classes: {', '.join(config.classes)}."
     said = _data_and_figures(info) or "It says nothing of its data or its figures."
