@@ -23,9 +23,10 @@ from als.model.interface import AnyDetector
 
 FORMAT = "als-detector-1"
 WEIGHTS = Path(__file__).parent / "weights"
-SHIPPED = WEIGHTS / "compact.safetensors"
+SHIPPED = WEIGHTS / "animals-parts.safetensors"
 BY_NAME = {
     "shipped": SHIPPED,
+    "animals-parts": SHIPPED,
     "animals": WEIGHTS / "compact.safetensors",
     "twenty": WEIGHTS / "twenty.safetensors",
 }

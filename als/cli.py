@@ -30,7 +30,7 @@ from als.files import (
 )
 from als.machine import keep_freed_memory
 
-CHECKPOINT = "a file, or the name of one in the package: shipped, animals, twenty"
+CHECKPOINT = "a file, or the name of one in the package: shipped, animals-parts, animals, twenty"
 SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
 
 

@@ -420,7 +420,7 @@ class TrainConfig:
 
     Args:
         out: folder of the run (checkpoints, logs, resolved config).
-        start_from: inference checkpoint (.safetensors, or "animals", "shipped") whose tensors the
+        start_from: inference checkpoint (.safetensors, or a name as "animals") whose tensors the
             run starts from, as stage 2 starts from stage 1 (section 3.2). Attention layers may be
             new, and of the RoI heads the rows of classes that the checkpoint does not know.
         seed: of weights, order, augmentation and sampling.

@@ -449,8 +449,9 @@ class Predictor:
 def load(path: str | Path = "shipped", device: str = "cpu") -> Predictor:
     """A predictor from a checkpoint: a file, or one of the package by its name.
 
-    "shipped" is the one that the app takes, "animals" the one of six classes, "twenty" the one of
-    VOC's twenty.
+    "shipped" is the one that the app takes: "animals-parts", of six classes, whose classification
+    map has a target. "animals" has the paper's form, "twenty" VOC's twenty classes
+    (als/weights/README.md).
 
     Raises:
         InputError: there is no such file, it is not a checkpoint of this project, or there is no

@@ -273,12 +273,12 @@ def _tidy(axis: Axes, along: str) -> None:
 
 
 def attention_figure(
-    predictor: Predictor,
+    predictors: Sequence[Predictor],
     images: Sequence,
     score_threshold: float = 0.5,
     look: Look | None = None,
 ) -> Figure:
-    """A column an image, a row for the detections and each map; every map has its values below.
+    """A column an image; of each model a row for the detections and each map, values below.
 
     Args:
         images: paths, PIL images or arrays, as `Predictor.predict` takes them.
@@ -289,16 +289,18 @@ def attention_figure(
     """
     if not len(images):
         raise InputError("no image to show; give at least one.")
-    if not predictor.detector.config.attention:
-        raise InputError(f"{predictor.source}: has no attention maps to show.")
     look = look or Look(opacity=0.75, rule="raw 0 to 1")
-    figure = Figure(figsize=(2.6 * len(images) + 0.9, 8.4), layout="constrained")
-    axes = figure.subplots(len(PANELS), len(images), squeeze=False)
-    for column, image in zip(axes.T, images, strict=True):
-        prediction = predictor.predict(image, score_threshold=score_threshold)
-        _draw_column(column, as_rgb(image), prediction, look)
-    for axis, name in zip(axes[:, 0], PANELS, strict=True):
-        axis.set_ylabel(name, fontsize=11)
+    size = 2.6 * len(images) + 0.9, 8.4 * len(predictors)
+    figure = Figure(figsize=size, layout="constrained")
+    rows = figure.subplots(len(PANELS) * len(predictors), len(images), squeeze=False)
+    for predictor, axes in zip(predictors, np.split(rows, len(predictors)), strict=True):
+        if not predictor.detector.config.attention:
+            raise InputError(f"{predictor.source}: has no attention maps to show.")
+        for column, image in zip(axes.T, images, strict=True):
+            prediction = predictor.predict(image, score_threshold=score_threshold)
+            _draw_column(column, as_rgb(image), prediction, look)
+        for axis, name in zip(axes[:, 0], PANELS, strict=True):
+            axis.set_ylabel(f"{predictor.source}\n{name}", fontsize=11)
     return figure
 
 
