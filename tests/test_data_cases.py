@@ -1,7 +1,7 @@
 """Data as people export it, ten cases of it: check and evaluation agree, and the figures are right.
 
-The photographs are scikit-image's cat and astronaut, which `animals` finds with certainty; the IoU is
-of its map.
+The photographs are scikit-image's cat and astronaut, which `animals` finds with certainty; the
+IoU is of its map.
 """
 
 import json

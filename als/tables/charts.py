@@ -300,7 +300,8 @@ def attention_figure(
             prediction = predictor.predict(image, score_threshold=score_threshold)
             _draw_column(column, as_rgb(image), prediction, look)
         for axis, name in zip(axes[:, 0], PANELS, strict=True):
-            axis.set_ylabel(f"{predictor.source}\n{name}", fontsize=11)
+            of_model = f"{predictor.source}\n" if len(predictors) > 1 else ""
+            axis.set_ylabel(of_model + name, fontsize=11)
     return figure
 
 
