@@ -107,7 +107,8 @@ class ModelConfig:
         attention_bias: logit that a map starts from; sigmoid(3) = 0.95, a map near one. The
             residual form starts from its negative, a map near zero: both keep the feature.
         attention_cls_biased: whether the classification attention's convolutions have biases (the
-            text does not say). With them nothing keeps A_cls from becoming one everywhere.
+            text does not say). With them nothing but `lambda_part` keeps A_cls from
+            becoming one everywhere.
         attention_form: "product" multiplies the feature by A (paper); "residual" by 1 + A, which
             detected better in every compact training here (docs/ablation.md); "competition" by A
             over its mean in the RoI (docs/model.md).

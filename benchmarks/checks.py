@@ -74,7 +74,7 @@ def checks(arguments: list[str]) -> None:
 
 
 def coco_example(arguments: list[str]) -> None:
-    """COCO's own example of results, read and judged as `als evaluate FILE.json` does."""
+    """COCO's own example of results, judged as by `als evaluate --detections FILE.json`."""
     parser = options(coco_example, "results/checks-coco.json")
     parser.add_argument("folder", type=Path, help=f"of {FAKE_TRUTH} and {FAKE_RESULTS}")
     given = parser.parse_args(arguments)

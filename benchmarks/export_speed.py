@@ -41,7 +41,7 @@ def measure(formats: list[str], setting: Setting) -> dict:
 
 
 def export_speed(arguments: list[str]) -> None:
-    """The shipped checkpoint's exported files beside PyTorch; needs the extra `export`."""
+    """The exported files of `animals` beside PyTorch; needs the extra `export`."""
     parser = quick_options(export_speed)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     given = parser.parse_args(arguments)

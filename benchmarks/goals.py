@@ -1,6 +1,6 @@
 """Every ratio that `make bench` measures, with its goal; the printed table and the figure.
 
-A name without a model is of the compact model (the checkpoint that ships), one that ends in
+A name without a model is of the compact model (the checkpoint `animals`), one that ends in
 `_resnet50` of ResNet-50. `maps_vs_detection` is ResNet-50's: maps need no conv5, and its conv5 is
 what the goal is about; the compact model's is `maps_vs_detection_compact`.
 """

@@ -1,6 +1,6 @@
 """What is measured: ALS and the Faster R-CNN of the same trunk and head, photographs, steps.
 
-"compact" is the checkpoint that ships; its Faster R-CNN takes over every weight that it has a
+"compact" is the checkpoint `animals`; its Faster R-CNN takes over every weight that it has a
 place for. "resnet50" is the paper's kind of network with random weights, which `random_detector`
 makes alive, at a threshold that a stated share of the proposals passes.
 """
@@ -78,10 +78,10 @@ def build_side(name: str, side: str, setting: Setting) -> Detector:
     """One detector alone: side "als", or "frcnn" for the same without both parts."""
     off = {} if side == "als" else PLAIN
     if name == "compact":
-        from als.checkpoint import SHIPPED
+        from als.checkpoint import BY_NAME
 
-        shipped, _, weights = read_checkpoint(SHIPPED)
-        config = replace(shipped.config, **COMPACT, **off, **(QUICK if setting.quick else {}))
+        start, _, weights = read_checkpoint(BY_NAME["animals"])
+        config = replace(start.config, **COMPACT, **off, **(QUICK if setting.quick else {}))
         detector = build_detector(config, pretrained=False)
         detector.load_state_dict({key: weights[key] for key in detector.state_dict()})
         detector = detector.eval().to(setting.device)

@@ -4,7 +4,7 @@ A table has two scales: `full` is the paper's own setting (`configs/paper`); `co
 table on the photographs of voc-animals with the compact models, small enough for two CPU cores.
 
 Choices train on `train` alone and are judged on `val`, never on test: `recipes` are ways to train
-the model that ships, `variants` forms of the attention part beside the paper's, `competition` one
+`animals`, `variants` forms of the attention part beside the paper's, `competition` one
 of them over its knob, `distillation` forms whose A_cls has a target. Each differs from its
 neighbour by one thing. Their records say which form or recipe to take; figures that are reported
 come from test and from other seeds.
