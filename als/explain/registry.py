@@ -157,7 +157,11 @@ def _class_weights(scene: Scene, kind: str) -> np.ndarray:
         return np.stack([paste(g, roi, scene.size) for g, roi in zip(grids, rois, strict=True)])
 
 
-KNOWS_NOTHING = {"learnt": False, "black_box": True}
+def _knows_nothing(title: str, make: Maker, per_object: bool = True) -> Explainer:
+    """Of a map that is not learnt."""
+    return Explainer(title, make, per_object=per_object, learnt=False, black_box=True)
+
+
 EXPLAINERS: dict[str, Explainer] = {
     "localization": Explainer(
         "Localization attention",
@@ -206,22 +210,16 @@ EXPLAINERS: dict[str, Explainer] = {
     "objectness": Explainer(
         "RPN objectness", lambda s, _: trivial.objectness(s.detector, s.encoding), per_object=False
     ),
-    "box_gaussian": Explainer(
+    "box_gaussian": _knows_nothing(
         "Gaussian in the box",
         lambda s, _: np.stack([trivial.box_gaussian(s.size, box) for box in s.boxes]),
-        **KNOWS_NOTHING,
     ),
-    "image_gaussian": Explainer(
-        "Gaussian in the image",
-        lambda s, _: trivial.image_gaussian(s.size),
-        per_object=False,
-        **KNOWS_NOTHING,
+    "image_gaussian": _knows_nothing(
+        "Gaussian in the image", lambda s, _: trivial.image_gaussian(s.size), per_object=False
     ),
-    "uniform": Explainer(
-        "Uniform", lambda s, _: trivial.uniform(s.size), per_object=False, **KNOWS_NOTHING
-    ),
-    "random": Explainer(
-        "Random", lambda s, _: trivial.random(s.size, s.seed), per_object=False, **KNOWS_NOTHING
+    "uniform": _knows_nothing("Uniform", lambda s, _: trivial.uniform(s.size), per_object=False),
+    "random": _knows_nothing(
+        "Random", lambda s, _: trivial.random(s.size, s.seed), per_object=False
     ),
 }
 
