@@ -158,7 +158,7 @@ def _class_weights(scene: Scene, kind: str) -> np.ndarray:
 
 
 def _knows_nothing(title: str, make: Maker, per_object: bool = True) -> Explainer:
-    """Of a map that is not learnt."""
+    """An explainer that is not learnt: the same map for any network."""
     return Explainer(title, make, per_object=per_object, learnt=False, black_box=True)
 
 

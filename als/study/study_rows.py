@@ -75,7 +75,9 @@ def run_study(
         own = [m for m in maps if EXPLAINERS[m].goes_with(config)]
         cascade = set(CASCADE) & set(measures)
         if cascade and config.family != "als":
-            raise InputError(f"{name}: measures {', '.join(cascade)} are for models of family als.")
+            raise InputError(
+                f"{name}: measures {', '.join(sorted(cascade))} are for models of family als."
+            )
         stages = randomized(predictor.detector, seed) if cascade else None
         measured = []
         for record in tqdm(records, desc=f"study of {name}", unit="image", disable=not progress):
