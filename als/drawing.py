@@ -23,6 +23,9 @@ CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00
 LONG_SIDE, SHORT_SIDE = 640, 24  # pixels of a picture on the page
 LABELS_AT_ONCE = 8
 CONSTANT = 1e-6  # a map of no more range than this says nothing by its shape
+NEARLY_CONSTANT = 0.05  # range below which a stretched attention map says so
+DETECTIONS, LOCALIZATION, CLASSIFICATION = "Detections", "Localization map", "Classification map"
+NO_ATTENTION = "This model has no attention, so there is no such map."
 
 # Of a sheet, in pixels: a panel, between panels, letters, a bar; a picture's height; texts.
 WIDTH, MARGIN, TEXT, BAR = 480, 24, 20, 14
@@ -39,9 +42,6 @@ class Look:
     opacity: float = 0.6
     colour_map: str = "viridis"
     rule: str = RULES[1]
-
-
-SAVED = Look(rule=RULES[0])  # both maps on the scale on which they multiply the feature
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,28 @@ def overlay(photo: Image.Image, heat_map: np.ndarray, look: Look) -> Image.Image
     index = (np.clip((values - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
     grey = photo.convert("L").convert("RGB")
     return Image.blend(grey, Image.fromarray(colours_of(look.colour_map)[index]), look.opacity)
+
+
+def map_panel(title: str, heat_map: np.ndarray, photo: Image.Image, look: Look) -> Panel:
+    """A map [H, W] over the photo, with the values of its colours and what these hide."""
+    low, high = value_range(heat_map, look.rule)
+    alt = f"{title} over the photo, values {low:.3g} to {high:.3g}"
+    note = _range_note(title, heat_map, low, high)
+    return Panel(title, overlay(photo, heat_map, look), note, (low, high), alt)
+
+
+def _range_note(title: str, values: np.ndarray, low: float, high: float) -> str:
+    """What the colours hide: a constant, a stretched one, or values that the scale leaves dark."""
+    spread, attention = float(np.ptp(values)), title in (LOCALIZATION, CLASSIFICATION)
+    if not values.max() > 0:
+        return "Empty map: 0 everywhere."
+    if spread <= CONSTANT:
+        return f"The same everywhere: {values.max():.2g}."
+    if attention and spread < NEARLY_CONSTANT and high - low < 2 * NEARLY_CONSTANT:
+        return "Nearly the same everywhere: the colours stretch small differences."
+    if spread < 0.1 * (high - low):
+        return f"All values lie between {values.min():.2g} and {values.max():.2g} on this scale."
+    return ""
 
 
 def colours_of(colour_map: str) -> np.ndarray:
@@ -263,15 +285,15 @@ def save_prediction(
     y2] in pixels of the upright image.
     """
     shown = to_display(as_rgb(path) if photo is None else photo)
-    panels = [Panel("Detections", draw_detections(shown, prediction))]
-    maps = (prediction.localization_map, prediction.classification_map)
-    for title, heat_map in zip(("Localization map", "Classification map"), maps, strict=True):
+    look, panels = Look(), [Panel(DETECTIONS, draw_detections(shown, prediction))]
+    for title, heat_map in (
+        (LOCALIZATION, prediction.localization_map),
+        (CLASSIFICATION, prediction.classification_map),
+    ):
         if heat_map is None:
-            note = "This model has no attention, so there is no such map."
-            panels.append(Panel(title, None, note))
+            panels.append(Panel(title, None, NO_ATTENTION))
         else:
-            bar = value_range(heat_map, SAVED.rule)
-            panels.append(Panel(title, overlay(shown, heat_map, SAVED), bar=bar))
+            panels.append(map_panel(title, heat_map, shown, look))
     picture = out / f"{output_stem(path)}.png"
     # The detections first: they have room where a picture has none.
     found = zip(prediction.names, prediction.scores, prediction.boxes, strict=True)
@@ -280,7 +302,7 @@ def save_prediction(
     record = {"image": name, "size": prediction.size, "detections": detections}
     write_json(picture.with_suffix(".json"), record)
     with atomic_write(picture) as aside:
-        sheet = comparison([("", panels)], SAVED, printable(path.name))
+        sheet = comparison([("", panels)], look, printable(path.name))
         sheet.save(aside, format="png", compress_level=COMPRESSION)
     return picture
 

@@ -145,3 +145,13 @@ def test_the_sheet_holds_every_panel():
     assert (pixels == [0, 0, 255]).all(1).sum() == 24 * 640
     last = views.colours_of("viridis")[-1]
     assert (pixels == last).all(1).any(), "the colour bar is missing"
+
+
+def test_a_pale_map_is_saved_over_all_colours_with_its_values_below():
+    """The classification map of F (1 + A) ends far below 1: from 0 to 1 it would be dark."""
+    panel = views.map_panel("Classification map", RAMP / 8, GREY, Look(opacity=1))
+    assert panel.bar == pytest.approx((0.025, 0.1)) and not panel.note
+    row = np.asarray(panel.picture)[0]
+    assert row[0].tolist() == colour(0) and row[-1].tolist() == colour(1)
+    faint = views.map_panel("Classification map", RAMP / 80, GREY, Look())
+    assert "stretch small differences" in faint.note

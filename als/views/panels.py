@@ -1,27 +1,29 @@
 """A study of one photo -> the panels of the page, the numbers beside them, and the record."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from als.drawing import (
-    CONSTANT,
+    CLASSIFICATION,
+    DETECTIONS,
+    LOCALIZATION,
+    NO_ATTENTION,
     Look,
     Panel,
     boxes_to_display,
     class_colours,
     draw_boxes,
-    overlay,
+    map_panel,
     sampled,
-    value_range,
 )
 from als.explain import EXPLAINERS
 from als.explain.map_measures import box_region, energy, mask_iou
 from als.inference import Explanation
 from als.views.photo_study import DEFAULT_EXPLAINER, WORDS, Settings, Study
 
-DETECTIONS, LOCALIZATION, CLASSIFICATION = "Detections", "Localization map", "Classification map"
 GRAD_CAM = "Grad-CAM"
 GRADIENT_X_ACTIVATION = "Gradient × activation"
 SAYS = {
@@ -37,10 +39,8 @@ SAYS_DEFAULT = (
     "Cell by cell, what raises the {target} of the chosen box: only what its proposal reads can "
     "light up. Not a map of the whole object."
 )
-NO_ATTENTION = "This model has no attention, so there is no such map."
 NO_MAP = "This explainer makes no map of this model."
 EMPTY = "Empty map: nothing in the photo raises this value."
-NEARLY_CONSTANT = 0.05  # range below which a stretched attention map says so
 CLICK = " Click inside a box to explain it."
 GRID = (96, 96)  # rank correlations are of maps sampled on this grid: they are smooth
 
@@ -138,30 +138,16 @@ def _map_panel(
     chosen: Explanation | None,
     empty: bool,
 ) -> Panel:
-    picture = study.display if empty else overlay(study.display, values, look)
-    if chosen is not None:
-        box = boxes_to_display(chosen.box[None], study.prediction.size)
-        labels, colours = np.array([chosen.label]), _colours(study, chosen)
-        picture = draw_boxes(picture, box, labels, [chosen.name], 0, colours)
     if empty:
-        return Panel(title, picture, EMPTY, alt=f"{title}: empty")
-    low, high = value_range(values, look.rule)
-    alt = f"{title} over the photo, values {low:.3g} to {high:.3g}"
-    return Panel(title, picture, _range_note(title, values, low, high), (low, high), alt)
-
-
-def _range_note(title: str, values: np.ndarray, low: float, high: float) -> str:
-    """What the colours hide: a constant, a stretched one, or values that the scale leaves dark."""
-    spread, attention = float(np.ptp(values)), title in (LOCALIZATION, CLASSIFICATION)
-    if not values.max() > 0:
-        return "Empty map: 0 everywhere."
-    if spread <= CONSTANT:
-        return f"The same everywhere: {values.max():.2g}."
-    if attention and spread < NEARLY_CONSTANT and high - low < 2 * NEARLY_CONSTANT:
-        return "Nearly the same everywhere: the colours stretch small differences."
-    if spread < 0.1 * (high - low):
-        return f"All values lie between {values.min():.2g} and {values.max():.2g} on this scale."
-    return ""
+        panel = Panel(title, study.display, EMPTY, alt=f"{title}: empty")
+    else:
+        panel = map_panel(title, values, study.display, look)
+    if chosen is None:
+        return panel
+    box = boxes_to_display(chosen.box[None], study.prediction.size)
+    labels, colours = np.array([chosen.label]), _colours(study, chosen)
+    boxed = draw_boxes(panel.picture, box, labels, [chosen.name], 0, colours)
+    return replace(panel, picture=boxed)
 
 
 def explained_sentence(study: Study, threshold: float) -> str:
