@@ -73,12 +73,20 @@ def _columns_charts(
         for axis, cells in zip(of_setting, parts.values(), strict=True):
             _panel(axis, cells, sources, upright=True)
             axis.set_xticks(range(len(cells)), cells["column"], rotation=45, ha="right")
+        if not np.isfinite([cells[[*sources]] for cells in parts.values()]).any():
+            of_setting[0].set_yticks([])  # of all, since they share them
         of_setting[0].set_ylabel(f"{label},\n{setting}")
     for axis, title in zip(axes[0], parts, strict=True):
         axis.set_title(title.replace(", ", ",\n"), fontsize=10, loc="left")
-    handles = [one for axis in axes[:, 0] for one in axis.get_legend_handles_labels()[0]]
+    # Of the panel with most that was run: the paper's own rows have no measured figure.
+    fullest = [min(row, key=_not_run) for row in axes]
+    handles = [one for axis in fullest for one in axis.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _not_run(axis: Axes) -> int:
+    return sum(NOT_RUN in label for label in axis.get_legend_handles_labels()[1])
 
 
 def paper_against_measured(table: str, results: Path, column: str = "mAP") -> Figure:
@@ -249,7 +257,8 @@ def _panel(axis: Axes, cells: pd.DataFrame, sources: Sequence[str], upright: boo
         can_run = any(cells[f"{source}_run"].any() for source in sources if source != "paper")
         told = NOT_RUN if can_run else ABSENT
         axis.text(0.5, 0.5, told, transform=axis.transAxes, ha="center", va="center")
-        (axis.yaxis if upright else axis.xaxis).set_ticks([])
+        if not upright:
+            axis.set_xticks([])
 
 
 def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None:

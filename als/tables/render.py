@@ -70,8 +70,9 @@ def _texts(of_column: pd.DataFrame, source: str) -> pd.Series:
     """One source's cells of one column, a text a row."""
     rounded = of_column[source].round(1)
     texts = of_column.assign(value=rounded).apply(_cell, axis=1, source=source)
-    # Best as printed: rows that agree in the decimal shown are bold together.
-    is_best = (rounded == rounded.max()) & (source != "difference")
+    # Best as printed: rows that agree in the decimal shown are bold together. One alone is no best.
+    compares = source != "difference" and rounded.count() > 1
+    is_best = (rounded == rounded.max()) & compares
     return texts.mask(is_best, "**" + texts + "**")
 
 
