@@ -16,20 +16,31 @@ def test_what_somebody_sees_is_counted():
         GroundTruth([BOX, FAR], [1, 2], [False, True]),
         GroundTruth([BOX], [1], [False]),
         GroundTruth([], [], []),
+        GroundTruth([], [], []),
     ]
     found = [
         # right; a second box of the same cat; on a difficult dog (no count); too low a score
         Detections([BOX, BOX, FAR, FARTHER], [1, 1, 2, 2], [0.9, 0.6, 0.8, 0.4]),
         Detections([BOX], [2], [0.5]),  # another class
         Detections([], [], []),
+        Detections([BOX, FAR], [1, 2], [0.7, 0.2]),  # where there is nothing to find
     ]
     kept = counted(match(found, truths, ("cat", "dog")))
-    assert sure(kept, 3) == {"detections": 3, "right": 1, "images": 3, "images_without": 1}
+    assert sure(kept, np.array([False, False, True, True])) == {
+        "detections": 4,
+        "right": 1,
+        "images": 4,
+        "images_without": 1,
+        "empty_images": 2,
+        "empty_images_without": 1,
+    }
     assert dict(zip(kept.given.tolist(), kept.right.tolist(), strict=True)) == {
         0: True,
         1: False,
         3: False,
         4: False,
+        5: False,
+        6: False,
     }
 
 

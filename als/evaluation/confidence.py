@@ -37,14 +37,20 @@ def counted(matches: Matches) -> Counted:
     return Counted(*kept)
 
 
-def sure(found: Counted, n_images: int) -> dict[str, int]:
-    """Counts of what somebody sees: detections that score 0.5 or more, and images without one."""
+def sure(found: Counted, empty: np.ndarray) -> dict[str, int]:
+    """Counts of what somebody sees: detections that score 0.5 or more, and images without one.
+
+    empty: [images] bool, those with no object of the classes; to be silent there is right.
+    """
     shown = found.scores >= SCORE
+    silent = ~np.isin(np.arange(len(empty)), found.image[shown])
     return {
         "detections": int(shown.sum()),
         "right": int(found.right[shown].sum()),
-        "images": n_images,
-        "images_without": n_images - len(np.unique(found.image[shown])),
+        "images": len(empty),
+        "images_without": int(silent.sum()),
+        "empty_images": int(empty.sum()),
+        "empty_images_without": int((silent & empty).sum()),
     }
 
 

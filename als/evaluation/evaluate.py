@@ -110,11 +110,12 @@ def evaluate(
         write_results(coco_results, rows)
     metrics, per_class = judge(found, records, classes)
     scored = counted(match(found, truths_of(records), classes, (0.5,)))
+    empty = np.array([len(record.boxes) == 0 for record in records])
     return {
         "metrics": metrics,
         "per_class": per_class,
         "maps": _mean_maps(maps),
-        "sure": sure(scored, len(records)),
+        "sure": sure(scored, empty),
         "reliability": reliability(scored.scores, scored.right),
         "confusion": confusion(found, truths_of(records), classes),
         "config": None if detector is None else detector.config.to_dict(),
