@@ -206,8 +206,8 @@ def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
     names = [f"{titles[first]} →\n{titles[second]}" for first, second in found]
     axes[0].set_yticks(range(len(found)), names)
     axes[0].set_ylim(len(found) - 0.5, -0.5)
-    if table in TABLES:
-        printed = [published_step(table, *pair) for pair in found]
+    printed = [published_step(table, *pair) for pair in found] if table in TABLES else []
+    if np.isfinite(np.array(printed, float)).any():
         axes[0].plot(printed, range(len(found)), "s", mfc="none", color="black", label="paper")
         figure.legend(loc="outside upper left", frameon=False, fontsize=9)
     figure.supxlabel("difference, percentage points", fontsize=9)
