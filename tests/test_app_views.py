@@ -1,6 +1,7 @@
 """Pictures and numbers of the app, against values worked out by hand."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from als import drawing as views
 from als.drawing import RULES, Look, Panel, comparison
 from als.explain.map_measures import box_region, energy, mask_iou
+from als.inference import Prediction
 from als.views.panels import rank_correlation
 from als.views.photo_study import iou
 
@@ -147,7 +149,7 @@ def test_the_sheet_holds_every_panel():
     assert (pixels == last).all(1).any(), "the colour bar is missing"
 
 
-def test_a_pale_map_is_saved_over_all_colours_with_its_values_below():
+def test_a_pale_map_takes_all_colours_with_its_values_below(tmp_path):
     """The classification map of F (1 + A) ends far below 1: from 0 to 1 it would be dark."""
     panel = views.map_panel("Classification map", RAMP / 8, GREY, Look(opacity=1))
     assert panel.bar == pytest.approx((0.025, 0.1)) and not panel.note
@@ -155,3 +157,11 @@ def test_a_pale_map_is_saved_over_all_colours_with_its_values_below():
     assert row[0].tolist() == colour(0) and row[-1].tolist() == colour(1)
     faint = views.map_panel("Classification map", RAMP / 80, GREY, Look())
     assert "stretch small differences" in faint.note
+
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), [], np.zeros(0, np.float32)
+    found = Prediction(*nothing, RAMP / 8, RAMP, (2, 4))
+    saved = Image.open(views.save_prediction(Path("a.png"), found, tmp_path, GREY))
+    last = views.map_panel("", RAMP, views.to_display(GREY), Look()).picture.getpixel((639, 100))
+    in_panels = np.asarray(saved)[:400]  # above the colour bars
+    columns = (in_panels == last).all(2).any(0).nonzero()[0]
+    assert columns.min() < 1008 < columns.max(), "both maps reach the last colour"
