@@ -102,8 +102,8 @@ def test_every_row_has_a_whole_record(reproduced):
             images = stage["images_per_second"] * stage["hours"] * 3600
             assert images == pytest.approx(len(names) // 3 * 3, rel=1e-6)
             assert stage["machine"]["threads"] > 0 and stage["config"]["epochs"] == 1
-        assert record["config"]["separation"] == (key in ("separation", "proposed", "residual"))
-        assert record["config"]["attention"] == (key in ("attention", "proposed", "residual"))
+        assert record["config"]["separation"] == (key not in ("faster-rcnn", "attention"))
+        assert record["config"]["attention"] == (key not in ("faster-rcnn", "separation"))
         kept = load_detections(settings.results / f"table2-compact/{key}-seed0.npz")
         assert len(kept) == record["data"]["images"]
 
@@ -112,13 +112,13 @@ def test_rows_of_like_separation_share_their_first_stage(reproduced):
     settings, told, _ = reproduced
     trained = [text for part in told for text in part if "train compact" in text]
     assert sum("faster-rcnn" in text and "faster-rcnn ->" in text for text in trained) == 1
-    assert len(list(settings.runs.rglob("model.safetensors"))) == 2 + 5
+    assert len(list(settings.runs.rglob("model.safetensors"))) == 2 + 6
 
 
 def test_the_bootstrap_serves_the_table(reproduced):
     settings, *_ = reproduced
     found = read_json(settings.results / "table2-compact/bootstrap.json")
-    assert len(found["steps"]) == 8 and found["images"] == 6
+    assert len(found["steps"]) == 10 and found["images"] == 6
     for step in found["steps"]:
         first, second = (
             read_json(settings.results / f"table2-compact/{step[k]}-seed0.json")["metrics"]
