@@ -253,12 +253,17 @@ def _panel(axis: Axes, cells: pd.DataFrame, sources: Sequence[str], upright: boo
     for source in sources:
         _points(axis, cells, source, upright)
     _tidy(axis, "y" if upright else "x")
-    if not cells[list(sources)].notna().any(axis=None):
-        can_run = any(cells[f"{source}_run"].any() for source in sources if source != "paper")
-        told = NOT_RUN if can_run else ABSENT
+    empty = cells[list(sources)].isna().all(axis=1)
+    can_run = cells[[f"{source}_run" for source in sources if source != "paper"]].any(axis=1)
+    if empty.all():
+        told = NOT_RUN if can_run.any() else ABSENT
         axis.text(0.5, 0.5, told, transform=axis.transAxes, ha="center", va="center")
         if not upright:
             axis.set_xticks([])
+    elif not upright:
+        beside = {"transform": axis.get_yaxis_transform(), "va": "center", "color": "#777777"}
+        for place in np.flatnonzero(empty):
+            axis.text(0.02, place, NOT_RUN if can_run.iloc[place] else ABSENT, **beside)
 
 
 def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None:
