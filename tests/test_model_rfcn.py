@@ -47,6 +47,19 @@ def test_each_cell_votes_with_its_own_map(pool):
     torch.testing.assert_close(logits, torch.zeros(1, 2))
 
 
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet18"])
+def test_a_new_head_passes_features_on_as_large_as_they_come(backbone):
+    """He et al. 2015: the second moment is kept, however few the channels are."""
+    torch.manual_seed(0)
+    heads = heads_of(backbone=backbone)
+    _, reduce, relu = heads.conv5
+    feature = 0.2 * torch.randn(1, reduce.in_channels, 16, 16)
+    with torch.no_grad():
+        passed = relu(reduce(feature))
+    assert passed.square().mean().item() == pytest.approx(0.2**2, rel=0.2)
+    assert heads.score_maps(passed).std() > 0.3 * 0.2
+
+
 def test_the_box_is_the_same_for_every_class():
     heads = heads_of().eval()
     roi = torch.tensor([[10.0, 10.0, 40.0, 50.0]])
