@@ -253,6 +253,8 @@ def test_figures_show_every_row_and_say_what_was_not_run(results):
     told = {TABLES["table2"][text.get_position()[1]].key: text.get_text() for text in compact.texts}
     assert told["faster-rcnn-original"] == "–" and told["residual"] == "not run"
     assert "proposed" not in told
+    low, high = compact.get_xlim()
+    assert high - low >= 4, "a difference of tenths fills the panel"
     labels = [axis.get_legend_handles_labels()[1] for axis in (both, compact)]
     assert labels == [["paper", "measured, full scale"], ["measured, compact models"]]
     both, compact = per_class_chart("table1", results).axes

@@ -38,7 +38,7 @@ class PositionSensitiveRoIHeads(RoIHeads):
         )
         self.score_maps = nn.Conv2d(width, self.score_outputs * k * k, 1)
         self.box_maps = nn.Conv2d(width, 4 * k * k, 1)
-        # R-FCN draws all three with 0.01, which suits ResNet-101's features. MobileNetV2's are fewer
+        # R-FCN draws all three with 0.01, which suits ResNet-101. MobileNetV2's features are fewer
         # and smaller: from there the votes hardly left the classes' frequencies in eight passes.
         nn.init.kaiming_normal_(self.conv5[1].weight, nonlinearity="relu")
         self.hard_rois_per_image = config.hard_rois_per_image

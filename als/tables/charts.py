@@ -34,6 +34,7 @@ LOOKS = {
 }
 # A panel each: compact models have other images and a smaller network, so they do not compare.
 SETTINGS = {"the paper's setting": ("paper", "full"), "compact models": ("compact",)}
+LEAST_RANGE = 4  # percentage points that an axis of a table's figures spans, at the least
 ROW_COLOURS = ("#777777", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73")
 HATCHES = ("", "//", "..", "", "xx", "--")
 CURVES = {
@@ -99,6 +100,9 @@ def paper_against_measured(table: str, results: Path, column: str = "mAP") -> Fi
         _panel(axis, cells, sources, upright=False)
         axis.set_title(setting, fontsize=10, loc="left")
         axis.set_xlabel(f"{column}, percent")
+        low, high = axis.get_xlim()
+        wider = max(0, LEAST_RANGE - (high - low)) / 2  # a chance difference must not fill it
+        axis.set_xlim(low - wider, high + wider)
     axes[0].set_yticks(range(len(cells)), cells["title"])
     axes[0].set_ylim(len(cells) - 0.5, -0.5)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
