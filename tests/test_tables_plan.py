@@ -260,7 +260,9 @@ def test_every_stage_fits_the_one_before(table, scale, tmp_path):
             assert after.config.start_from == str(before.checkpoint)
             one, two = (s.config.model.to_dict() for s in (before, after))
             changed = {name for name in one if one[name] != two[name]}
-            assert all(name == "weights" or name.startswith("attention") for name in changed)
+            # What the second stage adds: attention, and the loss that gives A_cls a target.
+            added = ("weights", "attention", "lambda_part")
+            assert all(name.startswith(added) for name in changed)
         for stage in step.stages:
             same = folders.setdefault(stage.target, comparable(stage.config))
             assert same == comparable(stage.config), "two trainings in one folder"
