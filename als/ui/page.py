@@ -43,6 +43,8 @@ MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "p
 DRAW = {"concurrency_id": "draw", "concurrency_limit": 4, "api_visibility": "private"}
 GALLERY = {"concurrency_id": "gallery", "concurrency_limit": 1, "api_visibility": "private"}
 HIDDEN = {"show_progress": "hidden"}
+# Gradio would drop what is chosen while the answer to the choice before is on its way.
+LATEST = {"trigger_mode": "always_last"}
 # Gradio would decode the photo itself before the pixel limit is checked.
 RAW = {"preprocess": False}
 
@@ -188,22 +190,22 @@ def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, lis
         upload.change(load, [upload, *given], shown, **there)
     again = answer(handle.list_gallery)
     triggers = [*(one.input for one in listing), controls["threshold"].input]
-    latest = {"trigger_mode": "always_last"} | HIDDEN | DRAW | RAW
-    gr.on(triggers, again, given, [parts["gallery"]], **latest)
-    parts["gallery"].pick(answer(handle.open_listed), values, shown, **HIDDEN, **MODEL, **RAW)
+    latest = LATEST | HIDDEN | RAW
+    gr.on(triggers, again, given, [parts["gallery"]], **latest, **DRAW)
+    parts["gallery"].pick(answer(handle.open_listed), values, shown, **latest, **MODEL)
 
 
 def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> None:
     """Events of the row above the tabs, of the pictures and of the tabs."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
     refresh = {"fn": answer(handle.refresh), "inputs": values, "outputs": shown}
-    hidden = HIDDEN | MODEL | RAW
-    views = {"show_progress_on": [parts["views"], parts["compare_views"]]} | MODEL | RAW
+    hidden = LATEST | HIDDEN | MODEL | RAW
+    views = LATEST | {"show_progress_on": [parts["views"], parts["compare_views"]]} | MODEL | RAW
     opened = parts["photo"].change(
         answer(handle.open_photo), [parts["photo"], *values], shown, **views
     )
     explainer, own = controls["explainer"], answer(handle.pick_explainer)
-    of_explainer = explainer.input(own, explainer, parts["kind"], **HIDDEN, **DRAW)
+    of_explainer = explainer.input(own, explainer, parts["kind"], **LATEST, **HIDDEN, **DRAW)
     slow = [
         opened.then(**refresh, **hidden),
         of_explainer.then(**refresh, **hidden),
@@ -215,10 +217,10 @@ def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> No
         parts["name"].input(answer(handle.pick_class), [parts["name"], *values], shown, **hidden),
     ]
     for event in slow:  # the settings that it was sent may be older by the time it answers
-        event.then(answer(handle.catch_up), values, shown, **HIDDEN, **DRAW, **RAW)
+        event.then(answer(handle.catch_up), values, shown, **LATEST, **HIDDEN, **DRAW, **RAW)
     parts["draw"].click(answer(handle.draw_box), None, shown, **HIDDEN, **DRAW)
     drawing = [controls[name].input for name in ("threshold", "opacity", "colour_map", "rule")]
-    gr.on(drawing, **refresh, trigger_mode="always_last", **HIDDEN, **DRAW, **RAW)
+    gr.on(drawing, **refresh, **LATEST, **HIDDEN, **DRAW, **RAW)
 
 
 def _inputs(predictor: Predictor) -> tuple[dict, dict]:
