@@ -248,6 +248,24 @@ def test_an_answer_that_waited_does_not_bring_back_older_settings(visit, files, 
     assert page.errors == []
 
 
+def test_the_tab_that_was_opened_last_is_drawn(visit, files, monkeypatch):
+    """Two tabs are clicked while the page waits for the network; the second click counts."""
+    visit = visit()
+    visit.open_photo(files / "scene.png")
+    visit.says("Explaining detection 1")
+    free, predictor = threading.Event(), tiny_predictor()
+    explain = predictor.explain
+    monkeypatch.setattr(predictor, "explain", lambda *a, **k: free.wait(60) and explain(*a, **k))
+    visit.page.locator("#detections tr[data-row='1'] button").click()
+    for name in ("Compare", "Explain"):
+        visit.page.get_by_role("tab", name=name).click()
+    free.set()
+    visit.says("Explaining detection 2")
+    visit.page.locator("#detections tr[data-row='0'] button").click()
+    visit.says("Explaining detection 1")
+    assert visit.errors == []
+
+
 def test_a_class_can_be_explained_when_nothing_passes(visit, files):
     visit = visit()
     visit.open_photo(files / "scene.png")

@@ -43,8 +43,9 @@ MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "p
 DRAW = {"concurrency_id": "draw", "concurrency_limit": 4, "api_visibility": "private"}
 GALLERY = {"concurrency_id": "gallery", "concurrency_limit": 1, "api_visibility": "private"}
 HIDDEN = {"show_progress": "hidden"}
-# Gradio would drop what is chosen while the answer to the choice before is on its way.
-LATEST = {"trigger_mode": "always_last"}
+# Gradio would drop what is chosen while the answer to the choice before is on its way. An event
+# that says what was clicked is sent each time: put off, it would say what was clicked first.
+LATEST, EACH = {"trigger_mode": "always_last"}, {"trigger_mode": "multiple"}
 # Gradio would decode the photo itself before the pixel limit is checked.
 RAW = {"preprocess": False}
 
@@ -190,31 +191,33 @@ def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, lis
         upload.change(load, [upload, *given], shown, **there)
     again = answer(handle.list_gallery)
     triggers = [*(one.input for one in listing), controls["threshold"].input]
-    latest = LATEST | HIDDEN | RAW
-    gr.on(triggers, again, given, [parts["gallery"]], **latest, **DRAW)
-    parts["gallery"].pick(answer(handle.open_listed), values, shown, **latest, **MODEL)
+    gr.on(triggers, again, given, [parts["gallery"]], **LATEST, **HIDDEN, **DRAW, **RAW)
+    parts["gallery"].pick(
+        answer(handle.open_listed), values, shown, **EACH, **HIDDEN, **MODEL, **RAW
+    )
 
 
 def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> None:
     """Events of the row above the tabs, of the pictures and of the tabs."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
     refresh = {"fn": answer(handle.refresh), "inputs": values, "outputs": shown}
-    hidden = LATEST | HIDDEN | MODEL | RAW
-    views = LATEST | {"show_progress_on": [parts["views"], parts["compare_views"]]} | MODEL | RAW
+    hidden = HIDDEN | MODEL | RAW
+    latest, each = LATEST | hidden, EACH | hidden
+    views = {"show_progress_on": [parts["views"], parts["compare_views"]]} | MODEL | RAW
     opened = parts["photo"].change(
         answer(handle.open_photo), [parts["photo"], *values], shown, **views
     )
     explainer, own = controls["explainer"], answer(handle.pick_explainer)
     of_explainer = explainer.input(own, explainer, parts["kind"], **LATEST, **HIDDEN, **DRAW)
     slow = [
-        opened.then(**refresh, **hidden),
-        of_explainer.then(**refresh, **hidden),
-        controls["kind"].input(**refresh, **hidden),
-        tabs.select(answer(handle.open_tab), values, shown, **views),
-        parts["table"].pick(answer(handle.pick), values, shown, **hidden),
-        parts["views"].pick(answer(handle.pick), values, shown, **hidden),
-        parts["missed"].pick(answer(handle.pick_missed), values, shown, **hidden),
-        parts["name"].input(answer(handle.pick_class), [parts["name"], *values], shown, **hidden),
+        opened.then(**refresh, **latest),
+        of_explainer.then(**refresh, **latest),
+        controls["kind"].input(**refresh, **latest),
+        tabs.select(answer(handle.open_tab), values, shown, **EACH, **views),
+        parts["table"].pick(answer(handle.pick), values, shown, **each),
+        parts["views"].pick(answer(handle.pick), values, shown, **each),
+        parts["missed"].pick(answer(handle.pick_missed), values, shown, **each),
+        parts["name"].input(answer(handle.pick_class), [parts["name"], *values], shown, **latest),
     ]
     for event in slow:  # the settings that it was sent may be older by the time it answers
         event.then(answer(handle.catch_up), values, shown, **LATEST, **HIDDEN, **DRAW, **RAW)
