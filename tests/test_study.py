@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from scipy.stats import ttest_1samp
 from tiny import lively_detector
 
@@ -29,7 +31,7 @@ from als.study.cases import cases_of, keypoints_of, match_detections, own_instan
 from als.study.interventions import rows_of_the_table
 from als.study.study_command import _announce, chosen, measure_names, shard_slice, study
 from als.study.study_figures import chosen_cases
-from als.study.study_rows import _check_settings, read_rows, run_study
+from als.study.study_rows import COLUMNS, _check_settings, read_rows, run_study
 from als.study.summary import differences, interval, summarise
 
 MAPS = ["localization", "classification", "gradcam", "box_gaussian", "random"]
@@ -247,6 +249,16 @@ def test_an_interrupted_study_goes_on_to_the_same_rows(rows, records, predictor,
     keys = ["image_id", "object", "map", "measure"]
     one, two = (r.sort_values(keys, ignore_index=True) for r in (rows, read_rows(tmp_path)))
     pd.testing.assert_frame_equal(one[two.columns], two)
+
+
+def test_a_part_that_was_altered_is_one_sentence(tmp_path):
+    part = tmp_path / "parts" / "00000.parquet"
+    part.parent.mkdir()
+    table = pyarrow.Table.from_pandas(pd.DataFrame({name: [1.0] for name in COLUMNS}))
+    told = {b"pandas": table.schema.metadata[b"pandas"].replace(b"pandas_type", b"pandas_tyPe")}
+    parquet.write_table(table.replace_schema_metadata(told), part)
+    with pytest.raises(InputError, match=r"00000\.parquet.*--resume measures"):
+        read_rows(tmp_path)
 
 
 @pytest.mark.parametrize("shard", ["2", "0/2", "3/2", "a/b", "1/2/3"])

@@ -247,6 +247,24 @@ def test_saved_detections_come_back(tmp_path):
         load_detections(tmp_path / "d.npz")
 
 
+def test_altered_files_of_detections_are_one_sentence(tmp_path):
+    path, rng = tmp_path / "d.npz", np.random.default_rng(0)
+    corners = rng.random((20, 5, 4)).cumsum(2)
+    save_detections(
+        path, list("abcdefghijklmnopqrst"), [Detections(c, [1] * 5, c[:, 0]) for c in corners]
+    )
+    whole = path.read_bytes()
+    for _ in range(300):
+        altered = bytearray(whole)
+        for place in rng.integers(len(whole), size=3):
+            altered[place] = rng.integers(256)
+        path.write_bytes(altered)
+        try:
+            load_detections(path)
+        except InputError as error:
+            assert "d.npz: holds no saved detections" in str(error)
+
+
 def test_figures_show_every_row_and_say_what_was_not_run(results):
     both, compact = paper_against_measured("table2", results).axes
     assert len(both.get_yticks()) == len(TABLES["table2"])

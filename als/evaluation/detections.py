@@ -1,6 +1,7 @@
 """Detections and objects of images as plain arrays: all that evaluation takes, and their file."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from als.files import atomic_write
 
 _MAPS = "map_"  # before the name of a figure of the maps, in a file
 _EXTRAS = {"difficult": bool, "scores": np.float64}
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError)
+DAMAGED += (zipfile.BadZipFile, zlib.error)
+"""What numpy, zipfile and zlib raise for an .npz that is cut off or altered."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def load_judgeable(path: Path) -> Judgeable:
         rows = zip(*(values.tolist() for values in figures.values()), strict=True)
         maps = [dict(zip(figures, row, strict=True)) for row in rows]
         return Judgeable(found, tuple(arrays.get("classes", np.array([])).tolist()), maps)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, InputError) as error:
         raise InputError(f"{path}: holds no saved detections ({error}); evaluate again.") from error
 
 

@@ -6,8 +6,6 @@ true box, the box from a displaced true box.
 """
 
 import sys
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +23,7 @@ from als.data.record import Record
 from als.errors import InputError
 from als.evaluation.average_precision import match
 from als.evaluation.bootstrap import Resampled, draw_weights, resampled_ap, resampled_mean
-from als.evaluation.detections import Detections, GroundTruth
+from als.evaluation.detections import DAMAGED, Detections, GroundTruth
 from als.files import atomic_write
 from als.inference import Predictor
 from als.model import Detector, Encoding
@@ -111,7 +109,7 @@ def _photograph(
     if file is not None and file.exists():
         try:
             return read_arrays(file)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+        except DAMAGED:
             print(f"als: {file}: is cut off or damaged; made again.", file=sys.stderr)
     detector, taken = predictor.detector, {}
     encoding, another = predictor.encode(record.path), predictor.encode(before.path)

@@ -146,7 +146,7 @@ def _read_part(path: Path) -> pd.DataFrame:
         rows = pd.read_parquet(path)
         if missing := {*KEYS, *COLUMNS} - {*rows}:
             raise ValueError(f"has no column {missing.pop()}")
-    except (OSError, ValueError) as error:  # pyarrow's own are kinds of these
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's own are kinds of these
         reason = " ".join(str(error).split())[:100]
         raise InputError(
             f"{path}: this part of a study is cut off or damaged ({reason}); --resume measures "
