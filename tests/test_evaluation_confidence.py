@@ -53,6 +53,13 @@ def test_the_calibration_error_of_a_case_done_by_hand():
     assert reliability(np.zeros(0), np.zeros(0, bool)) == {"error": None, "bins": []}
 
 
+@pytest.mark.parametrize("score", [87.5, 1e300, -2.0])
+def test_scores_that_are_no_chances_have_no_calibration_error(score):
+    """COCO's results may be scored in percent or by logits; AP asks for their order alone."""
+    told = reliability(np.array([0.5, score]), np.array([True, False]))
+    assert told == {"error": None, "bins": []}
+
+
 @pytest.mark.parametrize("known", [Calibration(0.5, 0), Calibration(1, 1.3), Calibration(2, -1)])
 def test_temperature_and_shift_are_found_again(known):
     """Detections are right as often as the calibrated score says."""

@@ -58,12 +58,15 @@ def reliability(scores: np.ndarray, right: np.ndarray) -> dict:
     """Expected calibration error and its ten bins (Guo et al., ICML 2017, equation 5).
 
     Args:
-        scores: [N], 0 to 1. right: [N], whether each detection is.
+        scores: [N]. right: [N], whether each detection is.
 
     Returns:
         error: sum over bins of |share right - mean score|, weighted by detections (None without
-        detections); bins: for each with detections "from", "to", "detections", "score", "right".
+        detections, or where a score is no chance, outside 0 to 1: others' may be anything);
+        bins: for each with detections "from", "to", "detections", "score", "right".
     """
+    if ((scores < 0) | (scores > 1)).any():
+        return {"error": None, "bins": []}
     index = np.minimum((scores * BINS).astype(int), BINS - 1)
     bins = []
     for i in np.unique(index):
