@@ -107,7 +107,14 @@ def test_read_animals_of_the_photographs(shared_voc):
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"a": [{"name": "cat"}]}', '{"a": [{"name": "c", "bbox": [1], "keypoints": {}}]}'],
+    [
+        *("{", "[]", '{"a": [{"name": "cat"}]}'),
+        '{"a": [{"name": "c", "bbox": [1], "keypoints": {}}]}',
+        '{"a": [{"name": "c", "bbox": [0, 0, NaN, 9], "keypoints": {}}]}',
+        '{"a": [{"name": "c", "bbox": [0, 0, 9, 9], "keypoints": null}]}',
+        '{"a": [{"name": "c", "bbox": [0, 0, 9, 9], "keypoints": {"nose": [1]}}]}',
+        '{"a": [{"name": "c", "bbox": [0, 0, 9, 9], "keypoints": {"nose": [NaN, 1]}}]}',
+    ],
 )
 def test_broken_keypoints_are_one_sentence(tmp_path, text):
     path = tmp_path / "animal_keypoints.json"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou, masks_to_boxes
 
+from als.data.fields import numbers
 from als.data.masks import VOID, read_class_map, read_instances
 from als.data.record import Record
 from als.errors import InputError
@@ -25,6 +26,7 @@ MATCH_IOU = 0.5
 # COCO's borders between small, medium and large, in pixels of area of the box.
 SIZES = ((32**2, "small"), (96**2, "medium"), (float("inf"), "large"))
 HEAD = ("left_eye", "right_eye", "nose", "left_ear", "right_ear")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
 SMALLEST_HEAD = 0.15  # radius, as a share of the square root of the box's area
 
 
@@ -220,7 +222,11 @@ def read_animals(path: Path) -> dict[str, list[Animal]]:
     try:
         return {
             image_id: [
-                Animal(a["name"], np.array(a["bbox"], np.float32).reshape(4), a["keypoints"])
+                Animal(
+                    a["name"],
+                    np.array(numbers(a["bbox"], CORNERS, "bbox"), np.float32),
+                    {n: tuple(numbers(p, "xy", n)) for n, p in a["keypoints"].items()},
+                )
                 for a in animals
             ]
             for image_id, animals in json.loads(Path(path).read_text()).items()
