@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -26,6 +27,7 @@ from als.tables.stage_config import Settings, stage_config
 from als.tables.training_steps import Prepare, Train
 from als.training.same_config import comparable
 
+ROOT = Path(__file__).parents[1]
 TINY = {
     "model.classes": list(TOY_CLASSES),
     "model.weights": None,
@@ -169,6 +171,15 @@ def test_times_are_measured_or_derived_or_unknown(reproduced):
     assert "there is no GPU here" not in "\n".join(lines), "all of it was measured"
     evaluation = next(line for line in full.splitlines() if "rfcn-seed0.json" in line)
     assert evaluation.endswith("unknown")
+
+
+@pytest.mark.parametrize("lacks", [{"seconds": None}, {"seconds": None, "config": None}])
+def test_a_record_of_saved_detections_tells_no_time(tmp_path, lacks):
+    made = read_json(ROOT / "results" / "table2-compact" / "proposed-seed1.json")
+    write_json(tmp_path / "judged.json", made | lacks)
+    plan = make_plan("table2", Settings("compact", results=tmp_path, runs=tmp_path / "runs"))
+    told = [line for line in describe(plan).splitlines() if "proposed-seed0.json" in line]
+    assert [line.rpartition(": ")[2] for line in told] == ["unknown"]
 
 
 def test_a_record_of_another_config_is_left_and_named(reproduced):

@@ -50,7 +50,8 @@ def hours_of(step, records: Sequence[dict]) -> tuple[float | None, str]:
             return hours, DERIVED
     if isinstance(step, Evaluate):
         wanted = comparable(step.stages[-1].config)["model"]
-        for record in records:
+        # One of saved detections has no seconds, and perhaps no network.
+        for record in (one for one in records if one.get("config") and one.get("seconds")):
             made = record["config"]
             names = (made.keys() & wanted.keys()) - {"weights"}
             if all(made[name] == wanted[name] for name in names):
