@@ -185,13 +185,14 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
 
     Attention layers may be new; those of another form of attention start anew, since a map that
     multiplies a feature does not add to one. Of the RoI heads a class that both know keeps its
-    rows, by its name; other classes start anew.
+    rows, by its name; other classes start anew. Families other than als keep their classes.
 
     Returns:
         Names of the tensors that keep their start values, all of them or some rows.
 
     Raises:
-        InputError: any other tensor is missing, left over or of another shape.
+        InputError: any other tensor is missing, left over or of another shape, or a family other
+            than als has other classes.
     """
     start, _, tensors = read_checkpoint(path)
     classes = tuple(start.config.classes)
@@ -202,7 +203,12 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     new = sorted(own.keys() - tensors.keys())
     odd = [name for name in new if not name.startswith(ATTENTION_PREFIXES)]
     odd += sorted(tensors.keys() - own.keys())
-    if classes != detector.config.classes and not odd:
+    if classes != wanted.classes and not odd:
+        if wanted.family != "als":  # where its rows of a class lie is not known
+            raise InputError(
+                f"{path}: its classes are {', '.join(classes)[:200]}; family {wanted.family} starts "
+                "only from a checkpoint of the same classes in the same order."
+            )
         for name in sorted(tensors.keys() & ROWS_BY_CLASS):
             tensors[name] = _rows_by_class(name, tensors[name], classes, detector)
             new.append(name)
@@ -210,8 +216,8 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     if odd:
         raise InputError(
             f"{path}: {len(odd)} tensors do not fit this network, the first is {odd[0]}; "
-            "use the same family, backbone, separation and fold_batch_norm (of other "
-            "families than als the same classes too)."
+            "use the same family, backbone, separation, fold_batch_norm and classes' count, and "
+            "attention layers of the same attention_width and attention_cls_biased, or none."
         )
     detector.load_state_dict(tensors, strict=False)
     return new

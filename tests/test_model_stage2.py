@@ -7,6 +7,7 @@ from torchvision.ops import box_iou
 
 from als.checkpoint import build_detector, load_checkpoint, load_weights, save_checkpoint
 from als.classes import VOC_CLASSES
+from als.config import ModelConfig
 from als.errors import InputError
 
 
@@ -140,6 +141,22 @@ def test_each_class_keeps_its_own_rows_among_others(tmp_path):
         rows, before, start = (t[name].split(size) for t in (own, old, fresh))
         for index, source in ((0, before[0]), (2, before[3]), (3, before[1]), (1, start[1])):
             assert torch.equal(rows[index], source), (name, index)
+
+
+@pytest.mark.parametrize("family", ["rfcn", "mrcnn", "ssd", "led"])
+def test_other_families_refuse_other_classes(tmp_path, family):
+    """Their layers have rows of classes too: in another order cat would begin as bird."""
+    size = {"min_size": 96, "max_size": 96} if family in ("ssd", "led") else {}
+    shape = {"family": family, "backbone": "mobilenet_v2", "weights": None, **size}
+
+    def of(*classes):
+        return ModelConfig(classes=classes, attention=False, separation=False, **shape)
+
+    save_checkpoint(build_detector(of("cat", "bird")), tmp_path / "one.safetensors")
+    assert load_weights(build_detector(of("cat", "bird")), tmp_path / "one.safetensors") == []
+    for other in (("bird", "cat"), ("cat", "dog")):
+        with pytest.raises(InputError, match="one.safetensors: its classes are cat, bird; family"):
+            load_weights(build_detector(of(*other)), tmp_path / "one.safetensors")
 
 
 def test_checkpoints_of_the_package_are_known_by_name():
