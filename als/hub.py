@@ -44,8 +44,12 @@ def checkpoint_in(place: str | Path) -> Path:
     try:
         return Path(hf_hub_download(str(place), CHECKPOINT))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        told = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{place}: is no folder, and the hub says: {told}.") from error
+        raise InputError(f"{place}: is no folder, and the hub says: {_told(error)}.") from error
+
+
+def _told(error: Exception) -> str:
+    """What an error of the hub says, in one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
 def save_pretrained(
@@ -64,12 +68,21 @@ def save_pretrained(
 
 
 def push_to_hub(detector: AnyDetector, info: dict, repository: str, private: bool) -> str:
-    """Make the repository where there is none, upload checkpoint and card, and give its address."""
-    hub = HfApi()
-    address = hub.create_repo(repository, private=private, exist_ok=True)
+    """Make the repository where there is none, upload checkpoint and card, and give its address.
+
+    Raises InputError where the hub does not take them.
+    """
     with TemporaryDirectory() as folder:
         save_pretrained(detector, info, folder, repository)
-        hub.upload_folder(repo_id=repository, folder_path=folder)
+        try:
+            hub = HfApi()
+            address = hub.create_repo(repository, private=private, exist_ok=True)
+            hub.upload_folder(repo_id=repository, folder_path=folder)
+        except Exception as error:  # no login, name or connection: the kinds have no common class
+            raise InputError(
+                f"{repository}: cannot be pushed, the hub says: {_told(error)}; is the name as "
+                "USER/MODEL, and did you run `hf auth login`?"
+            ) from error
     return str(address)
 
 

@@ -59,6 +59,17 @@ def test_what_is_pushed_can_be_loaded_from_there(folder, tmp_path, monkeypatch):
     assert 'from_pretrained("me/cats")' in (tmp_path / "me" / "cats" / "README.md").read_text()
 
 
+def test_a_hub_that_refuses_is_one_sentence(monkeypatch):
+    class Hub:
+        def create_repo(self, *_, **options):
+            raise ConnectionError("[Errno 111] Connection refused\nmore")
+
+    monkeypatch.setattr(hub, "HfApi", Hub)
+    with pytest.raises(InputError, match="me/cats.*Connection refused;") as caught:
+        tiny_predictor().push_to_hub("me/cats")
+    assert "\n" not in str(caught.value)
+
+
 def test_no_such_repository_is_one_sentence():
     with pytest.raises(InputError, match="hub says") as caught:
         load("no/such/repository/name")
