@@ -203,8 +203,8 @@ class Predictor:
             image: path, PIL image, or uint8 array [H, W], [H, W, 3] or [H, W, 4].
             localization_map, classification_map: what to attend by instead of A_loc or A_cls:
                 "neutral" for no attention (the map under which the feature stays as it is: 1
-                where the model multiplies by A, 0 where it multiplies by 1 + A), a number for
-                another constant map, "localization" or "classification" for the map that the
+                where the model multiplies by A, 0 where it multiplies by 1 + A), a number in 0..1
+                for another constant map, "localization" or "classification" for the map that the
                 network made for that task, or an array [H, W] in 0..1 at the photo's size. A_cls
                 follows a replaced A_loc unless it is replaced too.
             score_threshold: instead of the model's own.
@@ -403,9 +403,9 @@ class Predictor:
         return scene, float(logits.softmax(-1)[0, label])
 
     def _checked_label(self, label: int) -> int:
-        if not 1 <= label <= len(self.classes):
+        if label not in range(1, len(self.classes) + 1):  # so that a class's name is refused too
             raise InputError(f"label {label}: choose 1 to {len(self.classes)}.")
-        return label
+        return int(label)
 
     def _scene(self, analysis: Analysis, boxes, labels, rois, seed, drise_masks) -> Scene:
         detector = cast(Detector, self.detector)  # what sees a black box needs no more of it
@@ -419,20 +419,18 @@ class Predictor:
         detector = self.detector
         if not (isinstance(detector, Detector) and detector.config.attention):
             raise InputError(f"{name}: this model has no attention maps to replace.")
-        if isinstance(value, str):
-            if value not in MAP_NAMES:
-                raise InputError(
-                    f"{name}: '{value}' is unknown; give a number, an array, or one of "
-                    f"{', '.join(MAP_NAMES)}."
-                )
+        if isinstance(value, str) and value in MAP_NAMES:
             if value == "neutral":
                 return lambda loc, cls: torch.full_like(loc, detector.form.neutral)
             return lambda loc, cls: loc if value == "localization" else cls
-        if np.ndim(value) == 0:
-            constant = float(value)
-            return lambda loc, cls: torch.full_like(loc, constant)
-        array = np.asarray(value, dtype=np.float32)
-        if array.shape != (size[1], size[0]):
+        try:
+            array = np.asarray(value, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{name}: '{value}' is unknown; give a number, an array, or one of "
+                f"{', '.join(MAP_NAMES)}."
+            ) from error
+        if array.ndim > 0 and array.shape != (size[1], size[0]):
             raise InputError(
                 f"{name}: shape {array.shape} does not fit the image, (height, width) is "
                 f"{(size[1], size[0])}."
@@ -441,6 +439,8 @@ class Predictor:
             raise InputError(
                 f"{name}: values from {array.min():g} to {array.max():g}; give values from 0 to 1."
             )
+        if array.ndim == 0:
+            return lambda loc, cls: torch.full_like(loc, float(array))
         # The encoding keeps this: a map of the photo's size would be larger than the photo.
         pixels = shrunk(torch.from_numpy(array)[None].to(self.device), detector)
         return lambda loc, cls: image_to_map(pixels, detector, loc, beyond="edge")

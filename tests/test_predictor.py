@@ -119,6 +119,9 @@ def test_the_classification_map_follows(predictor, image):
             "values from 255 to 255; give values from 0 to 1",
         ),
         (np.full((HEIGHT, WIDTH), np.nan), "give values from 0 to 1"),
+        (float("nan"), "give values from 0 to 1"),
+        (-5, "values from -5 to -5; give values from 0 to 1"),
+        ([[1, 2], [3]], "is unknown; give a number, an array"),
     ],
 )
 def test_maps_that_do_not_fit(predictor, image, value, said):

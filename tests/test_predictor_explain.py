@@ -132,6 +132,8 @@ def test_what_is_explained_matters(predictor, analysis):
         {"detection": -1},
         {"label": 0},
         {"label": 9},
+        {"label": "cat"},
+        {"label": 1.5},
         {"box": (0, 0, 9, 9), "label": 9},
     ],
 )
