@@ -197,3 +197,23 @@ def test_a_run_does_not_go_on_with_another_config(toy, tmp_path):
     assert read_json(tmp_path / "run" / "config.json")["epochs"] == 1
     skipping = config_of(toy, tmp_path / "run", epochs=1, skip_broken=True)
     train(skipping, resume=True, **QUIET)  # makes no other network
+
+
+def test_the_best_is_chosen_on_one_validation_set(toy, tmp_path, monkeypatch):
+    """0.9 on one set is not better than 0.5 on another; a validation may begin later, though."""
+
+    def validated(val):
+        config = config_of(toy, tmp_path / "run", epochs=2)
+        return replace(config, data=replace(config.data, val=val))
+
+    def judge(found, records, classes):
+        return {"AP50": 0.5}
+
+    with monkeypatch.context() as patch:
+        interrupted_at(4, patch)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(validated("VOC2012:val"), judge=judge, **QUIET)
+    with pytest.raises(InputError, match="begun with other data.val"):
+        train(validated("VOC2012:test"), resume=True, judge=judge, **QUIET)
+    train(validated(None), resume=True, **QUIET)
+    train(validated("VOC2012:test"), resume=True, judge=judge, **QUIET)

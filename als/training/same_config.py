@@ -13,8 +13,9 @@ from als.files import read_json
 # What may differ between two machines without making another network.
 PLACES = {"out", "start_from", "channels_last", "compile"}
 DATA_PLACES = {"root", "workers"}
-# What may also differ between two sittings of one run.
-OF_A_SITTING = {"val", "skip_broken", "keep_decoded"}
+# What may also differ between two sittings of one run. The batch may have been made by another
+# number of processes, or accumulated.
+OF_A_SITTING = {"trainer", "data.batch_size", "data.skip_broken", "data.keep_decoded"}
 # Arguments of lightning's Trainer that leave out a part of the training.
 SHORTENING = {"max_steps", "max_time", "limit_train_batches"}
 
@@ -30,9 +31,10 @@ def check_resumes(config: TrainConfig, file: Path) -> None:
     saved, wanted = saved_config(file), comparable(config)
     if saved is None:
         return
-    # The batch may have been made by another number of processes, or accumulated.
-    ignored = {f"data.{name}" for name in OF_A_SITTING} | {"data.batch_size", "trainer"}
-    changed = [name for name in differences(saved, wanted) if name not in ignored]
+    changed = [name for name in differences(saved, wanted) if name not in OF_A_SITTING]
+    # A validation may begin or end, but the best so far is no rival on other photographs.
+    if "data.val" in changed and None in (saved["data"]["val"], config.data.val):
+        changed.remove("data.val")
     if changed:
         raise InputError(
             f"{file.parent}: was begun with other {', '.join(changed)}; resume with the same "
