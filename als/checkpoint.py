@@ -206,8 +206,8 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     if classes != wanted.classes and not odd:
         if wanted.family != "als":  # where its rows of a class lie is not known
             raise InputError(
-                f"{path}: its classes are {', '.join(classes)[:200]}; family {wanted.family} starts "
-                "only from a checkpoint of the same classes in the same order."
+                f"{path}: its classes are {', '.join(classes)[:200]}; family {wanted.family} "
+                "starts only from a checkpoint of the same classes in the same order."
             )
         for name in sorted(tensors.keys() & ROWS_BY_CLASS):
             tensors[name] = _rows_by_class(name, tensors[name], classes, detector)
