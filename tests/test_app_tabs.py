@@ -57,6 +57,16 @@ def test_an_emptied_number_is_its_default_and_others_stay_in_range(tab):
     assert beyond == tab.refresh(request, 1.0, "class score", 0.0, *others)
 
 
+def test_an_event_that_overtook_another_is_the_last(tab):
+    tab, request = tab
+    refresh, catch_up = tab.in_order(tab.refresh), tab.in_order(tab.catch_up)
+    older = [VALUES[0], VALUES[1], 0.9, *VALUES[3:]]
+    assert refresh(request, 5.0, *VALUES)["views"]
+    assert catch_up(request, 4.0, *older) == refresh(request, 3.0, *older) == {}
+    assert catch_up(request, 6.0, *VALUES) == {} and catch_up(request, 7.0, *older)["views"]
+    assert refresh(request, "now", *VALUES)["views"], "not sent by a page, but no traceback"
+
+
 def test_another_detection_changes_only_its_own_views(tab, monkeypatch):
     tab, request = tab
     before = tab.refresh(request, *VALUES)

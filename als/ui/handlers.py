@@ -1,7 +1,8 @@
 """What the page does on each event: change the session, then draw the tab that is open."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 
 import gradio as gr
@@ -124,6 +125,21 @@ class Handlers:
         self.store.get(request.session_hash).asked = choice
         name = NO_CLASS if choice.label is None else self.predictor.classes[choice.label - 1]
         return asdict(settings) | {"photo": str(path), "name": name}
+
+    def in_order(self, handler: Callable) -> Callable:
+        """The handler, told first when the page sent the event; older than the last, it is none."""
+
+        @wraps(handler)
+        def ordered(request: gr.Request, sent: float | None, *values) -> dict:
+            session = self.store.get(request.session_hash)
+            with session.lock:
+                if isinstance(sent, int | float):  # not of a page otherwise
+                    if sent < session.sent:
+                        return {}
+                    session.sent = sent
+                return handler(request, *values)
+
+        return ordered
 
     def refresh(self, request: gr.Request, *values) -> dict:
         """The open tab as it is chosen and set now; new maps only where needed."""

@@ -46,6 +46,8 @@ HIDDEN = {"show_progress": "hidden"}
 # Gradio would drop what is chosen while the answer to the choice before is on its way. An event
 # that says what was clicked is sent each time: put off, it would say what was clicked first.
 LATEST, EACH = {"trigger_mode": "always_last"}, {"trigger_mode": "multiple"}
+# Two events of a tab may be handled in the other order: each of these says when it was sent.
+STAMP = {"js": "(sent, ...values) => [performance.now(), ...values]"}
 # Gradio would decode the photo itself before the pixel limit is checked.
 RAW = {"preprocess": False}
 
@@ -200,7 +202,9 @@ def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, lis
 def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> None:
     """Events of the row above the tabs, of the pictures and of the tabs."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
-    refresh = {"fn": answer(handle.refresh), "inputs": values, "outputs": shown}
+    stamped = {"inputs": [gr.Number(visible=False), *values], "outputs": shown} | STAMP
+    refresh = {"fn": answer(handle.in_order(handle.refresh))} | stamped
+    catch_up = {"fn": answer(handle.in_order(handle.catch_up))} | stamped
     hidden = HIDDEN | MODEL | RAW
     latest, each = LATEST | hidden, EACH | hidden
     views = {"show_progress_on": [parts["views"], parts["compare_views"]]} | MODEL | RAW
@@ -220,7 +224,7 @@ def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> No
         parts["name"].input(answer(handle.pick_class), [parts["name"], *values], shown, **latest),
     ]
     for event in slow:  # the settings that it was sent may be older by the time it answers
-        event.then(answer(handle.catch_up), values, shown, **LATEST, **HIDDEN, **DRAW, **RAW)
+        event.then(**catch_up, **LATEST, **HIDDEN, **DRAW, **RAW)
     parts["draw"].click(answer(handle.draw_box), None, shown, **HIDDEN, **DRAW)
     drawing = [controls[name].input for name in ("threshold", "opacity", "colour_map", "rule")]
     gr.on(drawing, **refresh, **LATEST, **HIDDEN, **DRAW, **RAW)

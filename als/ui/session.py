@@ -6,7 +6,7 @@ of bounded size that forgets the session that was used longest ago.
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, RLock
 
 from als.inference import Predictor
 from als.ui.gallery import Gallery, Photograph
@@ -33,9 +33,10 @@ class Session:
     corners: list[tuple[float, float]] | None = None  # of a box that is being drawn, so far
     asked: Choice | None = None  # by the address, of the photo that comes next
     drawn: Settings | None = None  # how the pictures were drawn last
+    sent: float = 0.0  # when the page sent the event that drew last, in milliseconds of its own
     tab: str = "Explain"  # the one that is open
     refused: bool = False  # the last photo could not be read
-    lock: Lock = field(default_factory=Lock)
+    lock: RLock = field(default_factory=RLock)
 
     def open(self, study: Study | None) -> None:
         """Take a new photo (or none) and forget what was made of the last one."""
