@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -141,6 +142,15 @@ def test_a_bootstrap_of_other_steps_is_made_anew(reproduced, tmp_path):
     assert isinstance(step, Compare)
     step.run()
     assert step.state() == "done" and len(read_json(file)["steps"]) == len(made["steps"])
+
+
+def test_a_bootstrap_of_other_photographs_is_refused(reproduced, tmp_path):
+    settings, *_ = reproduced
+    shutil.copytree(settings.source / "VOC2012", tmp_path / "VOC2012")
+    listed = tmp_path / "VOC2012/ImageSets/Main/test.txt"
+    listed.write_text("\n".join(listed.read_text().split()[:-1]))
+    with pytest.raises(InputError, match="seed0.json: was made with other photographs"):
+        Compare("table2", replace(settings, data_root=tmp_path)).run()
 
 
 def test_what_is_there_is_skipped(reproduced):

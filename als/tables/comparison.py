@@ -3,11 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from als.data.layouts import load_records
+from als.data.record import fingerprint
 from als.errors import InputError
 from als.evaluation.average_precision import match
 from als.evaluation.bootstrap import Resampled, draw_weights, resampled_ap
@@ -73,13 +75,21 @@ class Compare:
     def run(self) -> None:
         """Writes nothing where no two rows have detections of one seed.
 
-        Raises InputError when the data are not there.
+        Raises InputError when the data are not there, or not those of a record.
         """
         figures: dict[str, dict[int, Figures]] = defaultdict(dict)
+        load = cache(load_records)
         for key, run, seed, path in self._records():
             if detections_of(path).is_file():
-                classes = read_json(path)["config"]["classes"]
-                records = load_records(run.data.test, self.settings.root(run.data), classes)
+                made, root = read_json(path), self.settings.root(run.data)
+                classes = made["config"]["classes"]
+                records = load(run.data.test, root, tuple(classes))
+                if made["data"]["fingerprint"] != fingerprint(records):
+                    raise InputError(
+                        f"{path}: was made with other photographs or annotations than "
+                        f"{run.data.test} of {root} has; give the --data-root of then, or move it "
+                        "away, so that the row is evaluated again."
+                    )
                 kept = load_detections(detections_of(path))
                 found = [kept[record.image_id] for record in records]
                 weights = draw_weights(len(records), RESAMPLES)
