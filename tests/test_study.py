@@ -26,8 +26,15 @@ from als.evaluation.bootstrap import holm
 from als.explain import EXPLAINERS, default_explainers, make_maps
 from als.explain.blackbox import drise
 from als.inference import Predictor
-from als.study import interventions
-from als.study.cases import cases_of, keypoints_of, match_detections, own_instances, size_name
+from als.study import interventions, study_figures
+from als.study.cases import (
+    cases_of,
+    keypoints_of,
+    match_detections,
+    own_instances,
+    own_seed,
+    size_name,
+)
 from als.study.interventions import rows_of_the_table
 from als.study.study_command import _announce, chosen, measure_names, shard_slice, study
 from als.study.study_figures import chosen_cases
@@ -460,6 +467,29 @@ def test_the_command_line_says_what_is_wrong(wrong, said, root, detector, tmp_pa
     with pytest.raises(SystemExit) as stop:
         main([*given, "--out", str(tmp_path / "out"), *wrong])
     assert stop.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_interventions_without_masks_are_refused_before_anything_runs(detector, tmp_path):
+    write_toy(tmp_path / "toy", 4)
+    for masks in ("SegmentationClass", "SegmentationObject", "SBD"):
+        shutil.rmtree(tmp_path / "toy/VOC2012" / masks, ignore_errors=True)
+    save_checkpoint(detector, tmp_path / "toy.safetensors")
+    given = [[str(tmp_path / "toy.safetensors")], "VOC2012:trainval", tmp_path / "toy"]
+    with pytest.raises(InputError, match="two photographs with masks"):
+        study(*given, tmp_path / "out", ["uniform"], ["energy_box"], interventions=True)
+    assert not (tmp_path / "out/parts").exists()
+
+
+def test_the_gallery_shows_the_maps_that_were_measured(root, detector, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(study_figures, "_draw_maps", lambda *given: drawn.append(given[2]))
+    save_checkpoint(detector, tmp_path / "toy.safetensors")
+    given = [[str(tmp_path / "toy.safetensors")], "VOC2012:trainval", root, tmp_path / "out"]
+    options = {"limit": 3, "gallery": True, "seed": 5, "drise_masks": 7}
+    study(*given, ["random"], ["energy_mask"], **options)
+    assert drawn and all(scene.drise_masks == 7 for scene in drawn)
+    ids = {own_seed(record, 5) for record in load_records("VOC2012:trainval", root, TOY_CLASSES)}
+    assert {scene.seed for scene in drawn} <= ids
 
 
 def test_a_folder_of_older_definitions_is_refused(tmp_path):

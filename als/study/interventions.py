@@ -80,13 +80,19 @@ def intervene(
     """
     if not predictor.detector.config.attention:
         raise InputError(f"{predictor.source}: has no attention maps to replace.")
-    records = [record for record in records if record.mask is not None]
-    if len(records) < 2:
-        raise InputError("interventions need at least two photographs with masks.")
+    records = masked(records)
     pairs = list(zip(records, [records[-1], *records[:-1]], strict=True))[shard]
     bar = tqdm(pairs, desc="interventions", unit="image", disable=not progress)
     taken = [_photograph(predictor, record, before, seed, folder) for record, before in bar]
     return None if len(pairs) < len(records) else _table(taken, records, predictor.classes)
+
+
+def masked(records: Sequence[Record]) -> list[Record]:
+    """Those with a mask. Raises InputError where there are not two, each the other's other one."""
+    found = [record for record in records if record.mask is not None]
+    if len(found) < 2:
+        raise InputError("interventions need at least two photographs with masks.")
+    return found
 
 
 def interventions_table(rows: list[dict]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from als.images import as_rgb
 from als.inference import Predictor, load
 from als.machine import machine, revision
 from als.study import study_figures as figures
-from als.study.interventions import intervene, interventions_table
+from als.study.interventions import intervene, interventions_table, masked
 from als.study.measures import CHEAP, GROUPS, MEASURES
 from als.study.study_rows import check_names, run_study
 from als.study.summary import by_group, differences, found_share, summarise
@@ -72,6 +72,8 @@ def study(
     classes = next(iter(predictors.values())).classes
     everything = without_derived(load_records(spec, root, classes))
     records = chosen(everything, limit, seed)
+    if interventions and any(p.detector.config.attention for p in predictors.values()):
+        masked(records)  # before hours of measuring
     names = default_explainers() if maps is None else list(maps)
     measures = measure_names(measures)
     _announce(predictors, records[own], names, measures, drise_masks)
@@ -91,7 +93,7 @@ def study(
         if gallery:
             shown = [m for m in maps or GALLERY_MAPS if (some["map"] == m).any()]
             given = (predictor, everything, some, shown, GALLERY_MEASURE)
-            figures.write_gallery(*given, folder / "gallery")
+            figures.write_gallery(*given, folder / "gallery", seed, drise_masks)
         data = {
             "split": spec,
             "images": int(some["image_id"].nunique()),
@@ -165,8 +167,8 @@ def _write_interventions(predictor, records, folder: Path, seed: int, shard: sli
     table = intervene(predictor, records, seed, folder=kept, shard=shard)
     if table is None:
         return
-    photographs = sum(record.mask is not None for record in records)
-    write_json(folder / "interventions.json", {"photographs": photographs, "rows": table})
+    found = {"photographs": len(masked(records)), "rows": table}
+    write_json(folder / "interventions.json", found)
     _write_csv(interventions_table(table), folder / "interventions.csv")
     figures.save(figures.intervention_figure(table), folder / "interventions.png")
 

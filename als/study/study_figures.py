@@ -169,13 +169,15 @@ def write_gallery(
     maps: Sequence[str],
     measure: str,
     out: Path,
+    seed: int,
+    drise_masks: int,
 ) -> list[Path]:
     """One picture for each map: a row a case (best, median, worst), its photograph and all maps.
 
     Git ignores the folder, wherever it is: the photographs are not ours to commit.
 
     Args:
-        records: of all photographs in `rows`.
+        records: of all photographs in `rows`. seed, drise_masks: as they were measured.
     """
     with atomic_write(Path(out) / ".gitignore") as aside:
         aside.write_text("*\n")
@@ -190,7 +192,8 @@ def write_gallery(
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(len(lines), len(maps) + 1, squeeze=False)
         for line, (kind, row) in zip(axes, lines, strict=True):
-            photo = StudiedPhoto(predictor, by_id[row.image_id])
+            record = by_id[row.image_id]
+            photo = StudiedPhoto(predictor, record, seed=seed, drise_masks=drise_masks)
             index = [case.index for case in photo.seen].index(row.object)
             _draw_maps(line, photo.image, photo.scene, index, maps)
             line[0].set_ylabel(f"{kind}\n{row.value:.2f}", fontsize=8)
