@@ -20,7 +20,6 @@ COMMANDS = {
     "training_cost": "training_cost",
     "gpu_check": "gpu_check",
     "ablation_maps": "ablation_maps",
-    "operating_point": "operating_point",
     "attack": "attack",
     "checks": "checks",
     "coco_example": "checks",

@@ -1,18 +1,23 @@
 """AP against where the classification map looks, over the knob of a form of attention."""
 
-import tempfile
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.lines import Line2D
+from tqdm import tqdm
 
 import als
 from als.data.layouts import load_records
 from als.data.record import fingerprint
 from als.errors import InputError
-from als.evaluation.evaluate import evaluate
+from als.evaluation.evaluate import judge_by_id
+from als.explain import EXPLAINERS
 from als.files import atomic_write, read_json, write_json
-from als.study.study_rows import run_study
+from als.inference import Predictor
+from als.study.cases import StudiedPhoto, keypoints_of
+from als.study.study_rows import found_rows, measured_rows
 from als.study.summary import found_share, summarise
 from benchmarks.recording import made_with, options
 
@@ -32,24 +37,40 @@ def focus(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     told: dict[str, dict] = {}
     for checkpoint in given.checkpoints:
-        if checkpoint.endswith(".json"):
-            told |= _recorded(Path(checkpoint))
-            continue
-        predictor = als.load(checkpoint)
-        records = load_records(given.data, given.root, predictor.classes)
-        data = {"data": given.data, "fingerprint": fingerprint(records)}
-        metrics = evaluate(predictor.detector, records, workers=0)["metrics"]
-        with tempfile.TemporaryDirectory() as folder:
-            rows = run_study({"": predictor}, records, Path(folder), MAPS, MEASURES)
-        name = Path(checkpoint).parent.name or checkpoint
-        told[name] = {"AP50_area": metrics["AP50_area"], "AP": metrics["AP"]}
-        told[name] |= {"maps": summarise(rows), **found_share(rows)} | data | made_with()
-        print(name, told[name], flush=True)
+        recorded = _recorded(Path(checkpoint)) if checkpoint.endswith(".json") else {}
+        names = recorded.keys() or {Path(checkpoint).parent.name or checkpoint}
+        if twice := told.keys() & names:
+            raise InputError(f"{checkpoint}: another is called {twice.pop()} too; rename a folder.")
+        told |= recorded or {
+            name: _measured(als.load(checkpoint), given.data, given.root) for name in names
+        }
+        print(told, flush=True)
     if len({one["fingerprint"] for one in told.values()}) > 1:
         raise InputError("The checkpoints were measured on different photographs; draw them apart.")
     write_json(given.out, {"checkpoints": told})
-    with atomic_write(given.out.with_suffix(".png")) as aside:
-        _draw(told, aside)
+    if any(one["maps"] for one in told.values()):  # no animal may have been found
+        with atomic_write(given.out.with_suffix(".png")) as aside:
+            _draw(told, aside)
+
+
+def _measured(predictor: Predictor, spec: str, root: Path) -> dict:
+    """AP, and where the maps lie, of the same detections."""
+    records = load_records(spec, root, predictor.classes)
+    animals, rows, found = keypoints_of(records), [], {}
+    maps = [name for name in MAPS if EXPLAINERS[name].goes_with(predictor.detector.config)]
+    for record in tqdm(records, unit="image"):
+        photo = StudiedPhoto(predictor, record, animals)
+        rows += measured_rows(photo, dict.fromkeys(maps, MEASURES)) + found_rows(photo)
+        seen = photo.prediction
+        found[record.image_id] = {"boxes": seen.boxes, "labels": seen.labels, "scores": seen.scores}
+    metrics, table = judge_by_id(found, records, predictor.classes), pd.DataFrame(rows)
+    told = {"AP50_area": metrics["AP50"], "AP": metrics["AP"], "maps": summarise(table)}
+    return (
+        told
+        | found_share(table)
+        | {"data": spec, "fingerprint": fingerprint(records)}
+        | made_with()
+    )
 
 
 def _recorded(path: Path) -> dict[str, dict]:
@@ -67,7 +88,7 @@ def _draw(told: dict[str, dict], path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     titles = ("Mean on the head over mean on the animal", "Peak on the head")
     with_maps = {name: one for name, one in told.items() if one["maps"]}
-    colours = dict(zip(with_maps, COLOURS, strict=False))
+    colours = dict(zip(with_maps, cycle(COLOURS), strict=False))
     for axis, measure, title in zip(axes, MEASURES, titles, strict=False):
         for name in told.keys() - with_maps.keys():  # a line to hold the others against
             height = 100 * told[name]["AP"]

@@ -7,8 +7,11 @@ import pytest
 import torch
 from tiny import lively_detector
 
-from als.checkpoint import save_checkpoint
+from als.checkpoint import load_checkpoint, save_checkpoint
+from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES
+from als.evaluation.evaluate import evaluate
+from als.model import Detector
 from benchmarks import ablation_maps, goals, growth
 from benchmarks.__main__ import main
 from benchmarks.goals import MAIN, RATIOS, Goal, name_of
@@ -187,6 +190,28 @@ def test_maps_of_trainings_stand_side_by_side(tmp_path, capsys):
         main(["ablation_maps", str(plain), "--out", str(tmp_path / "maps.png")])
     assert stopped.value.code == 1 and "no attention maps" in capsys.readouterr().err
     assert not (tmp_path / "maps.png").exists()
+
+
+def test_ap_and_the_maps_places_come_from_the_same_detections(toy, tmp_path, monkeypatch, capsys):
+    runs = [tmp_path / name / "run" / "model.safetensors" for name in "ab"]
+    many = {"score_threshold": 0.0, "nms_threshold": 0.9, "detections_per_image": 400}
+    many |= {"rpn_pre_nms_test": 500, "rpn_post_nms_test": 200, "classes": TOY_CLASSES}
+    for run in runs:  # random, but with so many detections that some overlap an object
+        run.parent.mkdir(parents=True)
+        save_checkpoint(lively_detector(**many).float(), run)
+    given = ["--data", "VOC2012:val", "--root", str(toy), "--out", str(tmp_path / "focus.json")]
+    calls, detect = [], Detector.detect
+    monkeypatch.setattr(Detector, "detect", lambda *a, **k: calls.append(1) or detect(*a, **k))
+    main(["focus", str(runs[0]), *given])
+    told = json.loads((tmp_path / "focus.json").read_text())["checkpoints"]["run"]
+    records = load_records("VOC2012:val", toy, TOY_CLASSES)
+    assert len(calls) == len(records)
+    metrics = evaluate(load_checkpoint(runs[0])[0], records, workers=0)["metrics"]
+    assert told["AP"] == pytest.approx(metrics["AP"], abs=0.02)
+    assert {"class_weights", "image_gaussian"} <= told["maps"].keys() and told["found"] > 0
+    with pytest.raises(SystemExit):
+        main(["focus", *map(str, runs), *given])
+    assert "another is called run too" in capsys.readouterr().err
 
 
 def test_masks_from_boxes_are_compared_with_the_truth(toy, tmp_path):

@@ -95,9 +95,9 @@ class StudiedPhoto:
         self._areas: dict[tuple[str, str], list[float]] = {}
         self.image = as_rgb(record.path)
         analysis = predictor.analyse(self.image)
-        self.scores = analysis.prediction.scores
+        self.prediction = analysis.prediction
         keypoints = (animals or {}).get(record.image_id, [])
-        self.cases = cases_of(record, predictor.classes, analysis.prediction, keypoints)
+        self.cases = cases_of(record, predictor.classes, self.prediction, keypoints)
         self.seen = [case for case in self.cases if case.detection is not None]
         rows = [case.detection for case in self.seen]
         self.scene = predictor.scene(analysis, rows, own_seed(record, seed), drise_masks)

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -85,9 +85,9 @@ def run_study(
             if not todo or (name, record.image_id) in empty:
                 continue
             photo = StudiedPhoto(predictor, record, animals, stages, seed, drise_masks)
-            new = _rows(photo, todo)
+            new = measured_rows(photo, todo)
             if (name, record.image_id, *FOUND) not in done:
-                new += [_row(photo, c, *FOUND, c.detection is not None) for c in photo.cases]
+                new += found_rows(photo)
             if new:
                 measured.append(pd.DataFrame(new).assign(checkpoint=name))
             if len(measured) == IMAGES_A_PART:
@@ -99,7 +99,12 @@ def run_study(
     return rows
 
 
-def _rows(photo: StudiedPhoto, todo: dict[str, list[str]]) -> list[dict]:
+def found_rows(photo: StudiedPhoto) -> list[dict]:
+    """For each annotated object, whether the detector found it."""
+    return [_row(photo, case, *FOUND, case.detection is not None) for case in photo.cases]
+
+
+def measured_rows(photo: StudiedPhoto, todo: Mapping[str, Sequence[str]]) -> list[dict]:
     """Values of the measures of each map of `todo`, for each object that was found.
 
     A measure that cannot be taken of an object gives a row without a value.
@@ -119,7 +124,9 @@ def _rows(photo: StudiedPhoto, todo: dict[str, list[str]]) -> list[dict]:
 
 
 def _row(photo: StudiedPhoto, case: Case, name: str, measure: str, value: float) -> dict:
-    score = float("nan") if case.detection is None else float(photo.scores[case.detection])
+    score = (
+        float("nan") if case.detection is None else float(photo.prediction.scores[case.detection])
+    )
     return {
         "image_id": photo.record.image_id,
         "object": case.index,
