@@ -1,6 +1,6 @@
 """Mutated inputs through the commands and the page: does each end in a result or a sentence?
 
-`python -m benchmarks.attack`. Each input is a good one in which a few values or bytes are odd. The
+`python -m benchmarks attack`. Each input is a good one in which a few values or bytes are odd. The
 commands run in a process of their own with a bound on its memory, the page in another.
 """
 
@@ -311,7 +311,3 @@ def attack(arguments: list[str]) -> None:
     print(json.dumps(record, indent=2))
     if given.out is not None:
         write_json(given.out, record | made_with())
-
-
-if __name__ == "__main__":
-    attack(sys.argv[1:])

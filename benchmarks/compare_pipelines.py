@@ -22,6 +22,7 @@ from als.evaluation.average_precision import voc_ap
 from als.evaluation.coco_measures import as_coco, coco_metrics
 from als.evaluation.detections import Detections, GroundTruth
 from als.inference import Predictor, predict_many
+from benchmarks.checks import result_rows
 from benchmarks.compare_networks import training_batch
 from benchmarks.networks import CLASSES, Subject, loss_of, photographs, step
 from benchmarks.recording import Setting
@@ -129,13 +130,7 @@ def coco_sides(count: int) -> dict[str, Callable]:
     truths, detections = made_up(count)
     ids = range(1, count + 1)
     coco_gt = as_coco(truths, [VOC_SIZE] * count, CLASSES)
-    results = [
-        {"image_id": i, "category_id": label, "score": score, "bbox": [x1, y1, x2 - x1, y2 - y1]}
-        for i, one in zip(ids, detections, strict=True)
-        for (x1, y1, x2, y2), label, score in zip(
-            one.boxes.tolist(), one.labels.tolist(), one.scores.tolist(), strict=True
-        )
-    ]
+    results = result_rows(detections)
 
     def alone() -> None:
         fresh = [row.copy() for row in results]  # loadRes adds to each, and finds it there again

@@ -36,9 +36,7 @@ class Tab:
 
     def upload(self, name: str, content: bytes) -> dict:
         """What an event takes as the file."""
-        answer = self.web.post("/gradio_api/upload", files={"files": (name, content)})
-        (path,) = answer.raise_for_status().json()
-        return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+        return upload(self.web, name, content)
 
     def event(self, elem_id: str, trigger: str, data: list, told: dict | None = None) -> dict:
         """The answer to an event of the component `elem_id`; `told` is the event's own data.
@@ -69,11 +67,16 @@ class Tab:
         return {"success": False, "output": {"error": "the stream ended"}}
 
 
+def upload(web: httpx.Client, name: str, content: bytes) -> dict:
+    """A file on the server, as Gradio's events take it."""
+    answer = web.post("/gradio_api/upload", files={"files": (name, content)})
+    (path,) = answer.raise_for_status().json()
+    return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+
+
 def analyse(web: httpx.Client, name: str, content: bytes) -> dict:
     """The record that `/analyse` gives of a photo. Raises InputError with the refusal."""
-    uploaded = web.post("/gradio_api/upload", files={"files": (name, content)})
-    photo = {"path": uploaded.raise_for_status().json()[0], "orig_name": name}
-    photo["meta"] = {"_type": "gradio.FileData"}
+    photo = upload(web, name, content)
     called = web.post("/gradio_api/call/analyse", json={"data": [photo, 0.3, "", "class score"]})
     if called.status_code != 200:
         raise InputError(called.text)

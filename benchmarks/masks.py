@@ -11,8 +11,9 @@ from tqdm import tqdm
 from als.classes import VOC_CLASSES
 from als.data.derived_masks import ITERATIONS, LONGEST, is_derived, object_of_pixels
 from als.data.layouts import load_records
-from als.data.masks import VOID, fill, read_object_map
+from als.data.masks import fill, read_object_map
 from als.errors import InputError
+from als.evaluation.evaluate import object_iou
 from als.files import write_json
 from als.images import as_rgb
 from benchmarks.recording import made_with, options
@@ -38,7 +39,9 @@ def compare(spec: str, root: Path, classes: Sequence[str], photographs: int) -> 
 
     Raises InputError when no photograph has a true mask.
     """
-    cv2 = _one_thread()
+    import cv2
+
+    cv2.setNumThreads(1)
     found = load_records(spec, root, classes)
     found = [r for r in found if r.mask is not None and len(r.boxes) and not is_derived(r)]
     if not found:
@@ -60,7 +63,7 @@ def compare(spec: str, root: Path, classes: Sequence[str], photographs: int) -> 
             started = time.perf_counter()
             made = way(photo, record.boxes)
             seconds[name].append(time.perf_counter() - started)
-            overlaps[name].append(union_iou(made, truth))
+            overlaps[name].append(object_iou(made, truth))
     sides = {
         name: {
             "iou": statistics.mean(overlaps[name]),
@@ -72,17 +75,3 @@ def compare(spec: str, root: Path, classes: Sequence[str], photographs: int) -> 
     }
     settings = {"iterations": ITERATIONS, "longest_side": LONGEST, "opencv": cv2.__version__}
     return {"data": spec, "photographs": len(chosen), **settings, "threads": 1, "sides": sides}
-
-
-def union_iou(made: np.ndarray, truth: np.ndarray) -> float:
-    """IoU of a bool [H, W] with an object map (1 object, 255 void), outside void."""
-    known = truth != VOID
-    either = ((made | (truth == 1)) & known).sum()
-    return float((made & (truth == 1)).sum() / either) if either else 1.0
-
-
-def _one_thread():
-    import cv2
-
-    cv2.setNumThreads(1)
-    return cv2

@@ -12,17 +12,20 @@ of one small image leaves a GPU waiting (R-FCN's README says 19 h of a Titan X w
 of a V100).
 """
 
+from argparse import ArgumentParser
 from dataclasses import replace
+from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection.image_list import ImageList
 
 from als.checkpoint import build_detector
 from als.config import ONE_STAGE, ModelConfig, TrainConfig
+from als.errors import InputError
 from als.model import AnyDetector, Encoding
+from als.tables.stage_config import read_config
 
 IMAGES = {"VOC2007:trainval": 5011, "VOC2012:trainval": 11540, "coco2017:train2017": 117266}
 REFERENCE = ModelConfig(classes="coco", attention=False, separation=False, rois_per_image=512)
@@ -112,7 +115,10 @@ def describe(config: TrainConfig, rate: float) -> str:
     """One line for a config, on a GPU that makes `rate` operations a second."""
     batch, state = config.data.batch_size, 2 if config.optimizer.name == "adamw" else 1
     step = cost(replace(config.model, weights=None), *image_size(config), batch, state)
-    images = config.epochs * sum(IMAGES[part.strip()] for part in config.data.train.split("+"))
+    parts = [part.strip() for part in config.data.train.split("+")]
+    if unknown := [part for part in parts if part not in IMAGES]:
+        raise InputError(f"data.train {unknown[0]}: not counted; known are {', '.join(IMAGES)}.")
+    images = config.epochs * sum(IMAGES[part] for part in parts)
     return (
         f"{step['parameters'] / 1e6:6.1f} M parameters, {step['flop'] / batch / 1e9:6.0f} GFLOP an "
         f"image, {step['bytes'] / 2**30:5.1f} GiB for {batch} images, {images // batch} steps, "
@@ -122,14 +128,11 @@ def describe(config: TrainConfig, rate: float) -> str:
 
 def training_cost(arguments: list[str]) -> None:
     """What training configs cost on a GPU: parameters, operations, memory, hours of a V100."""
-    parser = ArgumentParser(prog="python -m benchmarks training_cost", description=__doc__)
-    parser.add_argument("configs", nargs="+", type=str)
-    reader = ArgumentParser()
-    reader.add_class_arguments(TrainConfig)
+    parser = ArgumentParser("python -m benchmarks training_cost", description=__doc__)
+    parser.add_argument("configs", nargs="+", type=Path)
     side = REFERENCE_SIDE
     reference = cost(REFERENCE, side, side * 4 // 3, REFERENCE_IMAGES)
     rate = reference["flop"] / REFERENCE_SECONDS
     print(f"a V100 at {rate / 1e12:.1f} TFLOP/s")
     for name in parser.parse_args(arguments).configs:
-        config = TrainConfig(**reader.instantiate(reader.parse_path(name)).as_dict())
-        print(f"{name}: {describe(config, rate)}", flush=True)
+        print(f"{name}: {describe(read_config(name), rate)}", flush=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-import yaml
 
 from als.config import ModelConfig
 from als.data.dataset import DetectionDataset
@@ -17,6 +16,7 @@ from als.data.toy import TOY_CLASSES, write_toy
 from als.data.transforms import training_transforms
 from als.errors import InputError
 from als.files import write_json
+from als.tables.stage_config import read_config
 from als.training.train import compile_convolutions
 from benchmarks.networks import Batch, loss_of, random_batch, random_detector, step
 from benchmarks.recording import made_with, options
@@ -159,10 +159,9 @@ def training_options(arguments: list[str]) -> None:
     parser.add_argument("--skip", nargs="*", default=[], help="words of options to leave out")
     parser.add_argument("--docs", type=Path, help="the page whose table is written")
     given = parser.parse_args(arguments)
-    values = yaml.safe_load(given.config.read_text())
-    model = ModelConfig(**(values["model"] | {"weights": None}))
-    sizes = values["data"].get("min_sizes", [600])
-    count, side = given.batch or values["data"]["batch_size"], given.side or sizes[len(sizes) // 2]
+    config = read_config(given.config, {"model.weights": None})
+    model, sizes = config.model, config.data.min_sizes
+    count, side = given.batch or config.data.batch_size, given.side or sizes[len(sizes) // 2]
     batch = random_batch(count, side, len(model.classes), torch.device(given.device))
     record = {
         "config": given.config.stem,

@@ -16,7 +16,6 @@ from benchmarks import ablation_maps, goals, growth
 from benchmarks.__main__ import main
 from benchmarks.goals import MAIN, RATIOS, Goal, name_of
 from benchmarks.mask_sources import projection_loss
-from benchmarks.masks import union_iou
 from benchmarks.networks import SHARE, build, build_side
 from benchmarks.recording import Setting, machine_name
 from benchmarks.timing import Turns, in_turns
@@ -224,12 +223,6 @@ def test_masks_from_boxes_are_compared_with_the_truth(toy, tmp_path):
     record = json.loads(out.read_text())
     assert record["photographs"] == 3
     assert record["sides"]["boxes"]["iou"] < record["sides"]["grabcut"]["iou"] <= 1
-
-
-def test_void_counts_in_no_overlap_of_masks():
-    truth = np.array([[1, 1, 255, 0, 0]], np.uint8)
-    assert union_iou(np.array([[True, False, True, True, False]]), truth) == 1 / 3
-    assert union_iou(np.zeros((1, 1), bool), np.zeros((1, 1), np.uint8)) == 1
 
 
 def test_projections_ask_each_row_and_column_of_a_box():

@@ -3,8 +3,10 @@
 import pytest
 from torchvision.models.detection import SSD300_VGG16_Weights
 
-from als.config import ModelConfig
-from benchmarks.training_cost import cost
+from als.config import CONFIGS, ModelConfig
+from als.errors import InputError
+from als.tables.stage_config import read_config
+from benchmarks.training_cost import cost, describe
 
 NO_PARTS = {"attention": False, "separation": False}
 SSD300 = NO_PARTS | {"family": "ssd", "backbone": "vgg16", "frozen_blocks": 0}
@@ -39,3 +41,10 @@ def test_each_part_costs_something():
     bare = cost(ModelConfig(classes=("cat",), **SMALL), 96, 128, 1)["flop"]
     for change in ({"separation": True}, {"attention": True, "attention_width": 16}):
         assert cost(ModelConfig(classes=("cat",), **(SMALL | change)), 96, 128, 1)["flop"] > bare
+
+
+def test_photographs_that_nobody_counted_are_named():
+    changes = {"data.train": "VOC2012:trainval + mine:train", "model.weights": None}
+    config = read_config(CONFIGS / "compact-stage1.yaml", changes)
+    with pytest.raises(InputError, match="mine:train: not counted"):
+        describe(config, 1e12)

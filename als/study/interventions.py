@@ -23,7 +23,8 @@ from als.data.record import Record
 from als.errors import InputError
 from als.evaluation.average_precision import match
 from als.evaluation.bootstrap import Resampled, draw_weights, resampled_ap, resampled_mean
-from als.evaluation.detections import DAMAGED, Detections, GroundTruth
+from als.evaluation.detections import DAMAGED, Detections
+from als.evaluation.evaluate import truths_of
 from als.files import atomic_write
 from als.inference import Predictor
 from als.model import Detector, Encoding
@@ -210,7 +211,7 @@ def _refine(detector: Detector, encoding: Encoding, rois: Tensor, labels: Tensor
 
 def _table(taken: list[dict[Row, Taken]], records: list[Record], classes) -> list[dict]:
     weights = draw_weights(len(records), RESAMPLES)
-    truths = [GroundTruth(r.boxes, r.labels, r.difficult) for r in records]
+    truths = truths_of(records)
     values = {
         row: _resampled([one[row] for one in taken], truths, classes, weights)
         for row in rows_of_the_table()

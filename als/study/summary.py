@@ -14,9 +14,7 @@ RESAMPLES = 2000
 OBJECT = ["image_id", "object"]
 
 
-def interval(
-    values: np.ndarray, images: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
-) -> dict[str, float]:
+def interval(values: np.ndarray, images: np.ndarray) -> dict[str, float]:
     """Mean of values [N] over objects with a bootstrap interval over images.
 
     Args:
@@ -25,19 +23,17 @@ def interval(
     Returns:
         mean, low, high (2.5th and 97.5th percentile), objects, images (counted).
     """
-    return _interval(*_mean(values, images, seed, resamples))
+    return _interval(*_mean(values, images))
 
 
-def _mean(
-    values: np.ndarray, images: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
-) -> tuple[Resampled | None, int, int]:
+def _mean(values: np.ndarray, images: np.ndarray) -> tuple[Resampled | None, int, int]:
     """The mean, None of no object, and how many objects and images counted."""
     counted = np.isfinite(values)
     values, images = values[counted], images[counted]
     if len(values) == 0:
         return None, 0, 0
     photographs, index = np.unique(images, return_inverse=True)
-    weights = draw_weights(len(photographs), resamples, seed)
+    weights = draw_weights(len(photographs), RESAMPLES)
     return resampled_mean(values, index, weights), len(values), len(photographs)
 
 

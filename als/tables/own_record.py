@@ -39,7 +39,8 @@ class Beside:
     @property
     def sentence(self) -> str:
         """What may be read from it."""
-        name = f"{self.table}, {self.row.title} ({self.scale}, seeds {_listed(self.seeds)})"
+        seeds = ", ".join(map(str, self.seeds))
+        name = f"{self.table}, {self.row.title} ({self.scale}, seeds {seeds})"
         if self.differences:
             told = ", ".join(f"{k} {a} instead of {b}" for k, (a, b) in self.differences.items())
             return f"{name}: not the same run, with {told}; a difference may come from that."
@@ -144,7 +145,3 @@ def _run(record: dict, network: dict[str, Any]) -> dict[str, Any]:
         "training data": (training.get("data") or {}).get("fingerprint"),
         "epochs": training.get("epochs"),
     }
-
-
-def _listed(seeds: list[int]) -> str:
-    return ", ".join(map(str, seeds))
