@@ -38,7 +38,7 @@ from als.study.cases import (
 from als.study.interventions import rows_of_the_table
 from als.study.study_command import _announce, chosen, measure_names, shard_slice, study
 from als.study.study_figures import chosen_cases
-from als.study.study_rows import COLUMNS, _check_settings, read_rows, run_study
+from als.study.study_rows import COLUMNS, _check_settings, _write_parquet, read_rows, run_study
 from als.study.summary import differences, interval, summarise
 
 MAPS = ["localization", "classification", "gradcam", "box_gaussian", "random"]
@@ -266,6 +266,13 @@ def test_a_part_that_was_altered_is_one_sentence(tmp_path):
     parquet.write_table(table.replace_schema_metadata(told), part)
     with pytest.raises(InputError, match=r"00000\.parquet.*--resume measures"):
         read_rows(tmp_path)
+
+
+def test_what_two_processes_measured_counts_once(tmp_path):
+    rows = pd.DataFrame({name: ["a", "a"] for name in COLUMNS} | {"object": [0, 1]})
+    for part in ("00000-a", "00000-b"):
+        _write_parquet(rows.assign(value=0.5), tmp_path / "parts" / f"{part}.parquet")
+    assert read_rows(tmp_path)["object"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("shard", ["2", "0/2", "3/2", "a/b", "1/2/3"])

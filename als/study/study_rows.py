@@ -140,11 +140,15 @@ def _row(photo: StudiedPhoto, case: Case, name: str, measure: str, value: float)
 
 
 def read_rows(out: Path) -> pd.DataFrame:
-    """All rows of a study's folder, also of one that still runs; none where there is no folder."""
+    """All rows of a study's folder, also of one that still runs; none where there is no folder.
+
+    What two processes measured at the same time counts once.
+    """
     parts = sorted((Path(out) / "parts").glob("*.parquet"))
     if not parts:
         return pd.DataFrame(columns=COLUMNS)
-    return pd.concat(list(map(_read_part, parts)), ignore_index=True)
+    rows = pd.concat(list(map(_read_part, parts)), ignore_index=True)
+    return rows.drop_duplicates([*KEYS, "object"], ignore_index=True)
 
 
 def _read_part(path: Path) -> pd.DataFrame:
