@@ -44,13 +44,15 @@ def focus(arguments: list[str]) -> None:
         told |= recorded or {
             name: _measured(als.load(checkpoint), given.data, given.root) for name in names
         }
-        print(told, flush=True)
+        print({name: told[name] for name in names}, flush=True)
     if len({one["fingerprint"] for one in told.values()}) > 1:
         raise InputError("The checkpoints were measured on different photographs; draw them apart.")
     write_json(given.out, {"checkpoints": told})
-    if any(one["maps"] for one in told.values()):  # no animal may have been found
+    # No attention, or no animal that was found: what has no such maps is a line.
+    with_maps = {name: one for name, one in told.items() if one["maps"].keys() >= DRAWN.keys()}
+    if with_maps:
         with atomic_write(given.out.with_suffix(".png")) as aside:
-            _draw(told, aside)
+            _draw(told, with_maps, aside)
 
 
 def _measured(predictor: Predictor, spec: str, root: Path) -> dict:
@@ -65,12 +67,8 @@ def _measured(predictor: Predictor, spec: str, root: Path) -> dict:
         found[record.image_id] = {"boxes": seen.boxes, "labels": seen.labels, "scores": seen.scores}
     metrics, table = judge_by_id(found, records, predictor.classes), pd.DataFrame(rows)
     told = {"AP50_area": metrics["AP50"], "AP": metrics["AP"], "maps": summarise(table)}
-    return (
-        told
-        | found_share(table)
-        | {"data": spec, "fingerprint": fingerprint(records)}
-        | made_with()
-    )
+    told |= found_share(table) | {"data": spec, "fingerprint": fingerprint(records)}
+    return told | made_with()
 
 
 def _recorded(path: Path) -> dict[str, dict]:
@@ -83,11 +81,10 @@ def _recorded(path: Path) -> dict[str, dict]:
     return {path.stem: own | {"fingerprint": data["fingerprint"]}}
 
 
-def _draw(told: dict[str, dict], path: Path) -> None:
+def _draw(told: dict[str, dict], with_maps: dict[str, dict], path: Path) -> None:
     """A point a checkpoint and measure, with its interval; what knows no pixels is grey."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     titles = ("Mean on the head over mean on the animal", "Peak on the head")
-    with_maps = {name: one for name, one in told.items() if one["maps"]}
     colours = dict(zip(with_maps, cycle(COLOURS), strict=False))
     for axis, measure, title in zip(axes, MEASURES, titles, strict=False):
         for name in told.keys() - with_maps.keys():  # a line to hold the others against

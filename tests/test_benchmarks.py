@@ -208,6 +208,15 @@ def test_ap_and_the_maps_places_come_from_the_same_detections(toy, tmp_path, mon
     metrics = evaluate(load_checkpoint(runs[0])[0], records, workers=0)["metrics"]
     assert told["AP"] == pytest.approx(metrics["AP"], abs=0.02)
     assert {"class_weights", "image_gaussian"} <= told["maps"].keys() and told["found"] > 0
+    assert (tmp_path / "focus.png").exists()
+    plain = tmp_path / "plain" / "model.safetensors"
+    plain.parent.mkdir()
+    save_checkpoint(lively_detector(**many, attention=False).float(), plain)
+    main(["focus", str(plain), str(tmp_path / "focus.json"), *given])
+    assert list(json.loads((tmp_path / "focus.json").read_text())["checkpoints"]) == [
+        "plain",
+        "run",
+    ]
     with pytest.raises(SystemExit):
         main(["focus", *map(str, runs), *given])
     assert "another is called run too" in capsys.readouterr().err
