@@ -36,7 +36,8 @@ LOOKS = {
 SETTINGS = {"the paper's setting": ("paper", "full"), "compact models": ("compact",)}
 LEAST_RANGE = 4  # percentage points that an axis of a table's figures spans, at the least
 ROW_COLOURS = ("#777777", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73")
-HATCHES = ("", "//", "..", "", "xx", "--")
+ROW_COLOURS += ("#CC79A7", "#F0E442")  # as many as a table has rows that are run
+HATCHES = ("", "//", "..", "", "xx", "--", "\\\\", "++")
 CURVES = {
     "loss": ("all terms", "black"),
     "loss_rpn": ("region proposals", "#0072B2"),
