@@ -24,7 +24,7 @@ from als.photographs import package_photographs
 
 FORMATS = ("onnx", "torchscript", "pt2")
 OUTPUTS = ("boxes", "labels", "scores", "localization_map", "classification_map")
-SIDES = (32, 4096)  # least and most pixels of an image's side
+SIDES = (32, 4096)  # least and most pixels of an image's side; no more than `photo_of` leaves
 TOLERANCE = 1e-3  # pixels of boxes, and scores and map values in 0..1
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -75,9 +75,11 @@ def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]
             f"a model of family {detector.config.family} cannot be exported; give one of family "
             "als (with or without its two parts)."
         )
-    if not all(SIDES[0] <= side <= SIDES[1] for side in size):
+    longest = min(SIDES[1], 2 * detector.config.max_size)
+    if not all(SIDES[0] <= side <= longest for side in size):
         raise InputError(
-            f"size {size[0]} {size[1]}: give sides of {SIDES[0]} to {SIDES[1]} pixels."
+            f"size {size[0]} {size[1]}: give sides of {SIDES[0]} to {longest} pixels; larger "
+            "photographs are to be averaged down before, as `als predict` does by itself."
         )
     if format == "onnx":
         import_onnx()
