@@ -4,6 +4,7 @@ A command imports what it needs when it runs, so that `als --help` answers at on
 """
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -91,6 +92,7 @@ def calibrate(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the calibrated checkpoint")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
+    _refuse_negative(given.workers)
 
     from als.checkpoint import load_checkpoint, save_checkpoint
     from als.data.layouts import load_records
@@ -107,6 +109,11 @@ def calibrate(arguments: list[str]) -> None:
         f"{fitted['shift']:.2f}; calibration error on "
         f"{given.data}: {before:.1f}% before, {after:.1f}% after"
     )
+
+
+def _refuse_negative(workers: int) -> None:
+    if workers < 0:
+        raise InputError(f"--workers {workers}: give at least 0.")
 
 
 def _figures(file: Path) -> dict:
@@ -144,8 +151,7 @@ def evaluate(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if given.out.is_dir():
         raise InputError(f"{given.out}: is a folder; give --out a file name in it.")
-    if given.workers < 0:
-        raise InputError(f"--workers {given.workers}: give at least 0.")
+    _refuse_negative(given.workers)
     if given.checkpoint is None and not given.detections:
         raise InputError("there is nothing to evaluate: give a checkpoint, or --detections.")
     for out in filter(None, (given.out, given.coco_results)):
@@ -600,10 +606,14 @@ def main(arguments: list[str] | None = None) -> None:
             raise InputError(f"'{arguments[0]}' is no command; there are {', '.join(COMMANDS)}.")
         with ended_by_sigterm():
             COMMANDS[arguments[0]](arguments[1:])
+            sys.stdout.flush()  # what cannot be written is told here, not when Python ends
     except InputError as error:
         _end("\n".join(map(printable, str(error).splitlines())))
     except KeyboardInterrupt:
         _end("interrupted.", 128 + signal.SIGINT)
+    except BrokenPipeError:  # whoever reads what is printed has enough, as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
+        sys.exit(128 + 13)  # SIGPIPE, which Windows lacks
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

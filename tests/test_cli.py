@@ -1,6 +1,9 @@
 """The command line from toy data to a picture, and what it says of bad input."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -211,6 +214,7 @@ def test_data_check_names_a_broken_file(tmp_path, capsys):
         (["predict", "nowhere.safetensors", "a.jpg"], "nowhere.safetensors"),
         (["train", "--model.classes=[cat]", "--data.root=nowhere"], "nowhere"),
         (["train", "--model.min_size=900", "--model.max_size=500"], "min_size 900"),
+        (["calibrate", "shipped", "--data=a:b", "--out=c", "--workers=-1"], "--workers -1"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(arguments, says, capsys, tmp_path, monkeypatch):
@@ -221,6 +225,17 @@ def test_bad_input_is_one_sentence_and_status_2(arguments, says, capsys, tmp_pat
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1 and "Traceback" not in error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_reader_that_has_enough_is_no_error():
+    """As of `als configs | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed:
+        command = [sys.executable, "-m", "als.cli", "configs"]
+        run = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE)
+    assert (run.returncode, run.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
