@@ -1,17 +1,19 @@
 """A whole run in seconds: it learns, keeps its best, and starts stage 2."""
 
 import json
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from training_toys import QUIET, assert_same_tensors, config_of, tensors_of
+from training_toys import QUIET, assert_same_tensors, at_step, config_of, tensors_of
 
 from als.checkpoint import load_checkpoint
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
+from als.files import read_json
 from als.model import Detector
 from als.training import train as training
 from als.training.module import DetectorModule
@@ -82,6 +84,19 @@ def test_loss_that_is_not_finite_stops_and_names_the_images(toy, tmp_path, monke
     with pytest.raises(InputError, match=r"step 0: .*not finite.*loss_cls.*toy_\d+, toy_\d+"):
         train(config, **QUIET)
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_run_ends_when_its_time_is_over(toy, tmp_path, monkeypatch):
+    at_step(1, lambda: time.sleep(1), monkeypatch)
+    path = train(config_of(toy, tmp_path / "run"), max_time="00:00:00:01", **QUIET)
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] <= 2 and path.exists()
+    assert (
+        read_json(tmp_path / "run" / "config.json")["trainer"]
+        == {"max_time": "00:00:00:01"} | QUIET
+    )
+    with pytest.raises(InputError, match="trainer: .*an hour.* is not a valid duration"):
+        train(config_of(toy, tmp_path / "other"), max_time="an hour", **QUIET)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step"])

@@ -281,13 +281,15 @@ def _in_float32(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:
     return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
-def _callbacks(config: TrainConfig, out: Path, first_step: int) -> list[L.Callback]:
+def _callbacks(
+    config: TrainConfig, out: Path, first_step: int, max_time: str | None
+) -> list[L.Callback]:
     checkpoints = out / "checkpoints"
     callbacks = [
         # In this order: a checkpoint finds the figures of its step written.
         LogFigures(out / "metrics.csv", first_step),
         SaveLast(checkpoints / LAST, SAVE_EVERY_STEPS),
-        Timer(),  # counts on after a resumption
+        Timer(max_time),  # counts on after a resumption; lightning adds none beside it
     ]
     if config.data.val:
         callbacks.append(
@@ -321,9 +323,11 @@ def _trainer(
         "use_distributed_sampler": False,
         "default_root_dir": out,
     }
-    settings |= {"callbacks": [*_callbacks(config, out, first_step), *callbacks]} | options
+    settings |= options
     settings["logger"] = logger_of(options.get("logger"), out, first_step)
     try:
+        own = _callbacks(config, out, first_step, settings.pop("max_time", None))
+        settings["callbacks"] = [*own, *callbacks]
         trainer = L.Trainer(**settings)
         if options.get("logger") in ("wandb", "mlflow"):  # which show runs by their options
             trainer.logger.log_hyperparams(asdict(config))
