@@ -216,8 +216,8 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     if odd:
         raise InputError(
             f"{path}: {len(odd)} tensors do not fit this network, the first is {odd[0]}; "
-            "use the same family, backbone, separation, fold_batch_norm and classes' count, and "
-            "attention layers of the same attention_width and attention_cls_biased, or none."
+            "use the same family, backbone, separation and fold_batch_norm, and the same "
+            "attention_width and attention_cls_biased or a start without attention."
         )
     detector.load_state_dict(tensors, strict=False)
     return new

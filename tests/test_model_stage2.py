@@ -105,7 +105,7 @@ def test_stage_2_refuses_another_network(tmp_path, other):
     save_checkpoint(build_detector(tiny_config(attention=False)), tmp_path / "one.safetensors")
     detector = build_detector(tiny_config(**other))
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    with pytest.raises(InputError, match="one.safetensors.*classes") as caught:
+    with pytest.raises(InputError, match="one.safetensors.*family") as caught:
         load_weights(detector, tmp_path / "one.safetensors")
     assert "\n" not in str(caught.value)
     after = detector.state_dict()
