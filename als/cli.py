@@ -60,7 +60,7 @@ def ship(arguments: list[str]) -> None:
 
     detector, info = load_checkpoint(given.checkpoint)
     if given.record is not None:
-        info["figures"] = _figures(given.record)
+        info["figures"] = _figures(given.record, info)
     save_checkpoint(detector, given.out, info, half=True)
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB; write its card beside it")
 
@@ -116,10 +116,13 @@ def _refuse_negative(workers: int) -> None:
         raise InputError(f"--workers {workers}: give at least 0.")
 
 
-def _figures(file: Path) -> dict:
-    """What the checkpoint says of itself, from a record of `als evaluate`."""
+def _figures(file: Path, info: dict) -> dict:
+    """What the checkpoint of this info says of itself, from a record of `als evaluate`."""
     record = read_json(file)
     try:
+        judged = record.get("training") or info  # None where detections alone were judged
+        if {**judged, "figures": None} != {**info, "figures": None}:
+            raise InputError(f"{file}: is the record of another checkpoint; evaluate this one.")
         figures = {name: round(record["metrics"][name], 3) for name in SHIPPED_FIGURES}
         return {"data": record["data"]["split"], **figures}
     except (KeyError, TypeError) as error:

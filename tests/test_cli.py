@@ -187,6 +187,18 @@ def test_ship_refuses_what_is_no_evaluation(trained, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_ship_refuses_the_record_of_another_checkpoint(trained, toy_root, tmp_path, capsys):
+    record, out = tmp_path / "record.json", tmp_path / "shipped.safetensors"
+    data = ["--data=VOC2012:val", f"--root={toy_root}", "--workers=0"]
+    main(["evaluate", str(trained), *data, f"--out={record}"])
+    main(["ship", str(trained), f"--record={record}", f"--out={out}"])
+    assert load_checkpoint(out)[1]["figures"]["data"] == "VOC2012:val"
+    main(["ship", str(out), f"--record={record}", f"--out={out}"])  # figures it has already
+    with pytest.raises(SystemExit):
+        main(["ship", "twenty", f"--record={record}", f"--out={out}"])
+    assert "record.json: is the record of another checkpoint" in capsys.readouterr().err
+
+
 def test_a_record_that_cannot_be_written_is_said_before_the_work(trained, tmp_path, capsys):
     given = [str(trained), "--data", "VOC2012:test", "--root", str(tmp_path / "nowhere")]
     with pytest.raises(SystemExit) as stop:
