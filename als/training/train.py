@@ -228,12 +228,7 @@ def _total_steps(config: TrainConfig, data: DetectionData, trainer: L.Trainer) -
     """Optimiser steps of the run; an epoch's last step may accumulate fewer batches."""
     batches = len(data.train_records) // config.data.batch_size // trainer.world_size
     interval = trainer.val_check_interval
-    if (
-        isinstance(interval, int)
-        and interval > batches
-        or interval > 1
-        and isinstance(interval, float)
-    ):
+    if isinstance(interval, int) and interval > batches:
         raise InputError(
             f"trainer.val_check_interval {interval}: an epoch has {batches} batches; give at most "
             "that, or a share of it from 0 to 1."
