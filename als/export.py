@@ -19,7 +19,7 @@ from als.files import atomic_write
 from als.images import as_rgb
 from als.model import AnyDetector, Detector
 from als.model.frozen_norm import fold_batch_norm
-from als.model.grid import enlarge, map_to_image
+from als.model.grid import enlarge
 from als.photographs import package_photographs
 
 FORMATS = ("onnx", "torchscript", "pt2")
@@ -151,15 +151,9 @@ def runner(path: Path, format: str) -> Run:
 def check(detector: Detector, path: Path, format: str, size: tuple[int, int]) -> float:
     """Largest difference of an exported file to its detector on `photographs`; inf where it finds
     another number of objects or other classes. Boxes count in pixels."""
-    run, differences = runner(path, format), [0.0]
+    whole, run, differences = WholeDetector(detector, size), runner(path, format), [0.0]
     for image in photographs(size):
-        encoding = detector.encode([image])
-        (found,) = detector.detect(encoding)
-        expected = [found.boxes, found.labels, found.scores]
-        if encoding.a_loc is not None:
-            maps = (map_to_image(grid, encoding) for grid in (encoding.a_loc, encoding.a_cls))
-            expected += map(torch.from_numpy, maps)
-        for ours, theirs in zip(expected, run(image), strict=True):
+        for ours, theirs in zip(whole(image), run(image), strict=True):
             if ours.shape != theirs.shape:
                 return float("inf")
             if ours.dtype == torch.int64 and not torch.equal(ours, theirs):

@@ -57,11 +57,6 @@ class LEDDetector(SSDDetector):
             count += len(overlaps)
         return losses | {"loss_quality": total / max(1, count)}
 
-    def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
-        """SSD's, and loss_quality with weight 1."""
-        of_ssd = {name: loss for name, loss in losses.items() if name != "loss_quality"}
-        return super().total_loss(of_ssd) + losses["loss_quality"]
-
 
 class HeadWithQuality(nn.Module):
     """SSD's head, and a branch with the layers of its class branch: maps -> outputs by name.

@@ -256,10 +256,6 @@ class MRCNNDetector(Detector):
         maps = box_filled_maps(targets, encoding.images.image_sizes, logits.shape[1:])
         return losses | {"loss_seg": attention_loss(logits, maps.to(logits.device))}
 
-    def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
-        """Equation 1 without its attention, and loss_seg."""
-        return super().total_loss(losses) + losses["loss_seg"]
-
 
 def inside(image_sizes: list[tuple[int, int]], grid: Sequence[int]) -> Tensor:
     """Which cells [B, 1, h, w] of a grid (h, w) have their centre in the image, not in padding."""

@@ -147,11 +147,6 @@ class SSDDetector(AnyDetector):
             return default_boxes.new_full((len(default_boxes),), -1, dtype=torch.int64)
         return self.ssd.proposal_matcher(box_iou(boxes, default_boxes))
 
-    def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
-        """SSD's equation 1, both terms weighted 1 unless configured otherwise."""
-        weights = {"loss_cls": self.config.lambda_cls, "loss_loc": self.config.lambda_loc}
-        return sum(weights[name] * loss for name, loss in losses.items())
-
 
 Parts = tuple[nn.Module, DefaultBoxGenerator, nn.Module]  # features, default boxes, head
 

@@ -95,10 +95,7 @@ def leakage(heat: np.ndarray, own: np.ndarray, others: np.ndarray) -> float:
     Args:
         own: bool region of the explained object. others: of all other instances.
     """
-    heat = _positive(heat)
-    others = others & ~own
-    total = heat[own | others].sum()
-    return float(heat[others].sum() / total) if others.any() and total > 0 else float("nan")
+    return odi(heat, own, others & ~own)
 
 
 def odi(heat: np.ndarray, own: np.ndarray, others: np.ndarray) -> float:

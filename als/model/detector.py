@@ -196,20 +196,3 @@ class Detector(AnyDetector):
                 encoding.loc_logits, object_maps.to(encoding.f.device)
             )
         return losses
-
-    def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
-        """Equation 1: L = L_RPN + lambda_1 L_cls + lambda_2 L_loc + lambda_3 L_att-loc.
-
-        Beside the paper's terms: lambda_focus times loss_focus and lambda_part times loss_part.
-        """
-        config = self.config
-        total = losses["loss_rpn"]
-        total = total + config.lambda_cls * losses["loss_cls"]
-        total = total + config.lambda_loc * losses["loss_loc"]
-        if "loss_att" in losses:
-            total = total + config.lambda_att * losses["loss_att"]
-        if "loss_focus" in losses:
-            total = total + config.lambda_focus * losses["loss_focus"]
-        if "loss_part" in losses:
-            total = total + config.lambda_part * losses["loss_part"]
-        return total

@@ -78,8 +78,14 @@ class AnyDetector(nn.Module):
         raise NotImplementedError
 
     def total_loss(self, losses: dict[str, Tensor]) -> Tensor:
-        """The terms of `losses`, weighted as configured, in one scalar."""
-        raise NotImplementedError
+        """Equation 1: L = L_RPN + lambda_1 L_cls + lambda_2 L_loc + lambda_3 L_att-loc.
+
+        Each loss_x counts `ModelConfig.lambda_x` times; once where there is no such option.
+        """
+        return sum(
+            getattr(self.config, name.replace("loss_", "lambda_"), 1.0) * loss
+            for name, loss in losses.items()
+        )
 
     def in_layout(self, batch: Tensor) -> Tensor:
         """The batch [B, 3, H, W] in the memory layout of the weights."""
