@@ -310,8 +310,9 @@ class Predictor:
             kind: the scalar that is explained (`als.explain.Target`) in place of the explainer's.
 
         Raises:
-            InputError: no such detection, class, box or explainer, nothing was proposed, or the
-                model is of a family without the branches that are explained.
+            InputError: no such detection, class, box or explainer, a detection beside a class or
+                box, nothing was proposed, or the model is of a family without the branches that
+                are explained.
         """
         with self.lock:
             scene, score = self.chosen(analysis, detection, label, box)
@@ -331,6 +332,8 @@ class Predictor:
         box: Sequence[float] | None = None,
     ) -> tuple[Scene, float]:
         """The scene of the one proposal that `explain` explains, and the score of its class."""
+        if detection is not None and not (label is None and box is None):
+            raise InputError(f"detection {detection}: give it alone; label and box replace it.")
         if box is not None:
             return self._scene_of_box(analysis, box, label)
         if detection is None and label is None and len(analysis.prediction.boxes):

@@ -135,6 +135,8 @@ def test_what_is_explained_matters(predictor, analysis):
         {"label": "cat"},
         {"label": 1.5},
         {"box": (0, 0, 9, 9), "label": 9},
+        {"detection": 0, "label": 1},
+        {"detection": 0, "box": (0, 0, 9, 9)},
     ],
 )
 def test_what_is_not_there_cannot_be_explained(predictor, analysis, wrong):
