@@ -121,11 +121,11 @@ def _figures(file: Path, info: dict) -> dict:
     record = read_json(file)
     try:
         judged = record.get("training") or info  # None where detections alone were judged
-        if {**judged, "figures": None} != {**info, "figures": None}:
+        if any(judged.get(name) != info.get(name) for name in ("data", "seed", "time", "machine")):
             raise InputError(f"{file}: is the record of another checkpoint; evaluate this one.")
         figures = {name: round(record["metrics"][name], 3) for name in SHIPPED_FIGURES}
         return {"data": record["data"]["split"], **figures}
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{file}: is no record of `als evaluate`.") from error
 
 
