@@ -62,12 +62,13 @@ def save_checkpoint(
 ) -> None:
     """Write tensors, config and `info` (data, figures, revision) as one .safetensors file.
 
-    The file appears whole or not at all. `half` stores float16 (loading gives float32 back).
+    The file appears whole or not at all. `half` stores float16 (loading gives float32 back), but
+    not a tensor with a value over its 65,504.
     """
-    tensors = {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in detector.state_dict().items()
-    }
+    tensors = {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}
+    if half:
+        halved = {name: t.half() for name, t in tensors.items() if t.is_floating_point()}
+        tensors |= {name: t for name, t in halved.items() if t.isfinite().all()}
     metadata = {
         "format": FORMAT,
         "config": json.dumps(detector.config.to_dict()),

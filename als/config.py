@@ -306,6 +306,8 @@ def check_family(config: "ModelConfig") -> None:
         raise InputError(f"family {family} does not read {', '.join(unread)}; leave it out.")
     if backbone == "vgg16":
         _check_vgg16(config)
+    if config.attention and config.attention_form == "competition" and config.pool_size == 1:
+        raise InputError("pool_size 1: a single bin has no rival; competition needs 2 at least.")
     if family in ONE_STAGE and config.min_size != config.max_size:
         raise InputError(
             f"min_size {config.min_size}, max_size {config.max_size}: SSD resizes to a square; "

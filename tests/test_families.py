@@ -37,6 +37,7 @@ SSD300 = SSD | {"backbone": "vgg16", "min_size": 300, "max_size": 300}
         (SSD300 | {"fold_batch_norm": True}, "no batch normalisation"),
         ({"backbone": "vgg16"}, "RoI features of 7 x 7"),
         ({"backbone": "vgg16", "pool_size": 7, "fold_batch_norm": True}, "no batch normal"),
+        ({"attention_form": "competition", "pool_size": 1}, "pool_size 1: a single bin"),
         ({"hard_rois_per_image": 4}, "family als does not read hard_rois_per_image"),
         ({"classes": "imagenet"}, "'imagenet' is no class list"),
     ],

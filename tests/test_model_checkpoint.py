@@ -70,6 +70,15 @@ def test_half_precision_file(detector, saved, tmp_path):
     assert all(p.dtype == torch.float32 for p in detector.parameters()), "the model is left alone"
 
 
+def test_half_precision_keeps_what_is_too_large_for_it(tmp_path):
+    detector = lively_detector(0).float()
+    with torch.no_grad():
+        detector.attention_loc[0].weight[0] = 1e5
+    save_checkpoint(detector, tmp_path / "half.safetensors", half=True)
+    back, _ = load_checkpoint(tmp_path / "half.safetensors")
+    assert torch.equal(back.attention_loc[0].weight, detector.attention_loc[0].weight)
+
+
 def test_the_file_alone_rebuilds_the_network(tmp_path):
     config = tiny_config(weights="a file that is gone.pth", attention_source="F_loc")
     save_checkpoint(build_detector(config, pretrained=False), tmp_path / "model.safetensors")
