@@ -133,6 +133,18 @@ def test_other_recipes_resume_too(toy, tmp_path, monkeypatch, optimizer, data):
     assert_same_tensors(train(config("broken"), resume=True, **QUIET), whole)
 
 
+def test_a_resumed_run_needs_nothing_that_it_started_from(toy, tmp_path, monkeypatch):
+    start = train(config_of(toy, tmp_path / "stage1", epochs=1), **QUIET)
+    config = replace(config_of(toy, tmp_path / "run", epochs=1), start_from=str(start))
+    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", 1)
+    with monkeypatch.context() as patch:
+        interrupted_at(2, patch)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config, **QUIET)
+    start.unlink()
+    assert train(config, resume=True, **QUIET).exists()
+
+
 def test_a_run_is_not_overwritten(toy, tmp_path):
     config = config_of(toy, tmp_path / "run", epochs=1)
     train(config, **QUIET)

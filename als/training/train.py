@@ -181,7 +181,7 @@ def _train(
     data = DetectionData(config)
     if data.problems:
         say(f"{len(data.problems)} broken files are left out; the first: {data.problems[0]}")
-    detector = _start(config)
+    detector = _start(config, resumes=start is not None)
     path, first_step = start or (None, 0)
     trainer = _trainer(config, out, first_step, callbacks, options)
     metric = partial(_judged, data=data, judge=judge) if config.data.val else None
@@ -236,10 +236,13 @@ def _total_steps(config: TrainConfig, data: DetectionData, trainer: L.Trainer) -
     return -(-batches // trainer.accumulate_grad_batches) * config.epochs
 
 
-def _start(config: TrainConfig):
-    """The detector at step 0: ImageNet weights, or a checkpoint of stage 1 and new attention."""
-    detector = build_detector(config.model, pretrained=config.start_from is None)
-    if config.start_from is not None:
+def _start(config: TrainConfig, resumes: bool = False):
+    """The detector at step 0: ImageNet weights, or a checkpoint of stage 1 and new attention.
+
+    Where the run's own checkpoint follows neither is read: it may be gone by now.
+    """
+    detector = build_detector(config.model, pretrained=config.start_from is None and not resumes)
+    if config.start_from is not None and not resumes:
         new = load_weights(detector, config.start_from)
         say(f"{config.start_from}: {len(new)} tensors are new: {', '.join(new) or 'none'}")
     if config.channels_last:
