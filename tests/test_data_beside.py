@@ -91,3 +91,17 @@ def test_an_annotation_that_fits_two_photographs_is_refused(photos, tmp_path):
     photos["one.png"] = photos["two.png"]
     with pytest.raises(InputError, match="one.xml: it fits one.jpg and one.png"):
         records_beside(photos, written(tmp_path, "one.xml", XML.format("")), CLASSES)
+
+
+@pytest.mark.parametrize("first", ["all.json", "two.xml"])
+def test_a_photograph_that_is_annotated_twice_is_refused(photos, tmp_path, first):
+    """As 0001.jpg of two cameras' folders would be: only one of the two can be meant."""
+    entries = [
+        {"id": number, "file_name": f"cam{number}/two.png", "width": 60, "height": 40}
+        for number in (1, 2)[: 1 + (first == "all.json")]
+    ]
+    files = written(tmp_path, "all.json", coco(images=entries, annotations=[]))
+    if first == "two.xml":
+        files = written(tmp_path, first, XML.format("")) | files
+    with pytest.raises(InputError, match="all.json: two.png is annotated a second time here"):
+        records_beside(photos, files, CLASSES)

@@ -66,7 +66,7 @@ def _read_voc(xml: Path, name: str, path: Path, classes, records: dict, others: 
     annotation, frame = read_annotation(xml), image_size(path)
     if annotation.size and (problem := size_problem(path, frame, annotation.size)):
         raise InputError(f"{xml}: {problem}.")
-    records[name], _ = record_of(annotation, xml, name, path, frame, classes)
+    _put(records, record_of(annotation, xml, name, path, frame, classes)[0], xml)
     others |= set(annotation.names) - set(classes)
 
 
@@ -90,7 +90,7 @@ def _read_coco(json: Path, photographs, classes, records: dict, others: set) -> 
         except ValueError as error:
             raise InputError(f"{json}: image {name}: {error}.") from error
         kept = [i for i, o in enumerate(objects) if o.name in classes and has_area[i]]
-        records[name] = Record(
+        record = Record(
             image_id=name,
             path=path,
             size=frame,
@@ -99,5 +99,13 @@ def _read_coco(json: Path, photographs, classes, records: dict, others: set) -> 
             difficult=np.array([objects[i].crowd for i in kept], bool),
             mask=None,
         )
+        _put(records, record, json)
         others |= {o.name for o in objects} - set(classes)
     return unused
+
+
+def _put(records: dict, record: Record, file: Path) -> None:
+    if record.image_id in records:
+        told = "is annotated a second time here; take one of the two out"
+        raise InputError(f"{file}: {record.image_id} {told}.")
+    records[record.image_id] = record
