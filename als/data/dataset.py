@@ -75,9 +75,10 @@ class DetectionDataset(Dataset):
         """
         try:
             return self._drawn(item)
-        except InputError:
+        except InputError as error:
             if not self.skip_broken:
-                raise
+                # Of this class itself: a worker's exception is made anew from its text alone.
+                raise InputError(str(error)) from error
             return None
 
     def _drawn(self, item: int | tuple[int, int]) -> tuple[Image, Target]:
