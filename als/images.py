@@ -4,6 +4,7 @@ Training, evaluation, prediction and the app all read by `as_rgb` and shrink by 
 """
 
 import math
+import os
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -136,7 +137,7 @@ def open_image(
     Pillow knows formats that start other programs (EPS) or that nobody meant: only `formats` are
     tried. Raises InputError, which calls the file `name`.
     """
-    if isinstance(file, Path) and not file.is_file():
+    if isinstance(file, Path) and not os.path.isfile(file):  # also of a name that none can have
         raise InputError(f"{name}: no such file; give a photo.")
     if (file.stat().st_size if isinstance(file, Path) else len(file)) == 0:
         raise InputError(f"{name}: the file is empty (0 bytes); copy or upload it again.")
@@ -241,7 +242,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode in ("F", "LAB"):  # floats have no fixed range, LAB's colours Pillow cannot turn
+    # Floats have no fixed range; LAB's colours and multiplied grey Pillow cannot turn.
+    if image.mode in ("F", "LAB", "La"):
         raise InputError(f"{name}: pixels of mode {image.mode} are not read; save it as 8 bit RGB.")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         grey = np.clip(np.asarray(image), 0, 65535).astype(np.int32)

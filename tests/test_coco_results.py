@@ -133,6 +133,10 @@ def test_a_folder_in_voc_s_layout_gives_the_ids_of_to_coco(toy_root, tmp_path):
     assert ours.categories == theirs.categories
     for name, id_ in theirs.images.items():
         assert ours.of_file(toy_root / "VOC2012/JPEGImages" / name) == id_
+    content = json.loads((tmp_path / "coco/annotations/instances_trainval.json").read_text())
+    content["images"] = [{"id": 5, "file_name": "cam1\\a.jpg"}]  # as Windows writes it
+    (tmp_path / "windows.json").write_text(json.dumps(content | {"annotations": []}))
+    assert ids_in(tmp_path / "windows.json").of_file(tmp_path / "cam1" / "a.jpg") == 5
     with pytest.raises(InputError, match="has no Annotations"):
         ids_in(tmp_path)
 

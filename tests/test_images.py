@@ -233,3 +233,8 @@ def test_a_map_is_shrunk_as_its_photo_is():
     small = photo_of(ramp, 512)
     assert small.size == (40, 1300) and small.pixels.shape == (1, 32, 1024)
     assert (small.pixels[0, 0] - torch.linspace(0, 1, 1024)).abs().max() < 1.01 / 255
+
+
+def test_a_name_too_long_for_a_file_is_said_so():
+    with pytest.raises(InputError, match="no such file"):
+        as_rgb("x" * 300 + ".jpg")

@@ -82,7 +82,8 @@ def ids_in(place: Path) -> CocoIds:
         return _numbered(place)
     file = coco_file.read_file(place, annotated=False)
     names = {name: id_ for id_, name in file.categories.items()}
-    return CocoIds({entry["file_name"]: entry["id"] for entry in file.images}, names)
+    images = {entry["file_name"].replace("\\", "/"): entry["id"] for entry in file.images}
+    return CocoIds(images, names)
 
 
 def _numbered(folder: Path) -> CocoIds:
