@@ -223,3 +223,48 @@ def test_the_command_and_what_it_refuses(voc, capsys):
         with pytest.raises(SystemExit):
             main(["data", "masks", *arguments])
         assert told in capsys.readouterr().err
+
+
+def test_a_mask_of_an_image_in_a_subfolder_is_told_from_a_true_one(voc):
+    for kind, ending in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (voc / kind / "cam1").mkdir()
+        shutil.copy(voc / kind / f"toy_000004.{ending}", voc / kind / "cam1")
+    (voc / "ImageSets/Main/one.txt").write_text("cam1/toy_000004\n")
+    assert derive_masks(voc, ["one"]) == 1
+    (made,) = records(voc, "one")
+    assert made.mask is not None and is_derived(made)
+    made.mask.path.write_bytes(b"no mask")
+    with pytest.raises(InputError, match="cam1/toy_000004.png: the mask cannot be read"):
+        without_derived([made])
+
+
+@pytest.mark.filterwarnings("ignore:.*without iscrowd")
+def test_odd_fields_of_coco_that_readers_take_get_masks(coco):
+    path = coco / "annotations/instances_train.json"
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [str(value) for value in annotation["bbox"]]
+        if annotation["iscrowd"]:
+            annotation["iscrowd"] = "1"
+        elif annotation["id"] % 2:
+            annotation["iscrowd"] = "0"
+        else:
+            del annotation["iscrowd"]
+    path.write_text(json.dumps(content), encoding="utf-16")
+    assert derive_masks(coco) == 5
+    assert all(is_derived(r) for r in records(coco, "train") if r.image_id != "toy_000000")
+
+
+def test_in_coco_one_name_may_be_two_photographs(coco):
+    """0001.jpg of train and of val may be two; where it is copied, val measures by it."""
+    annotations = coco / "annotations"
+    shutil.rmtree(coco / "val")
+    for split in ("more", "val"):
+        shutil.copytree(coco / "train", coco / split)
+        shutil.copy(annotations / "instances_train.json", annotations / f"instances_{split}.json")
+    other = coco / "val" / "toy_000001.jpg"
+    Image.new("RGB", Image.open(other).size).save(other)
+    assert derive_masks(coco) == 2
+    for split in ("train", "more"):
+        made = [r.image_id for r in records(coco, split) if r.mask is not None and is_derived(r)]
+        assert made == ["toy_000001"], split

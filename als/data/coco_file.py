@@ -65,6 +65,18 @@ def read_file(path: Path, annotated: bool = True) -> CocoFile:
 
     annotated: False for a file that may list images alone.
     """
+    content = read_parts(path, annotated)
+    try:
+        return _grouped(path, *(content[part] for part in PARTS))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}.") from error
+
+
+def read_parts(path: Path, annotated: bool = True) -> dict[str, Any]:
+    """All that a file holds, of which only `PARTS` are checked to be lists of objects of JSON.
+
+    Raises InputError when they are not, or it is missing or no JSON.
+    """
     try:
         content = json.loads(path.read_bytes())  # a byte-order mark is passed over
     except FileNotFoundError as error:
@@ -86,10 +98,7 @@ def read_file(path: Path, annotated: bool = True) -> CocoFile:
             if not isinstance(entry, dict):
                 told = f"entry {place} (from 0) of '{part}' is {shown(entry)}"
                 raise InputError(f"{path}: {told}; instance annotations are needed here.")
-    try:
-        return _grouped(path, *(content[part] for part in PARTS))
-    except ValueError as error:
-        raise InputError(f"{path}: {error}.") from error
+    return content
 
 
 def read_object(file: CocoFile, annotation: dict, place: int, size: tuple[int, int]) -> CocoObject:

@@ -13,10 +13,12 @@ out of every measure of maps.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import shutil
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -27,11 +29,13 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from tqdm import tqdm
 
 from als.data import coco_layout, voc_layout
+from als.data.coco_file import read_parts
+from als.data.fields import mark, numbers
 from als.data.masks import VOID, fill, palette, read_class_map, write_runs
 from als.data.record import Problem, Record, size_problem
 from als.errors import InputError
 from als.files import atomic_write, read_json, write_json
-from als.images import as_rgb, reduced
+from als.images import as_rgb, open_image, reduced
 
 ITERATIONS = 2  # five take 1.7 times as long and gain 0.003 of IoU
 LONGEST = 500
@@ -61,17 +65,23 @@ def derive_masks(
     folder = Path(folder)
     opencv()
     in_coco = coco_layout.splits(folder)
-    there = in_coco or [p.stem for p in sorted((folder / "ImageSets" / "Main").glob("*.txt"))]
+    there = in_coco or voc_layout.splits(folder)
     if not there:
         raise InputError(f"{folder}: there is no split in it; give the folder of a data set.")
     if unknown := sorted(set(splits or ()) - set(there)):
         raise InputError(f"{folder}: no split {unknown[0]}; the splits are {', '.join(there)}.")
     wanted = splits or [split for split in there if split not in KEPT_APART]
     apart = sorted(set(there) - set(wanted)) if splits is None else []
-    records = {r.image_id: (s, r) for s in wanted for r in _records(folder, s, bool(in_coco))}
-    for split in apart:  # trainval holds val
+    measuring = defaultdict(list)  # trainval holds val, in COCO's layout as copies of one name
+    for split in apart:
         for record in _records(folder, split, bool(in_coco)):
-            records.pop(record.image_id, None)
+            measuring[record.image_id].append(record.path)
+    records = {
+        r.path: (split, r)
+        for split in wanted
+        for r in _records(folder, split, bool(in_coco))
+        if not any(filecmp.cmp(r.path, p, shallow=False) for p in measuring[r.image_id])
+    }
     if apart:
         tell(f"{', '.join(apart)}: left alone, since they measure; name them to get masks, too")
     todo = [(s, r) for s, r in records.values() if r.mask is None and (~r.difficult).any()]
@@ -104,9 +114,13 @@ def is_derived(record: Record) -> bool:
     if source.kind == "coco":
         images = _derived_images(_note_of(source.path))
         return record.path.relative_to(source.path.parents[1]).as_posix() in images
-    if not _is_file(source.path.parent / "derived.json"):
-        return False
-    with Image.open(source.path) as image:
+    classes = source.path.parents[record.image_id.count("/")]
+    return _is_file(classes / "derived.json") and is_marked(source.path)
+
+
+def is_marked(mask: Path) -> bool:
+    """Whether the PNG says that it was made. Raises InputError when it cannot be read."""
+    with open_image(mask, f"{mask}: the mask cannot be read", formats=("PNG",)) as image:
         return "derived" in image.info
 
 
@@ -212,14 +226,14 @@ def _write_voc(folder: Path, records: Sequence[Record]) -> None:
     before = read_json(note)["images"] if note.is_file() else []
     made = set(before)
     write_json(note, _how(before))
-    mark = PngImagePlugin.PngInfo()
-    mark.add_text("derived", "from boxes by als data masks")
+    made_so = PngImagePlugin.PngInfo()
+    made_so.add_text("derived", "from boxes by als data masks")
     try:
         for record in tqdm(records, desc=folder.name, disable=None):
             image = Image.fromarray(_class_map(record))
             image.putpalette(palette())
             with atomic_write(note.parent / f"{record.image_id}.png") as aside:
-                image.save(aside, format="png", pnginfo=mark)
+                image.save(aside, format="png", pnginfo=made_so)
             made.add(record.image_id)
     finally:
         write_json(note, _how(list(made)))
@@ -243,11 +257,14 @@ def _write_coco(folder: Path, split: str, records: Sequence[Record]) -> None:
     if not records:
         return
     path = coco_layout.annotation_file(folder, split)
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
-    of_image: dict = {}
+    content = read_parts(path)
+    of_image = defaultdict(list)
     for annotation in content["annotations"]:
-        if min(annotation["bbox"][2:]) > 0:
-            of_image.setdefault(annotation["image_id"], []).append(annotation)
+        x, y, width, height = numbers(annotation["bbox"], ("x", "y", "width", "height"), "bbox")
+        if min(width, height) > 0:
+            corners = (x, y, x + width, y + height)
+            ignored = mark(annotation.get("iscrowd"), "iscrowd")
+            of_image[annotation["image_id"]].append((annotation, corners, ignored))
     lines = path.with_name(f"derived_{split}.jsonl")
     head = {"file": hashlib.sha256(path.read_bytes()).hexdigest(), "longest_side": LONGEST}
     done = _waiting(lines, head)
@@ -255,16 +272,14 @@ def _write_coco(folder: Path, split: str, records: Sequence[Record]) -> None:
         if not done:
             file.write(json.dumps(head) + "\n")
         for record in tqdm(records, desc=split, disable=None):
-            name, found = record.path.relative_to(folder).as_posix(), of_image[record.coco.image_id]
+            name = record.path.relative_to(folder).as_posix()
+            annotations, corners, ignored = zip(*of_image[record.coco.image_id], strict=True)
             if name not in done:
-                corners = np.array([a["bbox"] for a in found], dtype=float)
-                corners[:, 2:] += corners[:, :2]
-                ignored = [bool(a["iscrowd"]) for a in found]
-                own = pixels_of(record.path, record.size, corners, ignored)
+                own = pixels_of(record.path, record.size, np.array(corners), ignored)
                 done[name] = [write_runs(pixels) if pixels.any() else [] for pixels in own]
                 file.write(json.dumps([name, done[name]]) + "\n")
                 file.flush()
-            for annotation, runs in zip(found, done[name], strict=True):
+            for annotation, runs in zip(annotations, done[name], strict=True):
                 annotation.update({"segmentation": runs, "derived": bool(runs)})
     note, boxes = _note_of(path), path.with_name(f"boxes_{split}.json")
     before = read_json(note)["images"] if note.is_file() else []
