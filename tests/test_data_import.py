@@ -1,6 +1,7 @@
 """Exports of labelling tools, imitated from their documented formats, come in with every label."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from als.cli import main
 from als.data.check import check_folder
 from als.data.importing import import_export, summary
 from als.data.layouts import load_records
-from als.data.masks import VOID, read_class_map, read_object_map
+from als.data.masks import VOID, palette, read_class_map, read_object_map
 from als.errors import InputError
 
 WIDTH, HEIGHT = 40, 20
@@ -185,10 +186,10 @@ def test_bad_lines_of_yolo_are_named_and_their_photograph_left_out(tmp_path):
         "or TIFF file",
         "photograph class.jpg: class.txt: line 2: class 2 is none of the 2 names, from 0",
         "photograph half.jpg: half.txt: line 2: class 0.5 is none of the 2 names, from 0",
-        "photograph nan.jpg: nan.txt: line 2: a value is no finite number",
+        "photograph nan.jpg: nan.txt: line 2: a value is 'nan'; write a number",
         "photograph over.jpg: over.txt: line 2: a coordinate lies outside 0 to 1; are they pixels?",
         "photograph score.jpg: score.txt: line 2: 6 values are neither a box nor a polygon",
-        "photograph word.jpg: word.txt: line 2: a value is no finite number",
+        "photograph word.jpg: word.txt: line 2: a value is 'cat'; write a number",
         "split data.yaml: its 'val', nowhere, is not there",
     ]
     record = json.loads((tmp_path / "new set/import.json").read_text())
@@ -294,7 +295,7 @@ def test_coco_of_cvat(tmp_path):
     assert read_object_map(brushed, ["cat"]).sum() == 20
     assert boxes(boxed) == [[2, 4.5, 5.25, 14.5, 15.25]]
     told = " ".join(left_out(source))
-    assert "annotation 3: a value is no finite number" in told
+    assert "annotation 3: a value is " in told
     assert "annotation 4: the file has no category 9" in told
     assert "5.jpg: the image is 40x20 pixels but its annotation says 41x20" in told
 
@@ -509,3 +510,120 @@ def test_a_broken_data_set_is_not_taken_for_an_export(toy_root, tmp_path):
     with pytest.raises(InputError) as error:
         load_records("VOC2012:train", tmp_path, ["circle"])
     assert "als data import" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "told"),
+    [
+        ("data.yaml", ["names: [cat]", "train: images", "kpt_shape: abc"], "cannot be read"),
+        ("data.yaml", ["names: [cat]", "train: images", "path: [a]"], "cannot be read"),
+        ("data.yaml", ["names: [cat]", "train: [{a: b}]"], "cannot be read"),
+        ("data.yaml", ["names: [cat, '']", "train: images"], "'names' cannot be read"),
+        ("data.yaml", ["names: [cat]"], "there is no photograph in it"),
+        ("result.json", ["[" * 100_000], "nested too deeply"),
+        ("result.json", ['{"images": [null], "annotations": [], "categories": []}'], "entry 0"),
+        ("labelmap.txt", ["cat"], "no object can be used"),
+        ("labelmap.txt", ["cat:red::"], "the line 'cat:red::' is not NAME:RED,GREEN,BLUE"),
+    ],
+)  # fmt: skip
+def test_a_broken_file_of_the_whole_export_is_one_sentence(tmp_path, name, lines, told):
+    photo(tmp_path / "export" / "images" / "a.jpg")
+    text(tmp_path / "export" / name, *lines)
+    with pytest.raises(InputError, match=re.escape(told)):
+        import_export(tmp_path / "export", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [({"val": float("nan")}, "give shares"), ({"seed": -1}, "seed -1")]
+)
+def test_shares_and_seeds_that_are_none_are_refused(tmp_path, options, told):
+    text(tmp_path / "export/classes.txt", "cat")
+    photo(tmp_path / "export/images/a.jpg")
+    text(tmp_path / "export/labels/a.txt", "0 0.5 0.5 0.2 0.2")
+    with pytest.raises(InputError, match=told):
+        import_export(tmp_path / "export", tmp_path / "new", **options)
+
+
+def test_odd_files_cost_their_own_photograph(tmp_path):
+    source = tmp_path / "export"
+    for name in ("a", "b", "c"):
+        photo(source / f"{name}.jpg", seed=ord(name))
+    xml(source / "a.xml", "a.jpg", thing("cat", 2, 2, 20, 10))
+    text(source / "b.xml", '<?xml version="1.0" encoding="foo"?><annotation/>')
+    outline = "<polygon><x1/><y1>2</y1></polygon>"
+    xml(source / "c.xml", "c.jpg", thing("cat", 2, 2, 20, 10, more=outline))
+    assert list(imported(source, ["cat"], val=0)) == ["a"]
+    assert left_out(source) == [
+        "photograph b.jpg: b.xml: the XML cannot be read (unknown encoding: foo); export it again",
+        "photograph c.jpg: a value of <polygon> is missing or null; write a number",
+    ]
+
+
+def test_a_file_name_too_long_is_no_image(tmp_path):
+    photo(tmp_path / "export/a.jpg")
+    entries = [entry(1, "a.jpg"), entry(2, "b" * 300 + ".jpg")]
+    categories = [{"id": 1, "name": "cat"}]
+    coco(tmp_path / "export/result.json", entries, [marked(1, 1, 1, [1, 1, 9, 9])], categories)
+    assert list(imported(tmp_path / "export", ["cat"], val=0)) == ["a"]
+    assert "there is no such image" in left_out(tmp_path / "export")[0]
+
+
+def mask_of(source: Path, kind: str, colours: bytes | None, box: tuple, value: int) -> None:
+    """A mask that has one value in a box."""
+    x1, y1, x2, y2 = box
+    values = np.zeros((HEIGHT, WIDTH), np.uint8)
+    values[y1:y2, x1:x2] = value
+    image = Image.fromarray(values)
+    if colours:
+        image.putpalette(colours)
+    (source / kind).mkdir(parents=True)
+    image.save(source / kind / "a.png")
+
+
+@pytest.mark.parametrize("listed", [None, ["_background_", "cat"], ["fish"]])
+def test_masks_of_voc_by_the_class_list_as_its_readers_take_it(tmp_path, listed):
+    """classes.txt may begin with the background; a class outside it has no pixel of a class mask.
+
+    Nor do numbers need VOC's colours: the mask of objects is grey here.
+    """
+    source, inside = tmp_path / "export", (4, 4, 16, 8)
+    photo(source / "JPEGImages/a.jpg")
+    xml(source / "Annotations/a.xml", "a.jpg", thing("cat", 3, 3, 20, 10))
+    value = 8 if listed is None else 1  # of VOC's cat
+    mask_of(source, "SegmentationClass", palette(), inside, value)
+    if listed:
+        text(source / "classes.txt", *listed)
+    if listed is None:
+        mask_of(source, "SegmentationObject", None, inside, 1)
+    _, record = imported(source, ["cat"] if listed != ["fish"] else ["fish", "cat"], val=0)["a"]
+    drawn = read_class_map(record, ["cat"]) if record.mask else None
+    if listed == ["fish"]:
+        assert drawn is None or not (drawn == 1).any()
+    else:
+        expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+        expected[4:8, 4:16] = 1
+        assert np.array_equal(drawn, expected)
+
+
+def test_masks_made_from_boxes_are_not_imported_as_true(tmp_path):
+    pytest.importorskip("cv2", reason="needs OpenCV, the extra 'masks'")
+    from als.data.derived_masks import derive_masks
+
+    for kind in ("voc", "coco"):
+        source = tmp_path / kind / "export"
+        if kind == "voc":
+            photo(source / "JPEGImages/a.jpg")
+            xml(source / "Annotations/a.xml", "a.jpg", thing("cat", 3, 3, 30, 18))
+            text(source / "ImageSets/Main/train.txt", "a")
+        else:
+            photo(source / "train/a.jpg")
+            category = {"id": 1, "name": "cat"}
+            annotation = marked(1, 1, 1, [2, 2, 28, 16])
+            file = source / "annotations/instances_train.json"
+            coco(file, [entry(1, "a.jpg")], [annotation], [category])
+        assert derive_masks(source, tell=lambda told: None) == 1
+        _, record = imported(source, ["cat"])["a"]
+        assert record.mask is None and record.boxes.tolist() == [[2, 2, 30, 18]]
+        notes = json.loads((source.parent / "new set/import.json").read_text())["notes"]
+        assert any("1 " in note and "made from boxes" in note for note in notes)

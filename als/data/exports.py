@@ -6,8 +6,8 @@ background. An object without area is left out alone.
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -19,15 +19,18 @@ from urllib.parse import unquote
 
 import numpy as np
 import yaml
-from PIL import Image
 
+from als.data import fields
+from als.data.coco_file import read_parts
 from als.data.convert import segment
+from als.data.derived_masks import is_marked
 from als.data.masks import VOID, palette
 from als.data.record import TOLERANCE, Problem, Record
-from als.data.voc_layout import class_names, read_annotation
+from als.data.voc_layout import class_names, lines, read_annotation
 from als.errors import InputError
-from als.images import IMAGE_SUFFIXES, image_size
+from als.images import IMAGE_SUFFIXES, image_size, open_image
 
+MADE = "made from boxes by `als data masks` are left out: they are no truth"
 Segmentation = list | dict
 """As in COCO: polygons in pixels, an RLE, or an empty list where there is none."""
 
@@ -41,6 +44,8 @@ class LeftOut(NamedTuple):
 
 
 Report = Callable[[LeftOut], None]
+_PALETTE = np.frombuffer(palette(), np.uint8).reshape(256, 3).tolist()
+VOC_COLOURS = {tuple(colour): value for value, colour in enumerate(_PALETTE)}
 
 
 @dataclass(frozen=True)
@@ -147,22 +152,8 @@ def _images_in(folder: Path, pattern: str = "*") -> list[Path]:
     return sorted(p for p in folder.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); save it as UTF-8 text.") from error
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
-
-
-def _finite(values: Iterable[Any]) -> list[float]:
-    numbers = [float(value) for value in values]
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError("a value is no finite number")
-    return numbers
+def _finite(values: Iterable[Any], name: str = "a value") -> list[float]:
+    return [fields.number(value, name) for value in values]
 
 
 def _bounds(polygons: Iterable[Sequence[float]]) -> tuple[float, ...]:
@@ -177,8 +168,8 @@ def _yolo_config(source: Path) -> dict | None:
     """The data.yaml of a folder as text values ("yes" stays a word), with its file as "file"."""
     for file in sorted(source.glob("*.y*ml"), key=lambda file: (file.stem != "data", file)):
         try:
-            config = yaml.load(_text(file), Loader=yaml.BaseLoader)
-        except (InputError, yaml.YAMLError):
+            config = yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)
+        except (OSError, yaml.YAMLError):
             continue
         if isinstance(config, dict) and config.get("names"):
             return {**config, "file": file}
@@ -188,12 +179,17 @@ def _yolo_config(source: Path) -> dict | None:
 def _read_yolo(source: Path, kind: str, report: Report) -> Export:
     config = _yolo_config(source)
     if config is None:
-        names = _lines(source / "classes.txt")
+        names = lines(source / "classes.txt")
         images = {"": _images_in(source / "images", "**/*")}
         points = 0
     else:
-        names, images = _yolo_names(config), _yolo_images(config, report)
-        points = math.prod(map(int, config.get("kpt_shape", ["0"])))
+        names, file = _yolo_names(config), config["file"]
+        try:
+            images = _yolo_images(config, report)
+            points = math.prod(map(int, config.get("kpt_shape") or ["0"]))
+        except (TypeError, ValueError) as error:
+            told = "its paths and kpt_shape cannot be read"
+            raise InputError(f"{file}: {told} ({error}); mend it.") from error
     export = Export(kind, names)
     if points:
         export.notes.append("keypoints are left out: a data set here has none")
@@ -203,11 +199,11 @@ def _read_yolo(source: Path, kind: str, report: Report) -> Export:
             file = _label_file(path)
             read.add(file)
             try:
-                lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
-                size = image_size(path)
+                told = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
+                frame = image_size(path)
                 objects = [
-                    _yolo_object(line.split(), names, size, points, f"line {number}")
-                    for number, line in enumerate(lines, start=1)
+                    _yolo_object(line.split(), names, frame, points, f"line {place}")
+                    for place, line in enumerate(told, start=1)
                     if line.strip()
                 ]
             except InputError as error:
@@ -233,8 +229,8 @@ def _yolo_names(config: dict) -> list[str]:
             names = [names[key] for key in sorted(names, key=int)]
             if sorted(map(int, config["names"])) != list(range(len(names))):
                 raise ValueError("its numbers are not 0, 1, 2, ...")
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("they are no list")
+        if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
+            raise ValueError("they are no list of names")
     except ValueError as error:
         raise InputError(f"{file}: 'names' cannot be read ({error}); mend it.") from error
     return names
@@ -249,7 +245,7 @@ def _yolo_images(config: dict, report: Report) -> dict[str, list[Path]]:
         for entry in [entries] if isinstance(entries, str) else entries:
             inside = re.sub(r"^(\.\./)+", "", entry)
             places = [root / name for root in roots for name in (entry, inside)]
-            place = next((place for place in places if place.exists()), None)
+            place = next(filter(os.path.exists, places), None)
             if place is None:
                 report(LeftOut("split", file, f"its '{split}', {entry}, is not there"))
                 continue
@@ -260,10 +256,10 @@ def _yolo_images(config: dict, report: Report) -> dict[str, list[Path]]:
 
 def _listed(file: Path, roots: list[Path], report: Report) -> Iterator[Path]:
     """The images that a text file lists, a path a line."""
-    for line in _lines(file):
+    for line in lines(file):
         inside = line.removeprefix("./").removeprefix("data/")  # CVAT's lines begin with data/
         places = [r / n for r in (file.parent, *roots) for n in (line, inside)]
-        path = next((place for place in places if place.is_file()), None)
+        path = next(filter(os.path.isfile, places), None)
         if path is None:
             report(LeftOut("photograph", file, f"{line}: there is no such image"))
         else:
@@ -285,7 +281,7 @@ def _yolo_object(
     try:
         index, *numbers = _finite(values)
     except ValueError as error:
-        raise ValueError(f"{told}: a value is no finite number") from error
+        raise ValueError(f"{told}: {error}") from error
     if not index.is_integer() or not 0 <= index < len(names):
         raise ValueError(f"{told}: class {values[0]} is none of the {len(names)} names, from 0")
     is_box = len(numbers) == 4 + points
@@ -314,11 +310,11 @@ def _coco_files(source: Path) -> list[Path]:
 
 
 def _read_coco(source: Path, kind: str, report: Report) -> Export:
-    export, crowds = Export(kind, []), 0
+    export, crowds, made = Export(kind, []), 0, 0
     for file in _coco_files(source):
+        content = read_parts(file)
+        images, annotations = content["images"], content["annotations"]
         try:
-            content = json.loads(_text(file))
-            images, annotations = content["images"], content["annotations"]
             names = _coco_names(content["categories"], annotations)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
@@ -348,18 +344,21 @@ def _read_coco(source: Path, kind: str, report: Report) -> Export:
                 if ids[str(entry.get("id"))] > 1:
                     raise ValueError("another image has its id")
                 objects = [_coco_object(annotation, names) for annotation in found]
+                frame = fields.size(entry.get("height"), entry.get("width"))
             except (ValueError, TypeError, KeyError) as error:
                 where = f"{file.name}: " if path else ""
                 report(LeftOut("photograph", path or file, f"{where}{told}: {error}"))
                 continue
             crowds += sum(_is_brushed(annotation) for annotation in found)
-            void = entry.get("void")
-            export.photos.append(LabelledPhoto(path, split, objects, _coco_size(entry), void))
+            made += sum(bool(annotation.get("derived")) for annotation in found)
+            export.photos.append(LabelledPhoto(path, split, objects, frame, entry.get("void")))
     if crowds:
         export.notes.append(
             f"{crowds} objects were drawn with CVAT's brush, which it exports as crowds: they are "
             "objects here"
         )
+    if made:
+        export.notes.append(f"{made} outlines {MADE}")
     return export
 
 
@@ -373,16 +372,9 @@ def _coco_names(categories: list[dict], annotations: list[dict]) -> dict[str, st
     for category in sorted(categories, key=lambda c: (len(str(c["id"])), str(c["id"]))):
         is_root = category.get("supercategory") == "none" and category["name"] in above
         if not (is_root and str(category["id"]) not in used):
-            kept[str(category["id"])] = str(category["name"]).strip()
+            name = fields.text(str(category["name"]), "name of a category")
+            kept[str(category["id"])] = name.strip()
     return kept
-
-
-def _coco_size(entry: dict) -> tuple[int, int] | None:
-    try:
-        height, width = int(entry["height"]), int(entry["width"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return (height, width) if min(height, width) > 0 else None
 
 
 def _is_brushed(annotation: dict) -> bool:
@@ -397,7 +389,7 @@ def _coco_object(annotation: dict, names: dict[str, str]) -> Labelled:
     category = str(annotation.get("category_id"))
     if category not in names:
         raise ValueError(f"{told}: the file has no category {category}")
-    segmentation = annotation.get("segmentation") or []
+    segmentation = (not annotation.get("derived") and annotation.get("segmentation")) or []
     try:
         if isinstance(segmentation, list):
             segmentation = [_finite(polygon) for polygon in segmentation if polygon]
@@ -425,7 +417,7 @@ def _find_image(name: str, folders: list[Path]) -> Path:
         for start in range(len(parts)):
             for folder in folders:
                 path = folder.joinpath(*parts[start:])
-                if path.is_file():
+                if os.path.isfile(path):  # also of a name that no file can have
                     return path
     raise ValueError("there is no such image")
 
@@ -479,22 +471,27 @@ def _read_voc(source: Path, kind: str, report: Report) -> Export:
     # Of VOC itself the first pixel is 1; CVAT and Label Studio begin at 0, others now and then.
     by_tool = is_cvat or any(t.findtext("owner/name") == "Label Studio" for *_, t, _ in found)
     zero_based = by_tool or least < 0
-    export = Export(kind, classes)
+    export, made = Export(kind, classes), 0
     if zero_based and not by_tool:
         export.notes.append("corners are counted from 0, since some are 0; VOC's own are from 1")
     if (source / "SBD").is_dir():
         export.notes.append("the masks in SBD/ are left out: only VOC's own readers take them")
     for split, name, path, tree, told in found:
         try:
-            size = told.size if told is not None else None
+            frame = told.size if told is not None else None
             objects = [] if told is None else _voc_objects(told, tree, int(not zero_based))
-            void = None
-            if (masks := _voc_masks(source, name, table, colours)) is not None:
+            void, mask = None, source / "SegmentationClass" / f"{name}.png"
+            if mask.is_file() and is_marked(mask):
+                made += 1
+            elif mask.is_file():
+                masks = _voc_masks(source, name, table, colours)
                 objects, void = _with_masks(path, objects, *masks, by_order=not is_cvat)
         except (InputError, ValueError) as error:
             report(LeftOut("photograph", path, str(error)))
             continue
-        export.photos.append(LabelledPhoto(path, split, objects, size, void))
+        export.photos.append(LabelledPhoto(path, split, objects, frame, void))
+    if made:
+        export.notes.append(f"{made} masks {MADE}")
     named = {thing.name for photo in export.photos for thing in photo.objects}
     export.classes = [*classes, *sorted(named - set(classes))]
     return export
@@ -503,16 +500,20 @@ def _read_voc(source: Path, kind: str, report: Report) -> Export:
 def _voc_classes(source: Path) -> tuple[list[str], dict[tuple[int, ...], int]]:
     """The classes, and the colour of each class (1, 2, ...) in CVAT's masks, empty elsewhere."""
     if not (source / "labelmap.txt").is_file():
-        return (_lines(source / "classes.txt") if (source / "classes.txt").is_file() else []), {}
+        return list(class_names(source)) if (source / "classes.txt").is_file() else [], {}
     names, colours = [], {}
-    for line in _lines(source / "labelmap.txt"):
+    for line in lines(source / "labelmap.txt"):
         if not line.startswith("#"):
-            name, colour = line.split(":")[:2]
-            if name.strip() not in ("background", "ignored"):
-                names.append(name.strip())
-            index = {"background": 0, "ignored": VOID}.get(name.strip(), len(names))
-            if colour.strip():
-                colours[tuple(int(value) for value in colour.split(","))] = index
+            name, _, colour = (part.strip() for part in line.partition(":"))
+            if name not in ("background", "ignored"):
+                names.append(name)
+            index = {"background": 0, "ignored": VOID}.get(name, len(names))
+            try:
+                if colour := colour.partition(":")[0]:
+                    colours[tuple(int(value) for value in colour.split(","))] = index
+            except ValueError as error:
+                told = f"the line '{line}' is not NAME:RED,GREEN,BLUE:PARTS:ACTIONS"
+                raise InputError(f"{source / 'labelmap.txt'}: {told}; mend it.") from error
     return names, colours
 
 
@@ -524,7 +525,7 @@ def _voc_splits(source: Path, ids: set[str], classes: list[str]) -> dict[str, st
         of_class.add("trainval")  # their union
     found: dict[str, str] = {}
     for split, file in files.items():
-        for line in _lines(file) if split not in of_class else ():
+        for line in lines(file) if split not in of_class else ():
             name = line if line in ids else re.sub(r"\s+(-1|0|1)$", "", line).strip('"')
             found.setdefault(name, "" if split == "default" else split)
     return found
@@ -534,7 +535,7 @@ def _root(xml: Path) -> ET.Element:
     """The root of an XML file; an empty one where it does not parse, which is told elsewhere."""
     try:
         return ET.parse(xml).getroot()
-    except (OSError, ET.ParseError):
+    except (OSError, ET.ParseError, ValueError, LookupError):  # the last two of its encoding
         return ET.Element("annotation")
 
 
@@ -560,7 +561,9 @@ def _voc_objects(told, tree: ET.Element, first: int) -> list[Labelled]:
     for index, element in enumerate(tree.iterfind("object")):
         x1, y1, x2, y2 = _finite(told.boxes[index])
         outline = element.find("polygon")  # Roboflow's: x1, y1, x2, y2, ...
-        points = [] if outline is None else _finite(child.text for child in outline)
+        points = (
+            [] if outline is None else _finite((c.text for c in outline), "a value of <polygon>")
+        )
         polygons = [[value - first for value in points]] if points else []
         box = (x1 + 1 - first, y1 + 1 - first, x2, y2)
         objects.append(Labelled(told.names[index], box, polygons, bool(told.difficult[index])))
@@ -569,33 +572,31 @@ def _voc_objects(told, tree: ET.Element, first: int) -> list[Labelled]:
 
 def _voc_masks(
     source: Path, name: str, classes: list[str], colours: dict
-) -> tuple[list[str], np.ndarray, np.ndarray | None] | None:
-    """The classes, and the class and object number of each pixel; None without a class mask."""
+) -> tuple[list[str], np.ndarray, np.ndarray | None]:
+    """The classes, and the class and object number of each pixel."""
     kinds = ("SegmentationClass", "SegmentationObject")
     files = [source / kind / f"{name}.png" for kind in kinds]
-    if not files[0].is_file():
-        return None
-    colours_of_voc = np.frombuffer(palette(), np.uint8).reshape(256, 3)
-    by_number = {tuple(map(int, colour)): index for index, colour in enumerate(colours_of_voc)}
     labels = _indices(files[0], colours)
     if labels.max(where=labels < VOID, initial=0) > len(classes):
         raise InputError(f"{files[0]}: a value of the mask is none of {len(classes)} classes.")
-    return classes, labels, _indices(files[1], by_number) if files[1].is_file() else None
+    if not files[1].is_file():
+        return classes, labels, None
+    return classes, labels, _indices(files[1], colours and VOC_COLOURS)
 
 
 def _indices(file: Path, colours: dict[tuple[int, ...], int]) -> np.ndarray:
-    """The value of each pixel, uint8 [H, W]; a mask in colours is looked up in `colours`."""
+    """The value of each pixel, uint8 [H, W]; colours are looked up in `colours`, else VOC's."""
     try:
-        with Image.open(file) as image:
+        with open_image(file, f"{file}: the mask cannot be read", formats=("PNG",)) as image:
             if image.mode in ("P", "L") and not colours:
                 return np.array(image)
-            pixels = np.array(image.convert("RGB"))
+            pixels, colours = np.array(image.convert("RGB")), colours or VOC_COLOURS
     except OSError as error:
         raise InputError(f"{file}: the mask cannot be read ({error}).") from error
     shown, places = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
     unknown = [tuple(map(int, c)) for c in shown if tuple(map(int, c)) not in colours]
     if unknown:
-        raise InputError(f"{file}: colour {unknown[0]} of the mask is no class of labelmap.txt.")
+        raise InputError(f"{file}: nothing says what colour {unknown[0]} of the mask means.")
     values = np.array([colours[tuple(map(int, colour))] for colour in shown], np.uint8)
     return values[places.reshape(-1)].reshape(pixels.shape[:2])
 
@@ -618,7 +619,8 @@ def _with_masks(
         raise ValueError(f"its mask is no image of {size[1]}x{size[0]} pixels")
     if numbers is not None and not by_order:
         objects, numbers = _renumbered(objects, classes, labels, numbers)
-    index = [classes.index(thing.name) + 1 if thing.name in classes else 0 for thing in objects]
+    # A class that the masks do not know has no pixel in them; 0 would be the background's.
+    index = [classes.index(thing.name) + 1 if thing.name in classes else -1 for thing in objects]
     record = Record(
         image_id=path.stem,
         path=path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from als.data.exports import Export, Labelled, LabelledPhoto, LeftOut, Report, r
 from als.data.masks import area, pack
 from als.data.record import Problem, size_problem
 from als.errors import InputError
-from als.files import write_json
+from als.files import atomic_folder, write_json
 from als.images import image_size
 
 VAL_SHARE = 0.2  # of the photographs, where an export has no splits and none are asked for
@@ -63,27 +62,28 @@ def import_export(
     source, out = Path(source), Path(out)
     if out.exists():
         raise InputError(f"{out}: it exists; name a new folder.")
+    if seed < 0:
+        raise InputError(f"seed {seed}: give at least 0.")
     left_out: list[LeftOut] = []
     export = read_export(source, left_out.append)
     photos = _checked(export, left_out.append)
     if not any(photo.objects for photo in photos):
-        first = f"; the first: {_told(left_out[0])}" if left_out else ""
+        why = "none of its photographs shows one" if photos else "there is no photograph in it"
+        if left_out:
+            told = f"{len(left_out)} files or entries are broken; the first: "
+            why = told + _told(left_out[0]).rstrip(".")
         raise InputError(
-            f"{source}: an export ({export.kind}) of which no object can be used: "
-            f"{len(left_out)} files or entries are broken{first}."
+            f"{source}: an export ({export.kind}) of which no object can be used: {why}."
         )
     shares = _shares(photos, source, val, test)
     photos = _divided(photos, shares, seed) if shares else photos
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as aside:
-            made = Path(aside, out.name)
+        with atomic_folder(out) as made:
             table = _write(photos, export.classes, _names(photos, source), made)
             done = Imported(
                 export.kind, tuple(export.classes), table, tuple(left_out), tuple(export.notes)
             )
             write_json(made / RECORD, _record(done, source, shares and shares | {"seed": seed}))
-            made.rename(out)
     except OSError as error:
         raise InputError(
             f"{error.filename or out}: cannot be read or written ({error.strerror}); make room, or "
@@ -189,7 +189,7 @@ def _shares(
     asked = val is not None or test > 0
     if splits == {""} or (asked and len(splits) == 1):
         shares = {"val": VAL_SHARE if val is None else val, "test": test}
-        if min(shares.values()) < 0 or sum(shares.values()) >= 1:
+        if not (min(shares.values()) >= 0 and sum(shares.values()) < 1):  # so NaN, too
             raise InputError(
                 f"--val {shares['val']} --test {test}: give shares from 0, together under 1."
             )

@@ -112,7 +112,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
     path = folder / CLASSES_FILE
     if not path.is_file():
         return VOC_CLASSES
-    names = _lines(path)
+    names = lines(path)
     for first in ((UNLABELLED,), BACKGROUND):
         if names and names[0].lower() in first:
             names = names[1:]
@@ -147,7 +147,7 @@ def read_split(folder: Path, split: str, images: ImageFolder) -> list[str]:
     if not path.is_file():
         there = ", ".join(splits(folder)) or "none"
         raise InputError(f"{path}: there is no such split file; the splits here are: {there}.")
-    ids = [_id_of(line, path, images) for line in _lines(path)]
+    ids = [_id_of(line, path, images) for line in lines(path)]
     if not ids:
         raise InputError(f"{path}: the split lists no image.")
     once = list(dict.fromkeys(ids))
@@ -178,13 +178,13 @@ def _id_of(line: str, path: Path, images: ImageFolder) -> str:
     return whole
 
 
-def _lines(path: Path) -> list[str]:
+def lines(path: Path) -> list[str]:
     """The lines of a text file, without blank ones. Raises InputError if it cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        found = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as UTF-8 text.") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in found if line.strip()]
 
 
 def read_annotation(path: Path) -> Annotation:
