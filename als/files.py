@@ -54,14 +54,17 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
         if aside.stat().st_mode != mode:  # that of the umask; some libraries let nobody else read
             aside.chmod(mode)
         if durable:
-            _bring_to_disk(aside)
+            with aside.open("rb+") as file:
+                os.fsync(file)
         aside.replace(path)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder, which must not be there yet, or be empty."""
+    """The same for a folder. Raises InputError when it is there and not empty."""
     path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: it exists and is not empty; name a new folder.")
     with _aside(path) as aside:
         aside.mkdir()
         yield aside
@@ -126,14 +129,6 @@ def _disk_errors(path: Path, aside: Path) -> Iterator[None]:
         if code is None or not (named is None or str(named).startswith(str(aside))):
             raise
         raise OSError(code, os.strerror(code), str(path)) from error
-
-
-def _bring_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @lru_cache(maxsize=64)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from als.data.derived_masks import without_derived
-from als.data.masks import VOID, read_class_map, read_object_numbers, write_runs
+from als.data.masks import VOID, fill, read_class_map, read_object_numbers, write_runs
 from als.data.record import Problem, Record, image_problems, nothing_to_count
 from als.data.voc_layout import (
     class_names,
@@ -47,18 +48,21 @@ def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
     Returns the number of images of each split. Raises InputError when `out` is not empty or cannot
     be written, and for anything in the data set that is broken, images that do not decode too.
     """
-    folder, out = Path(folder), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: it exists and is not empty; name a new folder.")
+    with new_folder(out) as aside:
+        return {split: _write_split(Path(folder), split, aside) for split in splits}
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """`atomic_folder` for a data set; what cannot be read or written is an InputError."""
     try:
         with atomic_folder(out) as aside:
-            counts = {split: _write_split(folder, split, aside) for split in splits}
+            yield aside
     except OSError as error:
         raise InputError(
             f"{error.filename or out}: cannot be read or written ({error.strerror}); make room, or "
             "name another folder."
         ) from error
-    return counts
 
 
 def _write_split(folder: Path, split: str, out: Path) -> int:
@@ -145,8 +149,6 @@ def _pixels(
     record: Record, index: int, labels: np.ndarray, numbers: np.ndarray | None
 ) -> np.ndarray:
     """The pixels of object `index` of a record: bool [H, W]."""
-    x1, y1, x2, y2 = record.boxes[index]
-    box = np.zeros(record.size, dtype=bool)
-    box[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = True
+    box = fill(record.boxes[index : index + 1], record.size)
     own = numbers == index + 1 if numbers is not None else (labels == record.labels[index]) & box
     return (labels == VOID) & box if record.difficult[index] and not own.any() else own

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from als.data.convert import link_or_copy
+from als.data.convert import link_or_copy, new_folder
 from als.data.exports import Export, Labelled, LabelledPhoto, LeftOut, Report, read_export
 from als.data.masks import area, pack
 from als.data.record import Problem, size_problem
 from als.errors import InputError
-from als.files import atomic_folder, write_json
+from als.files import write_json
 from als.images import image_size
 
 VAL_SHARE = 0.2  # of the photographs, where an export has no splits and none are asked for
@@ -77,18 +77,12 @@ def import_export(
         )
     shares = _shares(photos, source, val, test)
     photos = _divided(photos, shares, seed) if shares else photos
-    try:
-        with atomic_folder(out) as made:
-            table = _write(photos, export.classes, _names(photos, source), made)
-            done = Imported(
-                export.kind, tuple(export.classes), table, tuple(left_out), tuple(export.notes)
-            )
-            write_json(made / RECORD, _record(done, source, shares and shares | {"seed": seed}))
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or out}: cannot be read or written ({error.strerror}); make room, or "
-            "name another folder."
-        ) from error
+    with new_folder(out) as made:
+        table = _write(photos, export.classes, _names(photos, source), made)
+        done = Imported(
+            export.kind, tuple(export.classes), table, tuple(left_out), tuple(export.notes)
+        )
+        write_json(made / RECORD, _record(done, source, shares and shares | {"seed": seed}))
     return done
 
 

@@ -76,8 +76,6 @@ def write_toy(
         )
     if seed < 0:
         raise InputError(f"seed {seed}: give at least 0.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: it exists and is not empty; name a new folder.")
     with atomic_folder(folder) as aside:
         _write_all(aside / "VOC2012", images, seed, size)
 
