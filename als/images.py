@@ -70,11 +70,7 @@ def photo_of(image: Image.Image | Tensor, max_size: int) -> Photo:
     return Photo(stretch_thin(pixels, max_size), size)
 
 
-def as_rgb(
-    image: str | Path | Image.Image | np.ndarray,
-    max_pixels: int = MAX_PIXELS,
-    name: str | None = None,
-) -> Image.Image:
+def as_rgb(image: str | Path | Image.Image | np.ndarray, name: str | None = None) -> Image.Image:
     """A photo -> PIL image of mode RGB, as every viewer shows it.
 
     EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled from
@@ -82,21 +78,20 @@ def as_rgb(
 
     Args:
         image: path, PIL image, or uint8 array [H, W], [H, W, 3] or [H, W, 4].
-        max_pixels: larger images are refused from their header, before they are decoded.
         name: what a refusal calls the image; by default the file's name without its folder.
 
     Raises:
-        InputError: missing, empty, truncated, too large (also one side over `MAX_SIDE`), or of
-            none of `FORMATS`.
+        InputError: missing, empty, truncated, of none of `FORMATS`, or larger than `MAX_PIXELS` or
+            `MAX_SIDE`, which the header says before anything is decoded.
     """
     if isinstance(image, np.ndarray):
-        return _from_array(image, max_pixels)
+        return _from_array(image)
     if isinstance(image, Image.Image):
-        return _decode(image, name or "image", max_pixels)
+        return _decode(image, name or "image")
     path = Path(image)
     name = name or printable(path.name)
-    with open_image(path, name, max_pixels) as opened:
-        return _decode(opened, name, max_pixels, own=True)
+    with open_image(path, name) as opened:
+        return _decode(opened, name, own=True)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -129,9 +124,7 @@ def painted(layer: Path | bytes) -> np.ndarray:
         return np.asarray(opened.convert("RGBA").getchannel("A")) > 0
 
 
-def open_image(
-    file: Path | bytes, name: str, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS
-) -> Image.Image:
+def open_image(file: Path | bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """An image whose header is read, and no pixel yet. Every file is opened here.
 
     Pillow knows formats that start other programs (EPS) or that nobody meant: only `formats` are
@@ -146,10 +139,10 @@ def open_image(
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: {_why_unknown(file, formats)}") from error
     except Image.DecompressionBombError as error:  # Pillow's own limit, also from the header
-        raise InputError(_too_large(name, "the", max_pixels)) from error
+        raise InputError(_too_large(name, "the")) from error
     except Exception as error:
         raise InputError(_damaged(name, error)) from error
-    _refuse_large(image, name, max_pixels)
+    _refuse_large(image, name)
     return image
 
 
@@ -188,19 +181,19 @@ def stretched_size(size: tuple[int, int], max_size: int) -> tuple[int, int]:
     return max(size[0], least), max(size[1], least)
 
 
-def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
+def _from_array(array: np.ndarray) -> Image.Image:
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not fits or array.size == 0:
         raise InputError(
             f"image: an array of {array.dtype} {array.shape}; give uint8 [H, W], [H, W, 3] "
             "(RGB) or [H, W, 4] (RGBA) that is not empty."
         )
-    return _decode(Image.fromarray(array), "image", max_pixels)
+    return _decode(Image.fromarray(array), "image")
 
 
-def _decode(image: Image.Image, name: str, max_pixels: int, own: bool = False) -> Image.Image:
+def _decode(image: Image.Image, name: str, own: bool = False) -> Image.Image:
     """An opened, perhaps not yet decoded image -> upright RGB, never the caller's."""
-    _refuse_large(image, name, max_pixels)
+    _refuse_large(image, name)
     _load(image, name)
     turn = TURNS.get(_orientation(image))
     if turn is not None:
@@ -222,9 +215,9 @@ def _load(image: Image.Image, name: str) -> None:
         raise InputError(_damaged(name, error)) from error
 
 
-def _refuse_large(image: Image.Image, name: str, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        raise InputError(_too_large(name, f"{image.width} x {image.height}", max_pixels))
+def _refuse_large(image: Image.Image, name: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(_too_large(name, f"{image.width} x {image.height}"))
     if max(image.size) > MAX_SIDE:
         raise InputError(
             f"{name}: {image.width} x {image.height} pixels have a side over the limit of "
@@ -257,9 +250,9 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _too_large(name: str, size: str, max_pixels: int) -> str:
+def _too_large(name: str, size: str) -> str:
     return (
-        f"{name}: {size} pixels are over the limit of {max_pixels / 1e6:g} megapixels; "
+        f"{name}: {size} pixels are over the limit of {MAX_PIXELS / 1e6:g} megapixels; "
         "reduce the photo first."
     )
 
