@@ -268,3 +268,17 @@ def test_in_coco_one_name_may_be_two_photographs(coco):
     for split in ("train", "more"):
         made = [r.image_id for r in records(coco, split) if r.mask is not None and is_derived(r)]
         assert made == ["toy_000001"], split
+
+
+def test_more_categories_than_a_pixel_has_values_are_drawn(coco):
+    """As LVIS has: a model learns at most 254 of them, but a file may hold more."""
+    path = coco / "annotations/instances_train.json"
+    content = json.loads(path.read_text())
+    for part, key in (("categories", "id"), ("annotations", "category_id")):
+        for one in content[part]:
+            one[key] += 300
+    content["categories"] += [{"id": k, "name": f"other {k}"} for k in range(1, 301)]
+    path.write_text(json.dumps(content))
+    assert derive_masks(coco) == 5
+    drawn = [read_class_map(record, TOY_CLASSES) for record in records(coco, "train")]
+    assert {0, 1, 2, 3} <= set(np.concatenate(drawn, axis=None))

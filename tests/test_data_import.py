@@ -627,3 +627,16 @@ def test_masks_made_from_boxes_are_not_imported_as_true(tmp_path):
         assert record.mask is None and record.boxes.tolist() == [[2, 2, 30, 18]]
         notes = json.loads((source.parent / "new set/import.json").read_text())["notes"]
         assert any("1 " in note and "made from boxes" in note for note in notes)
+
+
+def test_more_objects_than_a_pixel_has_values_keep_their_outlines(tmp_path):
+    source = tmp_path / "export"
+    photo(source / "JPEGImages/a.jpg")
+    text(source / "labelmap.txt", "background:0,0,0::", "cat:128,0,0::")
+    many = [thing("cat", 30, 10, 31 + k / 1000, 15) for k in range(300)]
+    xml(source / "Annotations/a.xml", "a.jpg", *many, thing("cat", 2, 3, 7, 6))
+    for kind in ("SegmentationClass", "SegmentationObject"):
+        mask_of(source, kind, palette(), (2, 3, 7, 6), 1)
+    _, record = imported(source, ["cat"], val=0)["a"]
+    drawn = read_object_map(record, ["cat"])
+    assert (drawn[3:6, 2:7] == 1).all() and (drawn == 1).sum() == 15

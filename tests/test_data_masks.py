@@ -135,3 +135,11 @@ def test_real_masks_agree_with_the_boxes(shared_voc):
         inside, total = inside + (objects & boxed).sum(), total + objects.sum()
     assert inside / total > 0.95
     assert read_object_map(replace(records[0], mask=None), classes) is None
+
+
+def test_classes_beyond_the_values_of_a_pixel_have_none(tmp_path):
+    """255 stays void, whatever class stands in that line of the list."""
+    save_png(tmp_path / "a.png", [[0, 2, 255]])
+    names = tuple(f"class {line}" for line in range(1, 301))
+    record = a_record(MaskSource("png", tmp_path / "a.png", names), size=(1, 3))
+    assert read_class_map(record, ["class 255", "class 2", "class 300"]).tolist() == [[0, 2, 255]]

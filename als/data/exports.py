@@ -645,7 +645,7 @@ def _renumbered(
 
     An outline without a box becomes an object of its own.
     """
-    objects, renumbered = list(objects), np.where(numbers == VOID, VOID, 0).astype(np.uint8)
+    objects, renumbered = list(objects), np.zeros(numbers.shape, np.int32)
     free = dict(enumerate(objects, start=1))
     for number in np.unique(numbers[(numbers > 0) & (numbers < VOID)]):
         inside = numbers == number

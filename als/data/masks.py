@@ -121,9 +121,10 @@ def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
     source = record.mask
     if source is None:
         return None
-    table = _label_table(source.names, classes)
+    known = {name: label for label, name in enumerate(classes, start=1)}
+    labels = [known.get(name, 0) for name in source.names]
     if source.instances is not None:
-        return source.instances.draw(record.size, table[1:].tolist())
+        return source.instances.draw(record.size, labels)
     values = _read_values(source)
     if values.shape != record.size:
         raise InputError(
@@ -136,6 +137,10 @@ def read_class_map(record: Record, classes: Sequence[str]) -> np.ndarray | None:
             f"{source.path}: pixel value {highest} has no meaning, the highest that has one is "
             f"{len(source.names)}; replace the mask or remove it."
         )
+    table = np.zeros(256, dtype=np.uint8)
+    table[VOID] = VOID
+    labels = labels[: VOID - 1]  # a file has no values for more
+    table[1 : len(labels) + 1] = labels
     return table[values]
 
 
@@ -207,16 +212,6 @@ def fill(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     for (x1, y1), (x2, y2) in zip(low, high, strict=True):
         inside[y1:y2, x1:x2] = True
     return inside
-
-
-def _label_table(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """uint8 [256]: the label of each pixel value."""
-    table = np.zeros(256, dtype=np.uint8)
-    table[VOID] = VOID
-    for value, name in enumerate(names, start=1):
-        if name in classes:
-            table[value] = list(classes).index(name) + 1
-    return table
 
 
 def _read_values(source: MaskSource) -> np.ndarray:
