@@ -127,7 +127,10 @@ def _check_voc(
     if known is not None:
         for record, objects in pairs.values():
             for mask in find_masks(folder, record.image_id, known, objects):
-                found += _mask_problems(replace(record, mask=mask), known)
+                try:
+                    read_class_map(replace(record, mask=mask), known)
+                except InputError as error:
+                    found.append(Problem.of(mask.path, error))
     _tell_unusual(images.folder, records, tell)
     if unlisted := images.count() - sum(bool(images.stems(image_id)) for image_id in ids):
         tell(f"{images.folder}: {unlisted} images are in no split; nothing uses them.")
@@ -164,10 +167,3 @@ def _tell_unusual(place: Path, records: Sequence[Record], tell: Callable[[str], 
             f"{place}: photographs that EXIF turns: {turned}; their boxes and masks must count in "
             "the turned frame, as viewers and labelling tools show it."
         )
-
-
-def _mask_problems(record: Record, classes: Sequence[str]) -> Iterator[Problem]:
-    try:
-        read_class_map(record, classes)
-    except InputError as error:
-        yield Problem.of(record.mask.path, error)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from als.data.derived_masks import without_derived
 from als.data.masks import VOID, fill, read_class_map, read_object_numbers, write_runs
-from als.data.record import Problem, Record, image_problems, nothing_to_count
+from als.data.record import Problem, Record, image_problems, nothing_to_count, refuse
 from als.data.voc_layout import (
     class_names,
     image_folder,
@@ -67,7 +67,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def _write_split(folder: Path, split: str, out: Path) -> int:
     classes = class_names(folder)
-    records = without_derived([r for r, _ in read_records(folder, split, classes, _stop)])
+    records = without_derived([r for r, _ in read_records(folder, split, classes, refuse)])
     if told := nothing_to_count(records):
         raise Problem(listing_file(folder, split), told)
     ids = image_numbers(folder)
@@ -96,11 +96,6 @@ def _write_split(folder: Path, split: str, out: Path) -> int:
     }
     (out / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     return len(images)
-
-
-def _stop(problem: Problem) -> None:
-    """Every broken file, and every object of no known class, ends a conversion."""
-    raise problem
 
 
 def link_or_copy(source: Path, target: Path) -> None:

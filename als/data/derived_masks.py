@@ -32,7 +32,7 @@ from als.data import coco_layout, voc_layout
 from als.data.coco_file import read_parts
 from als.data.fields import mark, numbers
 from als.data.masks import VOID, fill, palette, read_class_map, write_runs
-from als.data.record import Problem, Record, size_problem
+from als.data.record import Problem, Record, refuse, size_problem
 from als.errors import InputError
 from als.files import atomic_write, read_json, write_json
 from als.images import as_rgb, open_image, reduced
@@ -200,13 +200,9 @@ def opencv():
 
 def _records(folder: Path, split: str, in_coco: bool) -> Iterator[Record]:
     """The records of a split, of all classes. Raises Problem for the first broken file."""
-
-    def stop(problem: Problem) -> None:
-        raise problem
-
     read = coco_layout.read_records if in_coco else voc_layout.read_records
     known = coco_layout.read_file(folder, split).names if in_coco else None
-    for record, _ in read(folder, split, known or voc_layout.class_names(folder), stop):
+    for record, _ in read(folder, split, known or voc_layout.class_names(folder), refuse):
         yield record
 
 
@@ -336,8 +332,8 @@ def _draw_gallery(folder: Path, records: list[Record], tell: Callable[[str], Non
     sheet = Image.new("RGB", (COLUMNS * CELL, rows * CELL), "white")
     for place, index in enumerate(sorted(order)):
         record = derived[index]
-        names = record.mask.names
-        labels = read_class_map(record, names)
+        seen = {record.mask.names[label - 1] for label in record.labels.tolist()}
+        labels = read_class_map(record, sorted(seen))
         photo = as_rgb(record.path)
         tint = Image.new("RGB", photo.size, "#E69F00")
         share = np.where(labels == VOID, 60, np.where(labels > 0, 140, 0)).astype(np.uint8)

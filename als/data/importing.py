@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from als.files import write_json
 from als.images import image_size
 
 VAL_SHARE = 0.2  # of the photographs, where an export has no splits and none are asked for
+TOLD = 20  # lines about what was left out; all are in the record
 RECORD = "import.json"
 """What was imported and what was left out, in the new folder."""
 
@@ -86,15 +87,15 @@ def import_export(
     return done
 
 
-def summary(done: Imported, told: int = 20) -> str:
-    """What was imported, for people; of what was left out the first `told` lines."""
+def summary(done: Imported) -> str:
+    """What was imported, for people; of what was left out the first `TOLD` lines."""
     lines = [f"{done.kind}; classes: {', '.join(done.classes)}", done.table.T.to_string()]
     lines += [f"note: {note}" for note in done.notes]
     for what, count in Counter(one.what for one in done.left_out).items():
         lines.append(f"left out: {count} {what}{'s' if count > 1 else ''}")
-    lines += [f"  {_told(one)}" for one in done.left_out[:told]]
-    if len(done.left_out) > told:
-        lines.append(f"  and {len(done.left_out) - told} more, all in {RECORD}")
+    lines += [f"  {_told(one)}" for one in done.left_out[:TOLD]]
+    if len(done.left_out) > TOLD:
+        lines.append(f"  and {len(done.left_out) - TOLD} more, all in {RECORD}")
     return "\n".join(lines)
 
 
@@ -133,7 +134,7 @@ def _checked(export: Export, report: Report) -> list[LabelledPhoto]:
         except Problem as problem:
             report(LeftOut("photograph", problem.file, problem.problem))
             continue
-        kept.append(LabelledPhoto(photo.path, photo.split, objects, size, photo.void))
+        kept.append(replace(photo, objects=objects, size=size))
     if clipped:
         export.notes.append(f"{clipped} boxes lay over an edge of their photograph: clipped")
     return kept
@@ -209,10 +210,7 @@ def _divided(
         for place in order[start : start + count]:
             splits[ranked[place]] = split
         start += count
-    return [
-        LabelledPhoto(p.path, split, p.objects, p.size, p.void)
-        for p, split in zip(photos, splits, strict=True)
-    ]
+    return [replace(photo, split=split) for photo, split in zip(photos, splits, strict=True)]
 
 
 def _names(photos: Sequence[LabelledPhoto], source: Path) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -76,6 +77,11 @@ class Problem(InputError):
     def of(cls, file: Path, error: InputError) -> Problem:
         """A sentence about a file, taken apart again."""
         return cls(file, str(error).removeprefix(f"{file}: ").rstrip("."))
+
+
+def refuse(problem: Problem) -> NoReturn:
+    """Where every broken file ends what is done."""
+    raise problem
 
 
 def with_objects(records: Iterable[Record]) -> list[Record]:
