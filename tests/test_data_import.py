@@ -640,3 +640,24 @@ def test_more_objects_than_a_pixel_has_values_keep_their_outlines(tmp_path):
     _, record = imported(source, ["cat"], val=0)["a"]
     drawn = read_object_map(record, ["cat"])
     assert (drawn[3:6, 2:7] == 1).all() and (drawn == 1).sum() == 15
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {"train": "ab", "val": "cd", "trainval": "abcd", "cat_train": ["a -1", "b  1"]},
+        {"train": "abc", "val": "d", "all": "abcd"},
+        {"val": "d", "trainval": "abcd"},
+    ],
+)
+def test_voc_s_lists_of_one_class_and_of_all_images_are_no_splits(tmp_path, lists):
+    """The shortest list that names an image is its split; VOC's own classes need no classes.txt."""
+    source = tmp_path / "export"
+    for name in "abcd":
+        photo(source / f"JPEGImages/{name}.jpg")
+        xml(source / f"Annotations/{name}.xml", f"{name}.jpg", thing("cat", 2, 2, 9, 9))
+    for split, names in lists.items():
+        text(source / f"ImageSets/Main/{split}.txt", *names)
+    found = {name: split for name, (split, _) in imported(source, ["cat"]).items()}
+    first = "train" if "train" in lists else "trainval"
+    assert found == {name: "val" if name in lists["val"] else first for name in "abcd"}

@@ -441,7 +441,7 @@ def _read_voc(source: Path, kind: str, report: Report) -> Export:
         top = source / "Annotations"
         images = [source / name for name in ("JPEGImages", "images", "Images")] + [source, top]
         ids = {str(p.relative_to(top).with_suffix("")) for p in top.rglob("*.xml")}
-        split_of = _voc_splits(source, ids, classes)
+        split_of = _voc_splits(source, ids, table)
         for name in sorted(ids - set(split_of)) if split_of else ():
             report(LeftOut("label file", top / f"{name}.xml", "no list of ImageSets names it"))
         for name, split in (split_of or dict.fromkeys(sorted(ids), "")).items():
@@ -518,14 +518,15 @@ def _voc_classes(source: Path) -> tuple[list[str], dict[tuple[int, ...], int]]:
 
 
 def _voc_splits(source: Path, ids: set[str], classes: list[str]) -> dict[str, str]:
-    """Image id -> split, by ImageSets/Main; empty where that names no image."""
-    files = {file.stem: file for file in sorted((source / "ImageSets" / "Main").glob("*.txt"))}
-    of_class = {f"{name}_{split}" for name in classes for split in files}
-    if {"train", "val"} <= files.keys():
-        of_class.add("trainval")  # their union
+    """Image id -> split, by ImageSets/Main; empty where that names no image.
+
+    Of several lists an image belongs to the shortest: trainval and all hold the others.
+    """
+    listed = {f.stem: lines(f) for f in sorted((source / "ImageSets" / "Main").glob("*.txt"))}
+    of_class = {f"{name}_{split}" for name in classes for split in listed}
     found: dict[str, str] = {}
-    for split, file in files.items():
-        for line in lines(file) if split not in of_class else ():
+    for split in sorted(listed.keys() - of_class, key=lambda split: (len(listed[split]), split)):
+        for line in listed[split]:
             name = line if line in ids else re.sub(r"\s+(-1|0|1)$", "", line).strip('"')
             found.setdefault(name, "" if split == "default" else split)
     return found
