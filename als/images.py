@@ -99,7 +99,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises InputError, which names the whole path, when the header cannot be read.
     """
-    with open_image(path, str(path)) as opened:
+    with _with_exif(path) as opened:
         # Of a TIFF Pillow turns the size by itself.
         is_swapped = opened.format != "TIFF" and _orientation(opened) >= 5
         return opened.size if is_swapped else opened.size[::-1]
@@ -108,10 +108,20 @@ def image_size(path: Path) -> tuple[int, int]:
 def exif_orientation(path: Path) -> int:
     """EXIF's orientation of a photo: 1, as stored, to 8; also 1 for a file that cannot be read."""
     try:
-        with open_image(path, str(path)) as opened:
+        with _with_exif(path) as opened:
             return _orientation(opened)
     except InputError:
         return 1
+
+
+def _with_exif(path: Path) -> Image.Image:
+    """An image whose header is read, and its EXIF, which may stand behind the pixels of a PNG."""
+    opened = open_image(path, str(path))
+    if opened.format == "PNG" and "exif" not in opened.info:
+        content = path.read_bytes()
+        if b"eXIf" in content or b"tiff:Orientation" in content:  # of XMP, as exiftool writes it
+            _load(opened, str(path))
+    return opened
 
 
 def painted(layer: Path | bytes) -> np.ndarray:

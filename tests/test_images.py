@@ -7,7 +7,7 @@ from PIL import Image
 
 from als import images
 from als.errors import InputError
-from als.images import Photo, as_rgb, image_size, photo_of, reduced, stretch_thin
+from als.images import Photo, as_rgb, exif_orientation, image_size, photo_of, reduced, stretch_thin
 
 QUADRANTS = np.array(
     [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[255, 255, 0], [0, 255, 255], [255, 0, 255]]],
@@ -69,6 +69,8 @@ def test_the_size_is_read_from_the_header_and_broken_exif_says_nothing(tmp_path)
     chunk, rest = content[pixels : pixels + exif_length], content[pixels + exif_length : end]
     (tmp_path / "late.png").write_bytes(content[:pixels] + rest + chunk + content[end:])
     assert as_rgb(tmp_path / "late.png").size == (160, 240)
+    assert image_size(tmp_path / "late.png") == (240, 160)
+    assert exif_orientation(tmp_path / "late.png") == 6
     photo().save(tmp_path / "broken.jpg", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
     assert image_size(tmp_path / "broken.jpg") == (16, 24)
     assert as_rgb(tmp_path / "broken.jpg").size == (24, 16)
