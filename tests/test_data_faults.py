@@ -201,6 +201,10 @@ def test_areas_are_derived_from_the_polygon_or_the_box_and_told(tmp_path):
         (of_all(segmentation={"size": [40, 60], "counts": "P" * 20}), "not COCO's code"),
         (of_all(segmentation={"size": [40, 60], "counts": [2400.5]}), "write whole numbers"),
         (of_all(segmentation={"size": [40, 60], "counts": [-1, 2401]}), "RLE of 2400 pixels"),
+        (
+            lambda c: (of_all(segmentation=[])(c), c["images"][0].update(void={"counts": [2400]})),
+            "size of the RLE is missing",
+        ),
         (lambda c: c["images"][0].update(width=float("inf")), "width is inf; write a number"),
         (lambda c: c["images"][0].update(width=60.5), "width is 60.5; write a whole number"),
         (lambda c: c["images"][0].update(width=9**9), "over the limit of 40 megapixels"),

@@ -175,6 +175,7 @@ def test_bad_lines_of_yolo_are_named_and_their_photograph_left_out(tmp_path):
     text(source / "labels/edge.txt", *["0 0.9 0.5 0.4 0.5"] * 2, "1 0.5 0.5 0 0.5")
     text(source / "labels/alone.txt", "0 0.5 0.5 0.5 0.5")
     (source / "images/broken.jpg").write_bytes(b"no image")
+    (source / "images/cut.jpg").write_bytes(photo(source / "images/cut.jpg")[:-90])
     found = imported(source, val=0.0)
     assert list(found) == ["edge"]
     assert boxes(found["edge"][1]) == [[1, 28, 5, 40, 15]]  # clipped, once, without the flat one
@@ -185,6 +186,8 @@ def test_bad_lines_of_yolo_are_named_and_their_photograph_left_out(tmp_path):
         "photograph broken.jpg: not an image that can be read; give a JPEG, PNG, WebP, GIF, BMP "
         "or TIFF file",
         "photograph class.jpg: class.txt: line 2: class 2 is none of the 2 names, from 0",
+        "photograph cut.jpg: the file is damaged or cut short (image file is truncated (36 bytes "
+        "not processed)); copy or upload it again",
         "photograph half.jpg: half.txt: line 2: class 0.5 is none of the 2 names, from 0",
         "photograph nan.jpg: nan.txt: line 2: a value is 'nan'; write a number",
         "photograph over.jpg: over.txt: line 2: a coordinate lies outside 0 to 1; are they pixels?",
@@ -277,8 +280,10 @@ def test_coco_of_cvat(tmp_path):
         marked(3, 3, 2, [0, 0, 1, float("nan")]),
         marked(4, 4, 9, [0, 0, 1, 1]),
         marked(5, 5, 1, [0, 0, 9, 9]),
+        marked(6, 6, 1, [0, 0, 9, 9], iscrowd=float("inf")),
     ]
     photos = [entry(k, f"cam{k}/0001.jpg") for k in (1, 2, 3, 4)] + [entry(5, "5.jpg", width=41)]
+    photos.append(entry(6, "6.jpg"))
     coco(
         source / "annotations/instances_default.json",
         photos,
@@ -289,6 +294,7 @@ def test_coco_of_cvat(tmp_path):
     for k in (1, 2, 3, 4):
         photo(source / f"images/cam{k}/0001.jpg", k)
     photo(source / "images/5.jpg")
+    photo(source / "images/6.jpg")
     found = imported(source, val=0.0)
     brushed, boxed = (found[f"images-cam{k}-0001"][1] for k in (1, 2))
     assert boxes(brushed) == [[1, 0, 0, 1, 20]] and not brushed.difficult.any()
@@ -297,6 +303,7 @@ def test_coco_of_cvat(tmp_path):
     told = " ".join(left_out(source))
     assert "annotation 3: a value is " in told
     assert "annotation 4: the file has no category 9" in told
+    assert "annotation 6: iscrowd is inf; write 0 or 1" in told
     assert "5.jpg: the image is 40x20 pixels but its annotation says 41x20" in told
 
 
@@ -522,6 +529,7 @@ def test_a_broken_data_set_is_not_taken_for_an_export(toy_root, tmp_path):
         ("data.yaml", ["names: [cat]"], "there is no photograph in it"),
         ("result.json", ["[" * 100_000], "nested too deeply"),
         ("result.json", ['{"images": [null], "annotations": [], "categories": []}'], "entry 0"),
+        ("labelmap.txt", ["c\0t"], "cannot be read (a null character)"),
         ("labelmap.txt", ["cat"], "no object can be used"),
         ("labelmap.txt", ["cat:red::"], "the line 'cat:red::' is not NAME:RED,GREEN,BLUE"),
     ],

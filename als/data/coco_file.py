@@ -171,11 +171,8 @@ def _grouped(path: Path, images: list, annotations: list, categories: list) -> C
         for key, ids in (("image_id", known), ("category_id", named)):
             value = annotation.get(key)
             # A list can be no key; a float is one, of the whole number.
-            if isinstance(value, bool) or not isinstance(value, int | float | str):
-                found = False
-            else:
-                found = value in ids
-            if not found:
+            can_be = isinstance(value, int | float | str) and not isinstance(value, bool)
+            if not (can_be and value in ids):
                 told = shown(annotation.get("id", f"at place {place}"))
                 listed = "images" if key == "image_id" else "categories"
                 raise ValueError(

@@ -276,6 +276,7 @@ def _instances(
     pixels are its. An entry of the image named "void" (written by `als.data.convert`, unknown to
     others) holds further void pixels.
     """
+    further = pack(entry["void"], frame) if entry.get("void") else None
     if not any(one.runs for one in objects):
         return None
     classes, runs, void = [], [], []
@@ -287,8 +288,8 @@ def _instances(
         classes.append(file.names.index(one.name))
         runs.append(packed)
         void.append(one.crowd or blank or not inside_has_area)
-    if entry.get("void"):
+    if further:
         classes.append(None)
-        runs.append(pack(entry["void"], frame))
+        runs.append(further)
         void.append(True)
     return Instances(tuple(classes), tuple(runs), tuple(void))

@@ -400,11 +400,11 @@ def _coco_object(annotation: dict, names: dict[str, str]) -> Labelled:
             box = _bounds(segmentation)
         else:
             raise ValueError("it has no bbox")
+        crowd = fields.mark(annotation.get("iscrowd"), "iscrowd") and not _is_brushed(annotation)
+        ignored = fields.mark(annotation.get("ignore"), "ignore")  # Label Studio's key
     except (ValueError, TypeError) as error:
         raise ValueError(f"{told}: {error}") from error
-    crowd = int(annotation.get("iscrowd") or 0) == 1 and not _is_brushed(annotation)
-    crowd = crowd or int(annotation.get("ignore") or 0) == 1  # Label Studio's key
-    return Labelled(names[category], box, segmentation, crowd)
+    return Labelled(names[category], box, segmentation, crowd or ignored)
 
 
 def _find_image(name: str, folders: list[Path]) -> Path:

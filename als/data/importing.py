@@ -18,7 +18,7 @@ from als.data.masks import area, pack
 from als.data.record import Problem, size_problem
 from als.errors import InputError
 from als.files import write_json
-from als.images import image_size
+from als.images import as_rgb
 
 VAL_SHARE = 0.2  # of the photographs, where an export has no splits and none are asked for
 TOLD = 20  # lines about what was left out; all are in the record
@@ -124,9 +124,10 @@ def _checked(export: Export, report: Report) -> list[LabelledPhoto]:
                 raise Problem(photo.path, f"it is listed again, for {photo.split or 'the set'}")
             seen.add(photo.path.resolve())
             try:
-                size = image_size(photo.path)
+                width, height = as_rgb(photo.path, name=str(photo.path)).size  # to its last pixel
             except InputError as error:
                 raise Problem.of(photo.path, error) from error
+            size = (height, width)
             if photo.size and (problem := size_problem(photo.path, size, photo.size)):
                 raise Problem(photo.path, problem)
             objects, over = _inside(photo, size, report)

@@ -182,6 +182,8 @@ def lines(path: Path) -> list[str]:
     """The lines of a text file, without blank ones. Raises InputError if it cannot be read."""
     try:
         found = path.read_text(encoding="utf-8-sig").splitlines()
+        if any("\0" in line for line in found):  # which no file's name can hold
+            raise ValueError("a null character")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as UTF-8 text.") from error
     return [line.strip() for line in found if line.strip()]
