@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from app_server import VALUES, Click, only_network, scene, tiny_predictor
 
-from als.drawing import RULES, Look
+from als.drawing import RULES, Look, sampled
+from als.errors import InputError
 from als.explain.map_measures import box_region, energy
 from als.ui import markup
 from als.ui.handlers import NO_CLASS, Handlers
 from als.ui.session import SessionStore
 from als.ui.takeaway import write_files
+from als.ui.what_if import chosen_box
 from als.views.panels import explained_sentence, figures_of, panels_of, record_of
 from als.views.photo_study import KIND_OF_WORDS, Choice, Settings, study_photo
 
@@ -140,6 +142,14 @@ def test_a_class_that_passes_nowhere_is_explained_and_said_to_be(tab):
     assert "Explaining detection 1" in back["sentence"]
 
 
+def test_a_detection_that_does_not_pass_is_not_called_the_best_proposal(study):
+    study.choice = Choice(detection=len(study.prediction.boxes) - 1)
+    name = study.class_map().name
+    said = explained_sentence(study, 1.0)
+    assert f"No {name} passes the threshold of 1.00; explaining detection" in said
+    assert "best-scoring" not in said
+
+
 def test_an_empty_map_is_called_empty(study, monkeypatch):
     weights = study.predictor.detector.roi_heads.cls_score.weight
     kept = weights.detach().clone()
@@ -235,3 +245,19 @@ def test_maps_of_a_large_photo_are_kept_small_and_exported_whole(tmp_path, monke
         whole["localization_map"], box_region(study.class_map().box, study.prediction.size)
     )
     assert light["share_inside_box"]["Localization map"] == pytest.approx(exact, abs=0.01)
+
+
+def test_a_thin_box_of_a_large_photo_is_explained(tmp_path):
+    """It is less than a pixel of the maps that are kept."""
+    scene(5, (4000, 300)).save(tmp_path / "wide.png")
+    study = study_photo(tiny_predictor(), tmp_path / "wide.png", "wide.png")
+    study.choice = Choice(box=(3999, 10, 4000, 290))
+    told = study.class_map()
+    assert told.box.tolist() == [3999, 10, 4000, 290]
+    assert told.map.shape == study.prediction.localization_map.shape == (77, 1024)
+    assert np.array_equal(told.map, sampled(study.class_map(whole=True).map, (77, 1024)))
+    region = chosen_box(study)
+    assert region.sum() == region[3:74, 1023].sum() == 71
+    study.choice = Choice(box=(10, 10, 10.5, 290))
+    with pytest.raises(InputError, match="box 10, 10, 10.5, 290: .* photo of 4000 x 300 pixels"):
+        study.class_map()

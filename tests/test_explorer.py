@@ -150,6 +150,9 @@ def test_a_photo_that_cannot_be_read_is_said_and_another_can_be_chosen(folder):
     for ask in (lambda: widget.prediction, lambda: widget.explanation, lambda: widget.save(folder)):
         with pytest.raises(InputError, match="a.jpg: not an image"):
             ask()
+    widget.explain_class = "dog"
+    widget.explain_class = ""
+    assert widget.detection is None and widget.said["refused"]
     widget.photo = 1
     assert "refused" not in widget.said and len(widget.panels) == 5
     with pytest.raises(InputError, match="a.jpg: not an image"):

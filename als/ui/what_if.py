@@ -59,6 +59,7 @@ def chosen_box(study: Study) -> np.ndarray:
     height, width = found.localization_map.shape
     scale = np.tile([width / found.size[1], height / found.size[0]], 2)
     x1, y1, x2, y2 = np.round(study.class_map().box * scale).astype(int)
+    x1, y1 = min(x1, width - 1), min(y1, height - 1)  # one at the edge keeps a pixel
     region = np.zeros((height, width), np.float32)
     region[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = 1
     return region

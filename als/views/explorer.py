@@ -141,6 +141,10 @@ class Explorer(anywidget.AnyWidget):
         return self._study
 
     @property
+    def _best(self) -> int | None:
+        return self._study.best.detection if self._study else None
+
+    @property
     def _settings(self) -> Settings:
         look = self.opacity, self.colour_map, self.rule
         return Settings(self.threshold, words_of(self.explainer), *look, self.explainer)
@@ -176,19 +180,19 @@ class Explorer(anywidget.AnyWidget):
             self._study = study_photo(self._predictor, self._photographs[self.photo], name)
         except InputError as error:
             self._refused = str(error)
-        self._settle(self._study.best.detection if self._study else None)
+        self._settle(self._best)
 
     @t.observe("detection", "explain_class", "box")
     def _choose(self, change) -> None:
         """A detection takes the place of class and box; a class is of the box, if there is one."""
         if self._settling:
             return
-        if change.name != "detection" and (self.box is not None or self.explain_class):
+        if change.name == "detection":
+            self._settle(self.detection)
+        elif self.box is not None or self.explain_class:
             self._settle(None, self.explain_class, self.box)
         else:
-            self._settle(
-                self.detection if change.name == "detection" else self._seen.best.detection
-            )
+            self._settle(self._best)
 
     def _settle(self, detection=None, explain_class="", box=None) -> None:
         """Let the three traits of a choice agree, and draw."""

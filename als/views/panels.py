@@ -157,17 +157,16 @@ def explained_sentence(study: Study, threshold: float) -> str:
     if study.choice.box is not None:
         corners = ", ".join(f"{value:.0f}" for value in chosen.box)
         said = f"Explaining the box {corners}: {scored}."
-    elif study.choice.detection is not None and chosen.score >= threshold:
-        said = f"Explaining detection {study.choice.detection + 1}: {scored}."
-    elif chosen.score >= threshold:
-        said = f"Explaining the best-scoring proposal for this class: {scored}."
     else:
-        passing = chosen.label in study.prediction.labels[: study.shown(threshold)]
-        none = "This one does not pass" if passing else f"No {chosen.name} passes"
-        said = (
-            f"{none} the threshold of {threshold:.2f}; explaining "
-            f"{'the best-scoring proposal for it' if not passing else 'it'} all the same: {scored}."
-        )
+        what = "the best-scoring proposal for this class"
+        if study.choice.detection is not None:
+            what = f"detection {study.choice.detection + 1}"
+        said = f"Explaining {what}: {scored}."
+        if chosen.score < threshold:
+            passing = chosen.label in study.prediction.labels[: study.shown(threshold)]
+            none = "This one does not pass" if passing else f"No {chosen.name} passes"
+            said = f"{none} the threshold of {threshold:.2f}; explaining {what} all the same: "
+            said += f"{scored}."
     return f"{study.name}, {width} × {height}. {said}"
 
 

@@ -173,15 +173,18 @@ class Study:
     def _explained(self, step: str, name: str, kind: str | None, whole: bool) -> Explanation:
         """`whole`: with a map at the photo's size, which is not kept."""
         choice, key = self.choice, (self.choice, name, kind)
-        asked = choice.detection, choice.label, name, kind
+        asked = choice.detection, choice.label, name, kind, choice.box
         if whole:
-            return self.predictor.explain(self.analysis, *asked, box=choice.box)
+            return self.predictor.explain(self.analysis, *asked)
         told = self.explained.pop(key, None)
         if told is None:
             started = time.perf_counter()
-            box = None if choice.box is None else np.array(choice.box) * self._scale
-            told = self.predictor.explain(self._light, *asked, box=box)
-            told = replace(told, box=told.box / self._scale)
+            if choice.box is None:
+                told = self.predictor.explain(self._light, *asked)
+                told = replace(told, box=told.box / self._scale)
+            else:  # a thin one would be less than a pixel of the light photo
+                told = self.predictor.explain(self.analysis, *asked)
+                told = replace(told, map=sampled(told.map, light_size(self.prediction.size)))
             self.seconds[step] = time.perf_counter() - started
         self.explained[key] = told  # the last used comes last
         if len(self.explained) > MAX_EXPLANATIONS:
@@ -245,11 +248,12 @@ class Study:
         """What to explain here so that it stands beside the choice of `first`.
 
         The detection of the same class that overlaps most, if any does well enough, else the
-        best-scoring proposal for that class; as it is where this model does not know the class.
+        best-scoring proposal for that class; the best detection where this model does not know the
+        class. A box is the same box.
         """
         chosen, found = first.class_map(), self.prediction
         if chosen.name not in self.predictor.classes:
-            return self.choice
+            return self.best if first.choice.box is None else Choice(box=first.choice.box)
         label = self.predictor.classes.index(chosen.name) + 1
         if first.choice.box is not None:
             return Choice(label=label, box=first.choice.box)
