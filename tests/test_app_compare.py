@@ -116,3 +116,31 @@ def test_an_uploaded_checkpoint_is_compared(tab, tmp_path):
     page = tab.load_second(request, payload, *VALUES)
     assert page["compare_views"].count("<img") == 10, "this one has attention"
     assert "mine.safetensors" in page["second"] and "mine.safetensors" in page["compare_views"]
+
+
+def test_the_second_row_of_an_export_explains_what_is_chosen_now(tab, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    tab, request = tab
+    compare(tab, request)
+    tab.open_tab(request, Click(value="Explain"), *VALUES)
+    tab.pick_class(request, "person", *VALUES)
+    tab.download(request, *VALUES)
+    assert tab.store.get("a").compared.class_map().name == "person"
+
+
+def test_the_comparison_says_which_box_of_the_second_model_is_shown(tab):
+    tab, request = tab
+    tab.explain_box(request, 40, 30, 120, 60, *VALUES)
+    assert "of the same box." in compare(tab, request)["compare_status"]
+    session = tab.store.get("a")
+    session.second = Predictor(tab.other.detector, {})
+    session.second.classes = ("horse", "cow", "bird")
+    session.compared = None
+    said = tab.pick(request, Click(row=0), *VALUES)["compare_status"]
+    first, second = session.photo, session.compared
+    assert f"its own best, as it does not know {first.class_map().name}." in said
+    # Nothing of an earlier choice stays.
+    second.choice = Choice(label=2)
+    assert second.same_choice(first) == second.best
+    first.choice = Choice(label=1, box=(40, 30, 120, 60))
+    assert second.same_choice(first) == Choice(box=(40, 30, 120, 60))

@@ -5,8 +5,10 @@ from urllib.parse import parse_qsl
 import gradio as gr
 import pytest
 from app_server import VALUES, Click, tiny_predictor
+from tiny import lively_detector
 
 from als.errors import InputError
+from als.inference import Predictor
 from als.photographs import package_photographs
 from als.ui.example_link import asked_for, example_of, link_of
 from als.ui.handlers import Handlers
@@ -101,3 +103,13 @@ def test_a_detection_that_is_not_there_is_the_best_one(detection):
     path = tab.follow_link(request)["photo"]
     tab.open_photo(request, {"path": path, "orig_name": CAT.name}, *VALUES)
     assert tab.store.get("x").photo.choice == Choice(detection=0)
+
+
+def test_a_link_to_a_detection_shows_a_photo_in_which_there_is_none():
+    predictor = Predictor(lively_detector(0, score_threshold=0.9999).float(), {})
+    tab, request = Handlers(predictor, None, SessionStore()), gr.Request(session_hash="x")
+    tab.store.get("x").asked = Choice(detection=0)
+    tab.open_photo(request, {"path": str(CAT), "orig_name": CAT.name}, *VALUES)
+    study = tab.store.get("x").photo
+    assert len(study.prediction.boxes) == 0 and study.choice == Choice()
+    assert tab.refresh(request, *VALUES)["views"].count("<img") == 5

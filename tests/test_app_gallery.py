@@ -1,5 +1,6 @@
 """Several photographs in the app: their outcomes, and why an object was missed."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -59,7 +60,8 @@ def gallery(files):
 def listed(files):
     """Handlers with the gallery on the page, the request of its session, and what was said."""
     tab, request = Handlers(tiny_predictor(), None, SessionStore()), gr.Request(session_hash="g")
-    said = list(tab.load_gallery(request, files, EVERY_CLASS, WORST, *VALUES))
+    said = list(tab.load_gallery(request, files))
+    said.append(tab.list_gallery(request, EVERY_CLASS, WORST, *VALUES))
     return tab, request, said
 
 
@@ -101,11 +103,11 @@ def test_boxes_are_drawn_in_the_colour_of_what_became_of_them(gallery):
 
 def test_a_gallery_is_said_to_grow_and_is_then_shown(listed):
     _, _, said = listed
-    assert len(said) == 4 and "1 of 3 photographs are done" in str(said[0])
+    assert len(said) == 5 and "1 of 3 photographs are done" in str(said[0])
     page = said[-1]["gallery"]
     assert re.findall(r"<strong>(\w\.png)</strong>", page)[:2] == ["b.png", "a.png"]
     assert page.count("data:image/jpeg") == 3 and "in the 2 with an annotation" in page
-    assert "no annotation" in page and said[-1]["gallery_status"] == ""
+    assert "no annotation" in page and said[-2] == {"gallery_status": ""}
 
 
 def test_another_threshold_class_or_order_needs_no_network(listed, monkeypatch):
@@ -188,10 +190,10 @@ def test_bad_uploads_get_a_sentence_and_no_network(tmp_path, files, monkeypatch)
         ({"path": "a.png"}, "upload them again"),
         (["a.png"], "upload them again"),
     ):
-        (page,) = tab.load_gallery(request, given, EVERY_CLASS, WORST, *VALUES)
+        (page,) = tab.load_gallery(request, given)
         assert says in page["gallery_status"] and "No photographs yet" in page["gallery"]
     assert runs == []
-    (page,) = tab.load_gallery(request, None, EVERY_CLASS, WORST, *VALUES)
+    (page,) = tab.load_gallery(request, None)
     assert "No photographs yet" in page["gallery"]
 
 
@@ -200,6 +202,23 @@ def test_an_unreadable_photograph_is_left_out_and_said(tmp_path, files):
     *_, (gallery, _) = read_gallery(tiny_predictor(), [payload(tmp_path / "no.jpg"), files[0]])
     assert [p.name for p in gallery.photographs] == ["a.png"]
     assert len(gallery.notes) == 1 and gallery.notes[0].startswith("no.jpg: not an image")
+
+
+def test_a_long_name_still_finds_its_annotation(tmp_path):
+    """A name is cut to a line where it is shown, and nowhere else."""
+    scene(5).save(tmp_path / "a.jpeg")
+    (tmp_path / "a.xml").write_text(xml_of([("dog", *TINY_OBJECT)]))
+    image = {"id": 1, "file_name": f"{'long' * 40}.jpeg", "width": 160, "height": 120}
+    dog = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2], "area": 4, "iscrowd": 0}
+    coco = {"images": [image], "annotations": [dog], "categories": [{"id": 1, "name": "dog"}]}
+    (tmp_path / "a.json").write_text(json.dumps(coco))
+    photo = payload(tmp_path / "a.jpeg") | {"orig_name": f"{'long' * 40}.jpeg"}
+    for suffix in ("xml", "json"):
+        beside = payload(tmp_path / f"a.{suffix}") | {"orig_name": f"{'long' * 40}.{suffix}"}
+        *_, (gallery, _) = read_gallery(tiny_predictor(), [photo, beside])
+        (photograph,) = gallery.photographs
+        assert len(photograph.truth.boxes) == 1 and gallery.notes == []
+        assert len(photograph.name) == 80
 
 
 def test_a_gallery_counts_in_the_memory_of_its_session(listed):

@@ -16,7 +16,7 @@ from als.evaluation.evaluate import truths_of
 from als.evaluation.missed import Outcomes, outcomes
 from als.images import IMAGE_SUFFIXES, as_rgb, image_size
 from als.inference import Predictor
-from als.ui.upload_names import name_of
+from als.ui.upload_names import shown_name
 
 MAX_PHOTOGRAPHS = 50
 SMALL = 320  # pixels of the longest side of a picture of the gallery
@@ -142,14 +142,16 @@ def sorted_files(payload: list[dict]) -> tuple[dict[str, Path], dict[str, Path],
     if not isinstance(payload, list) or not all(isinstance(one, dict) for one in payload):
         raise InputError("These are no files that were uploaded to this page: upload them again.")
     for one in payload:
-        name, path = Path(name_of(one)).name, Path(one["path"])
+        path = Path(one["path"])
+        # The whole name, however long: by it an annotation finds its photograph.
+        name = Path(str(one.get("orig_name") or path)).name
         ending = path.suffix.lower()
         if ending not in IMAGE_SUFFIXES + SUFFIXES or name.startswith("."):
-            other.append(name)
+            other.append(shown_name(name))
             continue
         files = annotations if ending in SUFFIXES else photographs
         if name in files:
-            raise InputError(f"{name}: two files have this name; rename one.")
+            raise InputError(f"{shown_name(name)}: two files have this name; rename one.")
         files[name] = path
     if not photographs:
         raise InputError("There is no photograph among these files.")
@@ -176,14 +178,14 @@ def read_gallery(predictor: Predictor, payload: list[dict]) -> Iterator[tuple[Ga
             image_size(path)
             readable[name] = path
         except InputError as error:
-            notes.append(str(error).replace(str(path), name))
+            notes.append(str(error).replace(str(path), shown_name(name)))
     records, told = records_beside(readable, annotations, predictor.classes)
     gallery = Gallery(predictor.classes, notes=notes + told)
     for done, (name, path) in enumerate(readable.items(), start=1):
         record = records.get(name)
         truth = None if record is None else truths_of([record])[0]
         try:
-            gallery.photographs.append(_read(predictor, name, path, truth))
+            gallery.photographs.append(_read(predictor, shown_name(name), path, truth))
         except InputError as error:
             gallery.notes.append(str(error))
         yield gallery, len(readable) - done

@@ -109,9 +109,9 @@ class Handlers:
         """The choice of the address, on an example."""
         study, choice = session.photo, session.asked
         session.asked, study.example = None, example_of(path, study.name)
-        rows = len(study.prediction.boxes)
-        if study.example and choice and 0 <= (choice.detection or 0) < max(rows, 1):
-            study.choice = study.best if choice == Choice() else choice
+        rows = range(len(study.prediction.boxes))
+        if study.example and choice and (choice.label or choice.detection in rows):
+            study.choice = choice
 
     def follow_link(self, request: gr.Request) -> dict:
         """The example and the settings that the page's address asks for, if it does."""
@@ -251,11 +251,12 @@ class Handlers:
             return {"box_status": markup.status(str(error), error=True)}
         return {"box_status": ""} | self._drawn(session, settings)
 
-    def load_gallery(
-        self, request: gr.Request, payload: list | None, name: str, order: str, *values
-    ) -> Iterator[dict]:
-        """Run the network on several photographs, which are said to be done one by one."""
-        session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
+    def load_gallery(self, request: gr.Request, payload: list | None) -> Iterator[dict]:
+        """Run the network on several photographs, which are said to be done one by one.
+
+        `list_gallery` then shows them, as the page is set by that time.
+        """
+        session = self.store.get(request.session_hash)
         session.gallery = None
         if not payload:
             yield {"gallery": NO_GALLERY, "gallery_status": ""}
@@ -270,15 +271,14 @@ class Handlers:
             yield {"gallery": NO_GALLERY, "gallery_status": markup.status(str(error), error=True)}
             return
         session.gallery = gallery
-        yield {"gallery_status": ""} | self._listed(session, name, order, settings)
+        yield {"gallery_status": ""}
 
     def list_gallery(self, request: gr.Request, name: str, order: str, *values) -> dict:
         """The gallery for another class, order or threshold."""
-        session = self.store.get(request.session_hash)
-        return self._listed(session, name, order, Settings.from_page(*values))
-
-    def _listed(self, session: Session, name: str, order: str, settings: Settings) -> dict:
-        gallery = session.gallery
+        gallery, settings = (
+            self.store.get(request.session_hash).gallery,
+            Settings.from_page(*values),
+        )
         if gallery is None:
             return {}
         if order not in list(ORDERS) or name not in (EVERY_CLASS, *gallery.classes):
@@ -358,6 +358,8 @@ class Handlers:
         with session.lock:
             if session.photo is None:
                 raise gr.Error("Choose a photo first.", duration=5, print_exception=False)
+            if session.compared is not None:  # its tab may have been left before the last choice
+                session.compared.choice = session.compared.same_choice(session.photo)
             files = write_files(session.photo, Settings.from_page(*values), session.compared)
             return {"files": gr.update(visible=True, value=files)}
 
@@ -459,9 +461,14 @@ def _title(which: str, study: Study) -> str:
 def _which_boxes(first: Study, second: Study) -> str:
     """Which box of the second model stands beside the chosen one of the first."""
     mine, theirs = first.class_map(), second.class_map()
-    how = "its detection of the same class there"
-    if second.choice.detection is None:
+    if second.choice.box is not None:
+        how = "of the same box"
+    elif theirs.name != mine.name:
+        how = f"its own best, as it does not know {mine.name}"
+    elif second.choice.detection is None:
         how = "its best-scoring proposal for that class, as it detects none there"
+    else:
+        how = "its detection of the same class there"
     return (
         f"First: {mine.name} {mine.score:.2f}, chosen on the first tab. Second: {theirs.name} "
         f"{theirs.score:.2f}, {how}."

@@ -188,12 +188,13 @@ def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, lis
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
     given = [*listing, *values]
     load = _answering_in_parts(parts)(handle.load_gallery)
+    again = {"fn": answer(handle.list_gallery), "inputs": given, "outputs": [parts["gallery"]]}
+    again |= HIDDEN | DRAW | RAW
     there = {"show_progress_on": [parts["gallery"]]} | GALLERY | RAW
     for upload in uploads:
-        upload.change(load, [upload, *given], shown, **there)
-    again = answer(handle.list_gallery)
+        upload.change(load, upload, shown, **there).then(**again, **LATEST)
     triggers = [*(one.input for one in listing), controls["threshold"].input]
-    gr.on(triggers, again, given, [parts["gallery"]], **LATEST, **HIDDEN, **DRAW, **RAW)
+    gr.on(triggers, **again, **LATEST)
     parts["gallery"].pick(
         answer(handle.open_listed), values, shown, **EACH, **HIDDEN, **MODEL, **RAW
     )
