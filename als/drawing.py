@@ -22,7 +22,7 @@ RULES = ("raw 0 to 1", "lowest to highest", "1st to 99th percentile")
 CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 LONG_SIDE, SHORT_SIDE = 640, 24  # pixels of a picture on the page
 LABELS_AT_ONCE = 8
-CONSTANT = 1e-6  # a map of no more range than this says nothing by its shape
+CONSTANT = 1e-6  # of its maximum: a map of no more range than this says nothing by its shape
 NEARLY_CONSTANT = 0.05  # range below which a stretched attention map says so
 DETECTIONS, LOCALIZATION, CLASSIFICATION = "Detections", "Localization map", "Classification map"
 NO_ATTENTION = "This model has no attention, so there is no such map."
@@ -85,9 +85,11 @@ def value_range(heat_map: np.ndarray, rule: str) -> tuple[float, float]:
     if rule == RULES[0]:
         return 0.0, 1.0
     low, high = float(heat_map.min()), float(heat_map.max())
-    if rule == RULES[2] and high - low > CONSTANT:
-        low, high = (float(v) for v in np.percentile(sampled(heat_map, (256, 256)), [1, 99]))
-    return (low, high) if high - low > CONSTANT else (0.0, max(1.0, high))
+    if rule == RULES[2]:
+        inner = [float(v) for v in np.percentile(sampled(heat_map, (256, 256)), [1, 99])]
+        if inner[1] - inner[0] > CONSTANT * high:  # not where the map is 0 but for a small object
+            low, high = inner
+    return (low, high) if high - low > CONSTANT * high else (0.0, max(1.0, high))
 
 
 def sampled(heat_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -121,7 +123,7 @@ def _range_note(title: str, values: np.ndarray, low: float, high: float) -> str:
     spread, attention = float(np.ptp(values)), title in (LOCALIZATION, CLASSIFICATION)
     if not values.max() > 0:
         return "Empty map: 0 everywhere."
-    if spread <= CONSTANT:
+    if spread <= CONSTANT * values.max():
         return f"The same everywhere: {values.max():.2g}."
     if attention and spread < NEARLY_CONSTANT and high - low < 2 * NEARLY_CONSTANT:
         return "Nearly the same everywhere: the colours stretch small differences."

@@ -35,6 +35,16 @@ def test_a_constant_map_is_shown_by_its_value_and_not_stretched(rule):
     assert views.value_range(np.ones((3, 3), np.float32), rule) == (0, 1)
 
 
+def test_a_map_of_small_values_or_of_a_small_object_has_a_scale_of_its_own():
+    """The gradient of a score near 1 is small everywhere, and no less a map."""
+    for rule in (MIN_MAX, PERCENTILE):
+        panel = views.map_panel("Grad-CAM, softmax score", RAMP * 1e-7, GREY, Look(rule=rule))
+        assert panel.note == "" and panel.bar[1] - panel.bar[0] > 5e-8
+    small = np.zeros((100, 100), np.float32)
+    small[50, 50:53] = 1, 2, 3
+    assert views.value_range(small / 10, PERCENTILE) == pytest.approx((0, 0.3))
+
+
 def test_overlay_takes_each_colour_from_the_value_under_the_pixel():
     shown = np.asarray(views.overlay(GREY, RAMP, Look(1.0, "viridis", RAW)))
     assert shown[0].tolist() == [colour(v) for v in (0.2, 0.4, 0.6, 0.8)]
