@@ -229,10 +229,14 @@ def _draw_name(draw: ImageDraw.ImageDraw, box, text: str, colour: str, size, tak
 
 def draw_detections(shown: Image.Image, prediction: Prediction) -> Image.Image:
     """A prediction's boxes with names and scores on a photo at its display size."""
-    scored = zip(prediction.names, prediction.scores, strict=True)
-    texts = [f"{name} {score:.2f}" for name, score in scored]
     boxes = boxes_to_display(prediction.boxes, prediction.size)
-    return draw_boxes(shown, boxes, prediction.labels, texts)
+    return draw_boxes(shown, boxes, prediction.labels, scored_names(prediction))
+
+
+def scored_names(prediction: Prediction) -> list[str]:
+    """Name and score of each detection."""
+    scored = zip(prediction.names, prediction.scores, strict=True)
+    return [f"{name} {score:.2f}" for name, score in scored]
 
 
 def comparison(rows: list[tuple[str, list[Panel]]], look: Look, heading: str) -> Image.Image:
@@ -262,7 +266,7 @@ def comparison(rows: list[tuple[str, list[Panel]]], look: Look, heading: str) ->
                 right = (x + WIDTH, y + BAR + 4)
                 draw.text(right, high, font=font(TEXT - 4), fill=PALE, anchor="ra")
                 y += BAR + 28
-            note = "\n".join(textwrap.wrap(panel.note, width=50))
+            note = textwrap.fill(panel.note, width=50)
             draw.multiline_text((x, y), note, font=font(TEXT - 4), fill=PALE, spacing=6)
     return sheet
 

@@ -76,9 +76,7 @@ class Endpoint:
             picture, record, maps = write_files(study, settings)
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        told = json.loads(Path(record).read_text())
-        Path(record).unlink()  # Gradio deletes what it hands out, an hour later, and nothing else
-        return told, picture, maps
+        return json.loads(Path(record).read_text()), picture, maps
 
     def _choice(self, name: str) -> Choice:
         classes = self.predictor.classes

@@ -5,10 +5,10 @@ from pathlib import Path
 from als.files import printable
 
 
-def shown_name(name, limit: int = 80) -> str:
+def shown_name(name) -> str:
     """A file's name as a browser gives it, safe to show and no longer than a line."""
     text = printable(str(name))
-    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 + 1 :]}"
+    return text if len(text) <= 80 else f"{text[:40]}…{text[-39:]}"
 
 
 def name_of(payload: dict) -> str:

@@ -55,10 +55,8 @@ def _map(change: str, other: str, made: np.ndarray, regions: dict[str, np.ndarra
 
 def chosen_box(study: Study) -> np.ndarray:
     """1 inside the box that is explained, 0 elsewhere: float32 [H, W] of the kept maps' size."""
-    found = study.prediction
-    height, width = found.localization_map.shape
-    scale = np.tile([width / found.size[1], height / found.size[0]], 2)
-    x1, y1, x2, y2 = np.round(study.class_map().box * scale).astype(int)
+    height, width = study.prediction.localization_map.shape
+    x1, y1, x2, y2 = np.round(study.class_map().box * study.scale).astype(int)
     x1, y1 = min(x1, width - 1), min(y1, height - 1)  # one at the edge keeps a pixel
     region = np.zeros((height, width), np.float32)
     region[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = 1

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from als.drawing import COLOUR_MAPS, RULES, Look, comparison, css_gradient, jpeg
+from als.drawing import COLOUR_MAPS, RULES, Look, comparison, css_gradient, jpeg, scored_names
 from als.errors import InputError
 from als.explain.reading import cell_shares
 from als.files import printable
@@ -214,7 +214,7 @@ class Explorer(anywidget.AnyWidget):
             study, settings = self._study, self._settings
             said = {
                 "sentence": explained_sentence(study, self.threshold),
-                "detections": study.named(study.shown(self.threshold)),
+                "detections": scored_names(study.prediction)[: study.shown(self.threshold)],
                 "size": study.prediction.size,
             }
             shown = said, _pictures(study, settings), _cells(study, settings), self._read()
@@ -225,7 +225,8 @@ class Explorer(anywidget.AnyWidget):
     def _read(self) -> dict:
         """The RoIs of what is shown, and what each reads of the cells."""
         study, shown = self._seen, self._seen.shown(self.threshold)
-        found, told, names = study.analysis.found, study.class_map(), study.named(shown)
+        found, told = study.analysis.found, study.class_map()
+        names = scored_names(study.prediction)[:shown]
         rois, chosen = found.proposals[found.rois[:shown]], study.choice.detection
         if chosen is None or chosen >= shown:
             chosen, rois = shown, torch.cat([rois, study.roi.to(rois)])

@@ -18,6 +18,7 @@ from als.drawing import (
     draw_boxes,
     map_panel,
     sampled,
+    scored_names,
 )
 from als.explain import EXPLAINERS
 from als.explain.map_measures import box_region, energy, mask_iou
@@ -99,7 +100,7 @@ def detections_panel(study: Study, threshold: float, chosen: Explanation | None)
     """Every detection over the threshold, and the chosen box even if it is below it."""
     found, shown = study.prediction, study.shown(threshold)
     boxes, labels = found.boxes[:shown], found.labels[:shown]
-    texts = study.named(shown)
+    texts = scored_names(found)[:shown]
     row = study.choice.detection if chosen is not None else None
     if chosen is not None and (row is None or row >= shown):
         boxes = np.concatenate([boxes, chosen.box[None]])
@@ -188,10 +189,8 @@ def figures_of(study: Study, settings: Settings) -> dict:
     An even map has inside the box its share of the photo. The IoU is at half of a map's maximum,
     because Grad-CAM has no scale of its own.
     """
-    maps, size = maps_of(study, settings), study.prediction.size
-    height, width = maps[GRAD_CAM].shape
-    box = study.class_map().box * np.tile([width / size[1], height / size[0]], 2)
-    region = box_region(box, (height, width))
+    maps = maps_of(study, settings)
+    region = box_region(study.class_map().box * study.scale, maps[GRAD_CAM].shape)
 
     def each(measure) -> dict[str, float]:
         return {t: measure(m, region) if m.max() > 0 else float("nan") for t, m in maps.items()}

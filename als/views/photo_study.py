@@ -15,11 +15,14 @@ from als.evaluation import Detections, GroundTruth
 from als.evaluation.missed import Lost, outcomes, why_lost
 from als.explain import EXPLAINERS, default_explainers
 from als.explain.map_measures import box_region
+from als.images import reduced_size
 from als.inference import Analysis, Explanation, Prediction, Predictor
 
 MAX_EXPLANATIONS = 12
 MAX_LOST = 20  # objects of a photo of which it is told why they were missed
-MAP_SIDE = 1024  # pixels of the longest side of a map that is kept
+# Pixels of the longest side of a map that is kept: twelve whole maps of a large photo would be a
+# gigabyte, and they are smooth.
+MAP_SIDE = 1024
 SAME_BOX = 0.3  # a second model's detection counts as the same one from here
 DEFAULT_THRESHOLD, DEFAULT_EXPLAINER = 0.5, "gradact"
 # What the last view explains: a kind of `als.explain.Target` for each word of the page.
@@ -152,12 +155,6 @@ class Study:
         """How many detections pass; they are the first ones."""
         return int((self.prediction.scores >= threshold).sum())
 
-    def named(self, count: int) -> list[str]:
-        """Name and score of the first `count` detections."""
-        found = self.prediction
-        scored = zip(found.names[:count], found.scores[:count], strict=True)
-        return [f"{name} {score:.2f}" for name, score in scored]
-
     def class_map(self, whole: bool = False) -> Explanation:
         """Grad-CAM of the chosen proposal's class score, before the softmax."""
         return self._explained("Grad-CAM", "gradcam", "logit", whole)
@@ -181,10 +178,11 @@ class Study:
             started = time.perf_counter()
             if choice.box is None:
                 told = self.predictor.explain(self._light, *asked)
-                told = replace(told, box=told.box / self._scale)
+                told = replace(told, box=told.box / self.scale)
             else:  # a thin one would be less than a pixel of the light photo
                 told = self.predictor.explain(self.analysis, *asked)
-                told = replace(told, map=sampled(told.map, light_size(self.prediction.size)))
+                size = reduced_size(self.prediction.size, MAP_SIDE)
+                told = replace(told, map=sampled(told.map, size))
             self.seconds[step] = time.perf_counter() - started
         self.explained[key] = told  # the last used comes last
         if len(self.explained) > MAX_EXPLANATIONS:
@@ -192,19 +190,19 @@ class Study:
         return told
 
     @cached_property
-    def _scale(self) -> np.ndarray:
+    def scale(self) -> np.ndarray:
         """Pixels of a kept map for each of the photo, for x1 y1 x2 y2."""
-        (height, width), size = light_size(self.prediction.size), self.prediction.size
+        (height, width), size = reduced_size(self.prediction.size, MAP_SIDE), self.prediction.size
         return np.tile(np.array([width / size[1], height / size[0]], np.float32), 2)
 
     @cached_property
     def _light(self) -> Analysis:
         """The analysis as of a photo of the size of the kept maps."""
-        found, size = self.prediction, light_size(self.prediction.size)
+        found, size = self.prediction, reduced_size(self.prediction.size, MAP_SIDE)
         return replace(
             self.analysis,
             image=self.analysis.image.resize(size[::-1]),
-            prediction=replace(found, boxes=found.boxes * self._scale, size=size),
+            prediction=replace(found, boxes=found.boxes * self.scale, size=size),
             encoding=replace(self.analysis.encoding, original_sizes=[size]),
         )
 
@@ -240,7 +238,7 @@ class Study:
         for values in (self.prediction.localization_map, self.prediction.classification_map):
             told.append(None)
             if values is not None:
-                inside = values[box_region(box * self._scale, values.shape)]
+                inside = values[box_region(box * self.scale, values.shape)]
                 told[-1] = (float(inside.mean()), float(values.mean())) if inside.size else None
         return told
 
@@ -274,7 +272,7 @@ class Study:
         arrays += [encoding.images.tensors for given in overrides if given is not None]
         taken = sum(array.nbytes for array in arrays if array is not None)
         # The photo, that of the kept maps' size, the one shown; Pillow takes 4 bytes a pixel.
-        (height, width), (small, narrow) = found.size, light_size(found.size)
+        (height, width), (small, narrow) = found.size, reduced_size(found.size, MAP_SIDE)
         return taken + 4 * (height * width + 2 * small * narrow)
 
 
@@ -296,20 +294,13 @@ def study_photo(predictor: Predictor, photo, name: str, *maps) -> Study:
     analysis = predictor.analyse(photo, *maps)
     if len(analysis.found.logits) == 0:
         raise InputError(f"{name}: the model proposes no region in this photo.")
-    found, size = analysis.prediction, light_size(analysis.prediction.size)
+    found, size = analysis.prediction, reduced_size(analysis.prediction.size, MAP_SIDE)
     if found.localization_map is not None:
         light = [sampled(m, size) for m in (found.localization_map, found.classification_map)]
         found = replace(found, localization_map=light[0], classification_map=light[1])
     study = Study(predictor, replace(analysis, prediction=found), name)
     study.choice = study.best
     return study
-
-
-def light_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the maps that are kept of a photo of `size`: twelve whole maps of a large
-    one would be a gigabyte, and they are smooth."""
-    scale = min(1.0, MAP_SIDE / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
