@@ -142,6 +142,19 @@ def test_a_click_opens_the_photograph_and_tells_why_an_object_was_missed(listed)
     assert other["missed"] == "" and tab.refresh(request, *VALUES)["missed"] == ""
 
 
+def test_a_proposal_under_a_pixel_is_refused_and_the_choice_stays(listed):
+    tab, request, _ = listed
+    page = tab.open_listed(request, Click(row=0), *VALUES)
+    tab.open_photo(request, payload_of(page["photo"]), *VALUES)
+    study = tab.store.get("g").photo
+    ((row, lost),), _ = study.losses(THRESHOLD)
+    study.lost[row, THRESHOLD] = replace(lost, roi=np.array([1, 1, 1.5, 3], np.float32))
+    page = tab.pick_missed(request, Click(row=0), *VALUES)
+    assert "less than a pixel" in page["box_status"] and "name" not in page
+    assert study.choice == study.best
+    assert "Explaining detection 1" in tab.refresh(request, *VALUES)["sentence"]
+
+
 def payload_of(path: str) -> dict:
     return {"path": path, "orig_name": path.rsplit("/", 1)[1]}
 

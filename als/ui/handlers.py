@@ -193,9 +193,11 @@ class Handlers:
             if lost.proposal is None:
                 said = "No region is proposed in this photo, so there is none to explain."
                 return {"box_status": markup.status(said)}
-            study.choice = Choice(label=int(study.truth.labels[row]), box=tuple(lost.roi.tolist()))
-            name = study.predictor.classes[study.choice.label - 1]
-            return self._drawn(session, settings) | {"name": name}
+            label = int(study.truth.labels[row])
+            told = self._boxed(session, tuple(lost.roi.tolist()), settings, label)
+            if study.choice.label == label:  # the box was not refused
+                told["name"] = study.predictor.classes[label - 1]
+            return told
 
     def draw_box(self, request: gr.Request) -> dict:
         """Begin to draw a box, or stop."""
@@ -239,10 +241,11 @@ class Handlers:
             said = f"First corner at {x:.0f}, {y:.0f}. Click the opposite one, or stop."
         return {"box_status": markup.status(said), "draw": STOP_DRAWING}
 
-    def _boxed(self, session: Session, box: Box, settings: Settings) -> dict:
-        """Explain a box, for the class that is chosen at "Explain" if one is."""
+    def _boxed(self, session: Session, box: Box, settings: Settings, label=None) -> dict:
+        """Explain a box for a class: without `label`, that chosen at "Explain" if one is."""
         study, before = session.photo, session.photo.choice
-        label = before.label if before.detection is None else None
+        if label is None and before.detection is None:
+            label = before.label
         study.choice = Choice(label=label, box=box)
         try:
             study.class_map()
