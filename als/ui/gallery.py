@@ -14,6 +14,7 @@ from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
 from als.evaluation.evaluate import truths_of
 from als.evaluation.missed import Outcomes, outcomes
+from als.files import printable
 from als.images import IMAGE_SUFFIXES, as_rgb, image_size
 from als.inference import Predictor
 from als.ui.upload_names import shown_name
@@ -144,7 +145,7 @@ def sorted_files(payload: list[dict]) -> tuple[dict[str, Path], dict[str, Path],
     for one in payload:
         path = Path(one["path"])
         # The whole name, however long: by it an annotation finds its photograph.
-        name = Path(str(one.get("orig_name") or path)).name
+        name = Path(printable(str(one.get("orig_name") or path))).name
         ending = path.suffix.lower()
         if ending not in IMAGE_SUFFIXES + SUFFIXES or name.startswith("."):
             other.append(shown_name(name))

@@ -166,28 +166,16 @@ def _answering(parts: dict[str, gr.components.Component]) -> Callable:
     return answering
 
 
-def _answering_in_parts(parts: dict[str, gr.components.Component]) -> Callable:
-    """The same of a handler that answers several times."""
-
-    def answering(handler):
-        @wraps(handler)
-        def answer(*given):
-            try:
-                for told in handler(*given):
-                    yield {parts[name]: value for name, value in told.items()}
-            except InputError as error:
-                raise gr.Error(str(error), print_exception=False) from error
-
-        return answer
-
-    return answering
-
-
 def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, listing) -> None:
     """Events of the fourth tab."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
     given = [*listing, *values]
-    load = _answering_in_parts(parts)(handle.load_gallery)
+
+    @wraps(handle.load_gallery)
+    def load(*given):  # it answers several times, errors too
+        for told in handle.load_gallery(*given):
+            yield {parts[name]: value for name, value in told.items()}
+
     again = {"fn": answer(handle.list_gallery), "inputs": given, "outputs": [parts["gallery"]]}
     again |= HIDDEN | DRAW | RAW
     there = {"show_progress_on": [parts["gallery"]]} | GALLERY | RAW
