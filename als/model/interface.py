@@ -82,10 +82,11 @@ class AnyDetector(nn.Module):
 
         Each loss_x counts `ModelConfig.lambda_x` times; once where there is no such option.
         """
-        return sum(
+        weighted = [
             getattr(self.config, name.replace("loss_", "lambda_"), 1.0) * loss
             for name, loss in losses.items()
-        )
+        ]
+        return torch.stack(weighted).sum()
 
     def in_layout(self, batch: Tensor) -> Tensor:
         """The batch [B, 3, H, W] in the memory layout of the weights."""
