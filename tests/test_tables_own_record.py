@@ -59,6 +59,16 @@ def test_outside_is_said(results, ap, verdict):
     assert f"VOC AP is {verdict}" in found.sentence
 
 
+def test_a_measure_that_a_record_lacks_has_no_figure(results):
+    for seed in (0, 1):
+        made = record(0.6)
+        del made["metrics"]["AP75"]
+        write_json(results / "table2-compact" / f"proposed-seed{seed}.json", made)
+    found = beside(mine(results, 0.6), results)
+    assert found.figures.loc["AP75", "verdict"] == "no figure"
+    assert found.figures.loc["VOC AP", "verdict"] == "within"
+
+
 def test_a_committed_record_is_not_held_against_itself(results):
     found = beside(results / "table2-compact" / "proposed-seed1.json", results)
     assert found.seeds == [0] and set(found.figures["verdict"]) == {"one seed"}

@@ -90,8 +90,8 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
     made = _others(chosen.run(scale), results, own)
     lines = {}
     for measure, title in MEASURES.items():
-        values = [one["metrics"][measure] for one in made.values()]
-        told = _judged(own["metrics"].get(measure), values)
+        values = [one["metrics"].get(measure) for one in made.values()]
+        told = _judged(own["metrics"].get(measure), [v for v in values if v is not None])
         lines[title] = told | {"tells": _tells(table, scale, results, measure)}
     figures = pd.DataFrame.from_dict(lines, orient="index")
     return Beside(chosen, table, scale, list(made), figures, differences)
@@ -104,10 +104,12 @@ def _others(run: Run | None, results: Path, own: dict) -> dict[int, dict]:
 
 
 def _judged(own: float | None, seeds: list[float]) -> dict[str, Any]:
-    mean, count = 100 * float(np.mean(seeds)), len(seeds)
+    count = len(seeds)
+    mean = 100 * float(np.mean(seeds)) if seeds else math.nan
     told = {"own": math.nan if own is None else 100 * own, "mean": mean}
     if count < 2:
-        return told | dict.fromkeys(("spread", "low", "high"), math.nan) | {"verdict": "one seed"}
+        verdict = "one seed" if seeds else "no figure"
+        return told | dict.fromkeys(("spread", "low", "high"), math.nan) | {"verdict": verdict}
     spread = 100 * float(np.std(seeds, ddof=1))
     half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * spread * math.sqrt(1 + 1 / count)
     told |= {"spread": spread, "low": mean - half, "high": mean + half}
