@@ -12,8 +12,9 @@ from pycocotools.coco import COCO
 from als.data.check import check_folder
 from als.data.convert import to_coco
 from als.data.layouts import load_records
-from als.data.masks import VOID, read_class_map, read_object_map
+from als.data.masks import read_class_map, read_object_map
 from als.data.record import fingerprint
+from als.data.rle import VOID
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
 

@@ -19,7 +19,8 @@ from als.data.convert import to_coco
 from als.data.dataset import DetectionDataset
 from als.data.derived_masks import derive_masks, is_derived, object_of_pixels, without_derived
 from als.data.layouts import load_records
-from als.data.masks import VOID, fill, read_class_map, read_object_map
+from als.data.masks import fill, read_class_map, read_object_map
+from als.data.rle import VOID
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
 from als.training.train import DetectionData

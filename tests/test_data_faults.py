@@ -14,7 +14,8 @@ from pycocotools import mask
 from als.data.check import check_folder
 from als.data.convert import to_coco
 from als.data.layouts import load_records
-from als.data.masks import pack, read_object_map, read_runs
+from als.data.masks import read_object_map
+from als.data.rle import pack, read_runs
 from als.errors import InputError
 from als.evaluation.detections import Detections
 from als.evaluation.evaluate import judge

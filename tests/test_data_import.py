@@ -13,7 +13,8 @@ from als.cli import main
 from als.data.check import check_folder
 from als.data.importing import import_export, summary
 from als.data.layouts import load_records
-from als.data.masks import VOID, palette, read_class_map, read_object_map
+from als.data.masks import palette, read_class_map, read_object_map
+from als.data.rle import VOID
 from als.errors import InputError
 
 WIDTH, HEIGHT = 40, 20

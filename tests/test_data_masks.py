@@ -10,8 +10,8 @@ from PIL import Image
 
 from als.classes import VOC_CLASSES
 from als.data.layouts import load_records
-from als.data.masks import MaskSource, find_masks, read_class_map, read_object_map
-from als.data.record import Record
+from als.data.masks import find_masks, read_class_map, read_object_map
+from als.data.record import MaskSource, Record
 from als.errors import InputError
 
 CLASSES = ("dog", "cat")

@@ -19,7 +19,8 @@ from als.checkpoint import build_detector, save_checkpoint
 from als.cli import main
 from als.config import ModelConfig
 from als.data.layouts import load_records
-from als.data.masks import palette, write_runs
+from als.data.masks import palette
+from als.data.rle import write_runs
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
 from als.evaluation.bootstrap import holm

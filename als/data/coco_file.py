@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from als.data.fields import id_order, identity, mark, number, numbers, shown, text
-from als.data.masks import area, pack
+from als.data.rle import area, pack
 from als.errors import InputError
 
 PARTS = ("images", "annotations", "categories")

@@ -25,15 +25,16 @@ from als.data import coco_file
 from als.data.coco_file import CocoFile, CocoObject, area_of, read_object
 from als.data.fields import mark, shown, size
 from als.data.image_folder import ImageFolder, inside
-from als.data.masks import Instances, MaskSource, area, pack
 from als.data.record import (
     CocoEntry,
+    MaskSource,
     Problem,
     Record,
     box_problem,
     clip_boxes,
     told_without_area,
 )
+from als.data.rle import Instances, area, pack
 from als.errors import InputError
 from als.images import image_size
 

@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from als.data.derived_masks import without_derived
-from als.data.masks import VOID, fill, read_class_map, read_object_numbers, write_runs
+from als.data.masks import fill, read_class_map, read_object_numbers
 from als.data.record import Problem, Record, image_problems, nothing_to_count, refuse
+from als.data.rle import VOID, write_runs
 from als.data.voc_layout import (
     class_names,
     image_folder,

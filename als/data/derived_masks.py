@@ -31,8 +31,9 @@ from tqdm import tqdm
 from als.data import coco_layout, voc_layout
 from als.data.coco_file import read_parts
 from als.data.fields import mark, numbers
-from als.data.masks import VOID, fill, palette, read_class_map, write_runs
+from als.data.masks import fill, palette, read_class_map
 from als.data.record import Problem, Record, refuse, size_problem
+from als.data.rle import VOID, write_runs
 from als.errors import InputError
 from als.files import atomic_write, read_json, write_json
 from als.images import as_rgb, open_image, reduced

@@ -24,8 +24,9 @@ from als.data import fields
 from als.data.coco_file import read_parts
 from als.data.convert import segment
 from als.data.derived_masks import is_marked
-from als.data.masks import VOID, palette
+from als.data.masks import palette
 from als.data.record import TOLERANCE, Problem, Record
+from als.data.rle import VOID
 from als.data.voc_layout import class_names, lines, read_annotation
 from als.errors import InputError
 from als.images import IMAGE_SUFFIXES, image_size, open_image

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from als.data.convert import link_or_copy, new_folder
 from als.data.exports import Export, Labelled, LabelledPhoto, LeftOut, Report, read_export
-from als.data.masks import area, pack
 from als.data.record import Problem, size_problem
+from als.data.rle import area, pack
 from als.errors import InputError
 from als.files import write_json
 from als.images import as_rgb

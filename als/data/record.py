@@ -10,12 +10,30 @@ from typing import NoReturn
 
 import numpy as np
 
-from als.data.masks import MaskSource
+from als.data.rle import Instances
 from als.errors import InputError
 from als.images import as_rgb, exif_orientation
 
 TOLERANCE = 1.0
 """Pixels by which a box may leave its image (rounding); it is clipped. More is an error."""
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """Where the mask of an image lies and what its pixel values mean.
+
+    kind: "png", or "sbd-class" or "sbd-instance" for the .mat files of the Semantic Boundaries
+        Dataset (Hariharan et al. 2011), or "coco" for objects that are drawn when asked for.
+    path: the file.
+    names: `names[value - 1]` is the class of a pixel of that value. For a class map these are the
+        data set's classes, for an object map the classes of the objects in the order of the XML.
+    instances: the objects to draw; None for a mask in a file of its own.
+    """
+
+    kind: str
+    path: Path
+    names: tuple[str, ...]
+    instances: Instances | None = None
 
 
 @dataclass(frozen=True)

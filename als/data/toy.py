@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from als.data.masks import VOID, palette
+from als.data.masks import palette
+from als.data.rle import VOID
 from als.errors import InputError
 from als.files import atomic_folder
 

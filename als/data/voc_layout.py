@@ -15,8 +15,8 @@ import numpy as np
 from als.classes import VOC_CLASSES
 from als.data.fields import mark, number, shown, size
 from als.data.image_folder import ImageFolder, inside
-from als.data.masks import MaskSource, find_masks, shown_classes
-from als.data.record import Problem, Record, box_problem, clip_boxes, told_without_area
+from als.data.masks import find_masks, shown_classes
+from als.data.record import MaskSource, Problem, Record, box_problem, clip_boxes, told_without_area
 from als.errors import InputError
 from als.images import image_size
 

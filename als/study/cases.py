@@ -12,8 +12,9 @@ import torch
 from torchvision.ops import box_iou, masks_to_boxes
 
 from als.data.fields import numbers
-from als.data.masks import VOID, read_class_map, read_instances
+from als.data.masks import read_class_map, read_instances
 from als.data.record import Record
+from als.data.rle import VOID
 from als.errors import InputError
 from als.explain.faithfulness import Curves
 from als.explain.map_measures import box_region

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from als.cli import main
-from als.data.masks import MaskSource, read_class_map
-from als.data.record import Record
+from als.data.masks import read_class_map
+from als.data.record import MaskSource, Record
 from als.errors import InputError
 from als.files import printable
 from als.images import MAX_SIDE, as_rgb, exif_orientation, image_size, painted
