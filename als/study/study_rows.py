@@ -124,9 +124,8 @@ def measured_rows(photo: StudiedPhoto, todo: Mapping[str, Sequence[str]]) -> lis
 
 
 def _row(photo: StudiedPhoto, case: Case, name: str, measure: str, value: float) -> dict:
-    score = (
-        float("nan") if case.detection is None else float(photo.prediction.scores[case.detection])
-    )
+    scores, found = photo.prediction.scores, case.detection
+    score = float("nan") if found is None else float(scores[found])
     return {
         "image_id": photo.record.image_id,
         "object": case.index,

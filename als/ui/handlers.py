@@ -278,16 +278,14 @@ class Handlers:
 
     def list_gallery(self, request: gr.Request, name: str, order: str, *values) -> dict:
         """The gallery for another class, order or threshold."""
-        gallery, settings = (
-            self.store.get(request.session_hash).gallery,
-            Settings.from_page(*values),
-        )
+        gallery = self.store.get(request.session_hash).gallery
         if gallery is None:
             return {}
         if order not in list(ORDERS) or name not in (EVERY_CLASS, *gallery.classes):
             raise InputError("These are not values of this page's controls: load the page again.")
         chosen = None if name == EVERY_CLASS else name
-        return {"gallery": markup.gallery_grid(gallery, settings.threshold, chosen, order)}
+        threshold = Settings.from_page(*values).threshold
+        return {"gallery": markup.gallery_grid(gallery, threshold, chosen, order)}
 
     def open_listed(self, request: gr.Request, event: gr.EventData, *values) -> dict:
         """A photograph of the gallery becomes the photo, on the first tab."""
