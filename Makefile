@@ -37,7 +37,7 @@ app: install ## the app in the browser, with the checkpoint that ships
 test: $(VENV)/.installed-test ## the whole test suite
 	$(PYTEST) $(ARGS)
 
-quick: $(VENV)/.installed-test ## the 800 quick tests, in under two minutes
+quick: $(VENV)/.installed-test ## the quick tests, in under two minutes
 	$(PYTEST) -m "not slow" $(ARGS)
 
 lowest: ## the quick tests on the lowest versions that pyproject.toml allows
