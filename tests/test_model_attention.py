@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import lively_detector
+from tiny import tiny_config
 from torch.nn.functional import binary_cross_entropy
 
 from als.checkpoint import build_detector
-from als.config import ModelConfig
 from als.model.attention import (
     AttentionNetwork,
     attention_loss,
@@ -113,10 +112,9 @@ def test_part_loss_by_hand_is_of_shares_alone():
 
 
 def test_competition_starts_as_no_attention():
-    detector = lively_detector(0, attention_form="competition")
-    fresh = build_detector(detector.config)
+    detector = build_detector(tiny_config(attention_form="competition"))
     with torch.no_grad():
-        logits = fresh.attention_cls(torch.rand(1, 96, 3, 4))
+        logits = detector.attention_cls(torch.rand(1, 96, 3, 4))
     torch.testing.assert_close(logits, torch.zeros(1, 1, 3, 4), atol=0.2, rtol=0)
 
 
@@ -200,15 +198,7 @@ def test_without_biases_the_logit_starts_near_its_start_on_a_feature_of_unit_sca
 
 
 def test_the_residual_form_starts_neutral_too():
-    config = ModelConfig(
-        classes=("a",),
-        backbone="mobilenet_v2",
-        weights=None,
-        attention_width=8,
-        attention_form="residual",
-        attention_bias=4.0,
-    )
-    detector = build_detector(config).eval()
+    detector = build_detector(tiny_config(attention_form="residual", attention_bias=4.0)).eval()
     with torch.no_grad():
         encoding = detector.encode([torch.rand(3, 64, 64)])
     change = (encoding.f_loc - encoding.f).abs().max() / encoding.f.abs().max()

@@ -1,10 +1,10 @@
 """Order and augmentation of every step are fixed, and a resumed run ends bit for bit the same."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from tiny import Payload
 from training_toys import (
     QUIET,
     assert_same_tensors,
@@ -176,16 +176,6 @@ def test_skipped_batches_do_not_shift_a_resumed_run(tmp_path, monkeypatch):
         with pytest.raises(RuntimeError, match="power cut"):
             train(config("broken"), **QUIET)
     assert_same_tensors(train(config("broken"), resume=True, **QUIET), whole)
-
-
-class Payload:
-    """Unpickled it writes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(toy, tmp_path):

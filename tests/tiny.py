@@ -35,6 +35,16 @@ TINY = {
 }
 
 
+class Payload:
+    """Unpickled it writes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
 def tiny_config(**changes) -> ModelConfig:
     return ModelConfig(**(TINY | changes))
 
