@@ -9,7 +9,6 @@ from PIL import Image
 
 from als import drawing as views
 from als.drawing import RULES, Look, Panel, comparison
-from als.explain.map_measures import box_region, energy, mask_iou
 from als.inference import Prediction
 from als.views.panels import rank_correlation
 from als.views.photo_study import iou
@@ -112,28 +111,6 @@ def test_photos_are_shown_in_a_size_that_can_be_seen(size, display):
     assert views.to_display(Image.new("RGB", size)).size == display
     whole = views.boxes_to_display(np.array([[0, 0, *size]]), size[::-1])
     assert whole[0].tolist() == [0, 0, *display]
-
-
-def share_inside(values, box):
-    return energy(values, box_region(box, values.shape))
-
-
-def test_share_inside_a_box():
-    values = np.zeros((4, 4), np.float32)
-    values[0, 0], values[2, 2], values[3, 3] = 1, 2, 5
-    assert share_inside(values, [2, 2, 3, 3]) == 2 / 8
-    assert share_inside(values, [2, 2, 4, 4]) == 7 / 8
-    assert share_inside(np.ones((4, 4)), [0, 0, 2, 4]) == 0.5
-
-
-def test_iou_of_a_map_at_half_of_its_maximum():
-    values = np.array([[0.0, 0.4, 0.5, 1.0]] * 2, np.float32)
-    for factor, box, expected in (
-        (1, [2, 0, 4, 2], 1),
-        (1, [0, 0, 4, 2], 1 / 2),
-        (10, [1, 0, 3, 2], 1 / 3),
-    ):
-        assert mask_iou(factor * values, box_region(box, (2, 4))) == pytest.approx(expected)
 
 
 def test_rank_correlation_sees_only_the_order():

@@ -33,10 +33,6 @@ def widget(folder):
     return made
 
 
-def test_it_is_named_in_the_package():
-    assert als.explore is explore
-
-
 def test_prediction_is_what_the_predictor_gives(widget, folder):
     expected = tiny_predictor().predict(folder / "b.png", score_threshold=0.3)
     seen = widget.prediction
