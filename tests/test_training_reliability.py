@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import training_toys
-from training_toys import QUIET, at_step, break_image
+from training_toys import QUIET, at_step, break_image, power_cut
 
 from als.checkpoint import load_checkpoint
 from als.config import TrainConfig
@@ -34,17 +34,10 @@ def judge(found, records, classes) -> dict[str, float]:
     return {"AP50": float(sum(one["scores"].sum() for one in found.values()))}
 
 
-def power_cut():
-    raise KeyError("power cut")
-
-
 def stopped_run(config: TrainConfig, step: int, monkeypatch, save_every: int = 1) -> Path:
     """A run that ends before its step `step` as a kill would end it; its checkpoints' folder."""
-    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", save_every)
-    with monkeypatch.context() as patch:
-        at_step(step, power_cut, patch)
-        with pytest.raises(KeyError, match="power cut"):
-            train(config, judge=judge, **OPTIONS)
+    with power_cut(step, monkeypatch, save_every):
+        train(config, judge=judge, **OPTIONS)
     return Path(config.out) / "checkpoints"
 
 

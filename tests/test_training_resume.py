@@ -8,29 +8,19 @@ from tiny import Payload
 from training_toys import (
     QUIET,
     assert_same_tensors,
-    at_step,
     break_image,
     config_of,
+    power_cut,
     tensors_of,
 )
 
 from als.data.toy import write_toy
 from als.errors import InputError
 from als.files import read_json
-from als.training import train as training
 from als.training.module import DetectorModule
 from als.training.train import train
 
 pytestmark = pytest.mark.usefixtures("no_warnings")
-
-
-def power_cut():
-    raise RuntimeError("power cut")
-
-
-def interrupted_at(step: int, monkeypatch):
-    """The next runs stop before their step `step` (counted from 0), as a power cut would do."""
-    at_step(step, power_cut, monkeypatch)
 
 
 def record_batches(monkeypatch) -> list[tuple[int, list[str], list[tuple[int, ...]]]]:
@@ -83,11 +73,8 @@ def test_resumed_run_equals_the_uninterrupted(
 ):
     whole, seen_whole = whole_run
     config = config_of(toy, tmp_path / "run")
-    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", save_every)
-    with monkeypatch.context() as patch:
-        interrupted_at(stop_at, patch)
-        with pytest.raises(RuntimeError, match="power cut"):
-            train(config, **QUIET)
+    with power_cut(stop_at, monkeypatch, save_every):
+        train(config, **QUIET)
     assert not (tmp_path / "run" / "model.safetensors").exists()
     saved_at = max(stop_at // save_every * save_every, stop_at // 3 * 3)
     seen = record_batches(monkeypatch)
@@ -97,13 +84,10 @@ def test_resumed_run_equals_the_uninterrupted(
 
 
 def test_twice_interrupted_run_in_a_moved_folder(toy, tmp_path, monkeypatch, whole_run):
-    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", 1)
     folders = [tmp_path / "here", tmp_path / "there"]
     for stop_at, folder in zip((2, 7), folders, strict=True):
-        with monkeypatch.context() as patch:
-            interrupted_at(stop_at, patch)
-            with pytest.raises(RuntimeError, match="power cut"):
-                train(config_of(toy, folder), resume=True, **QUIET)
+        with power_cut(stop_at, monkeypatch):
+            train(config_of(toy, folder), resume=True, **QUIET)
         if folder is folders[0]:
             folder.rename(folders[1])
     path = train(config_of(toy, folders[1]), resume=True, **QUIET)
@@ -125,37 +109,26 @@ def test_other_recipes_resume_too(toy, tmp_path, monkeypatch, optimizer, data):
         return replace(config, optimizer=replace(config.optimizer, **optimizer))
 
     whole = train(config("whole"), **QUIET)
-    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", 1)
-    with monkeypatch.context() as patch:
-        interrupted_at(2, patch)
-        with pytest.raises(RuntimeError, match="power cut"):
-            train(config("broken"), **QUIET)
+    with power_cut(2, monkeypatch):
+        train(config("broken"), **QUIET)
     assert_same_tensors(train(config("broken"), resume=True, **QUIET), whole)
 
 
 def test_a_resumed_run_needs_nothing_that_it_started_from(toy, tmp_path, monkeypatch):
     start = train(config_of(toy, tmp_path / "stage1", epochs=1), **QUIET)
     config = replace(config_of(toy, tmp_path / "run", epochs=1), start_from=str(start))
-    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", 1)
-    with monkeypatch.context() as patch:
-        interrupted_at(2, patch)
-        with pytest.raises(RuntimeError, match="power cut"):
-            train(config, **QUIET)
+    with power_cut(2, monkeypatch):
+        train(config, **QUIET)
     start.unlink()
     assert train(config, resume=True, **QUIET).exists()
 
 
-def test_a_run_is_not_overwritten(toy, tmp_path):
-    config = config_of(toy, tmp_path / "run", epochs=1)
-    train(config, **QUIET)
-    with pytest.raises(InputError, match="--resume"):
-        train(config, **QUIET)
-
-
-def test_a_finished_run_resumes_to_the_same_file(toy, tmp_path):
+def test_a_finished_run_is_not_overwritten_and_resumes_to_the_same_file(toy, tmp_path):
     config = config_of(toy, tmp_path / "run", epochs=1)
     path = train(config, **QUIET)
     before = tensors_of(path)
+    with pytest.raises(InputError, match="--resume"):
+        train(config, **QUIET)
     train(config, resume=True, **QUIET)
     assert all(torch.equal(before[name], value) for name, value in tensors_of(path).items())
 
@@ -170,11 +143,8 @@ def test_skipped_batches_do_not_shift_a_resumed_run(tmp_path, monkeypatch):
         return replace(config, data=replace(config.data, batch_size=1, skip_broken=True))
 
     whole = train(config("whole"), **QUIET)
-    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", 1)
-    with monkeypatch.context() as patch:
-        interrupted_at(8, patch)  # in the second epoch: 6 batches an epoch, one of them skipped
-        with pytest.raises(RuntimeError, match="power cut"):
-            train(config("broken"), **QUIET)
+    with power_cut(8, monkeypatch):  # in the second epoch: 6 batches an epoch, one of them skipped
+        train(config("broken"), **QUIET)
     assert_same_tensors(train(config("broken"), resume=True, **QUIET), whole)
 
 
@@ -211,10 +181,8 @@ def test_the_best_is_chosen_on_one_validation_set(toy, tmp_path, monkeypatch):
     def judge(found, records, classes):
         return {"AP50": 0.5}
 
-    with monkeypatch.context() as patch:
-        interrupted_at(4, patch)
-        with pytest.raises(RuntimeError, match="power cut"):
-            train(validated("VOC2012:val"), judge=judge, **QUIET)
+    with power_cut(4, monkeypatch):
+        train(validated("VOC2012:val"), judge=judge, **QUIET)
     with pytest.raises(InputError, match="begun with other data.val"):
         train(validated("VOC2012:test"), resume=True, judge=judge, **QUIET)
     train(validated(None), resume=True, **QUIET)

@@ -1,13 +1,17 @@
 """A training in seconds on the toy data: its config, and what tests do to a run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 from tiny import tiny_config
 
 from als.checkpoint import load_checkpoint
 from als.config import DataConfig, OptimizerConfig, TrainConfig
 from als.data.toy import TOY_CLASSES
+from als.training import train as training
 from als.training.module import DetectorModule
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
@@ -49,6 +53,23 @@ def at_step(step: int, action, monkeypatch) -> None:
         return whole_step(self, batch, batch_idx)
 
     monkeypatch.setattr(DetectorModule, "training_step", training_step)
+
+
+class PowerCut(Exception):
+    """Ends a run as a kill would."""
+
+
+@contextmanager
+def power_cut(step: int, monkeypatch, save_every: int = 1) -> Iterator[None]:
+    """The run within ends before its step `step`, counted from 0; saved every so many steps."""
+
+    def cut():
+        raise PowerCut
+
+    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", save_every)
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        at_step(step, cut, patch)
+        yield
 
 
 def break_image(root: Path, place: int) -> Path:
