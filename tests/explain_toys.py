@@ -1,5 +1,8 @@
 """A tiny detector with random weights whose maps and gradients are not all near zero."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -30,6 +33,25 @@ def tiny_detector(**options) -> Detector:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     return detector
+
+
+def hooks(detector: nn.Module) -> int:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(m, kind)) for m in detector.modules() for kind in kinds)
+
+
+@contextmanager
+def left_as_it_was() -> Iterator[Detector]:
+    """A detector of which no hook, mode, flag or gradient may be another afterwards."""
+    detector = tiny_detector().train()
+    parameters = list(detector.parameters())
+    parameters[0].requires_grad_(False)
+    parameters[-1].grad = torch.ones_like(parameters[-1])
+    flags = [p.requires_grad for p in parameters]
+    yield detector
+    assert hooks(detector) == 0 and all(m.training for m in detector.modules())
+    assert [p.requires_grad for p in parameters] == flags
+    assert all(p.grad is None for p in parameters[:-1]) and parameters[-1].grad.sum() > 0
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from tiny import lively_detector
 
 from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES
@@ -17,7 +18,6 @@ from als.errors import InputError
 from als.evaluation.coco_measures import coco_metrics
 from als.evaluation.detections import Detections
 from als.evaluation.evaluate import evaluate, judge
-from tests.tiny import lively_detector
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 COCO_MINI = Path(__file__).parents[2] / "shared" / "data" / "coco-mini"

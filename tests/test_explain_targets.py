@@ -30,28 +30,6 @@ def test_bad_targets_are_refused():
         Target(ROI[0], 1)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"separation": False}, {"attention": False}, {"attention_form": "residual"}]
-)
-def test_each_detection_knows_its_proposal(options):
-    """The proposal of every detection has its score and decodes into its clipped box."""
-    detector = tiny_detector(**options)
-    encoding, proposals, logits = encoded(detector)
-    with torch.no_grad():
-        (found,) = detector.detect(encoding)
-    assert len(found.boxes) > 5
-    assert torch.equal(found.proposals, proposals)
-    assert torch.allclose(found.logits, logits, atol=1e-4)
-    for box, label, score, roi in zip(
-        found.boxes, found.labels, found.scores, found.rois, strict=True
-    ):
-        assert found.logits[roi].softmax(-1)[label].item() == pytest.approx(float(score), abs=1e-6)
-        with torch.no_grad():
-            rois = found.proposals[roi : roi + 1]
-            (decoded,) = boxes_of_class(detector, encoding, rois, int(label))
-        assert torch.allclose(decoded, box, atol=0.01)
-
-
 def test_equal_scores_are_told_apart_by_the_box():
     """Every RoI has the same logits; the RoI of each detection is still its own."""
     detector = tiny_detector()

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from explain_toys import hooks
 from PIL import Image
-from test_explain_gradcam import hooks
 
 from als.photographs import package_photographs
 
