@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny import tiny_config
+from tiny import CLASSES, no_objects, random_images, tiny_config
 from torchvision import models
 from torchvision.models._meta import _COCO_CATEGORIES
 
-from als.checkpoint import SHIPPED
+from als.checkpoint import SHIPPED, build_detector
 from als.classes import VOC_CLASSES
 from als.config import ModelConfig
 from als.errors import InputError
@@ -16,6 +16,7 @@ from als.model.backbone import build_backbone
 RFCN = {"family": "rfcn", "attention": False, "separation": False}
 MRCNN = {"family": "mrcnn", "attention": False, "separation": False}
 SSD = {"family": "ssd", "attention": False, "separation": False}
+SQUARE = {"min_size": 96, "max_size": 96}
 SSD300 = SSD | {"backbone": "vgg16", "min_size": 300, "max_size": 300}
 
 
@@ -54,7 +55,7 @@ def test_options_that_do_not_go_together(options, said):
         RFCN | {"pool_size": 7, "hard_rois_per_image": 128},
         MRCNN | {"backbone": "vgg16", "pool_size": 7, "nms_threshold": 0.3},
         SSD300,
-        SSD | {"backbone": "mobilenet_v2", "min_size": 96, "max_size": 96},
+        SSD | SQUARE | {"backbone": "mobilenet_v2"},
         {"backbone": "vgg16", "pool_size": 7},
     ],
 )
@@ -78,6 +79,25 @@ def test_class_lists():
     assert ModelConfig(classes="voc").classes == VOC_CLASSES
     names = [name for name in _COCO_CATEGORIES if name not in ("__background__", "N/A")]
     assert ModelConfig(classes="coco").classes == tuple(names)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        RFCN | {"pool_size": 3},
+        MRCNN | {"pool_size": 2},
+        *(SSD | SQUARE, SSD | SQUARE | {"family": "led"}),
+    ],
+    ids=lambda options: options["family"],
+)
+def test_images_without_objects_train(options):
+    torch.manual_seed(0)
+    given = {"classes": CLASSES, "weights": None} | options | {"backbone": "mobilenet_v2"}
+    detector = build_detector(ModelConfig(**given)).train()
+    losses = detector(random_images(0, dtype=torch.float32), [no_objects(), no_objects()])
+    assert losses["loss_loc"] == losses.get("loss_quality", 0) == 0
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    detector.total_loss(losses).backward()
 
 
 def test_vgg16_is_cut_behind_conv5_3():

@@ -4,7 +4,14 @@ from itertools import product
 
 import pytest
 import torch
-from tiny import assert_same_detections, lively_detector, random_images, some_targets, tiny_config
+from tiny import (
+    assert_same_detections,
+    lively_detector,
+    no_objects,
+    random_images,
+    some_targets,
+    tiny_config,
+)
 from torch.nn.functional import cross_entropy
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.roi_heads import fastrcnn_loss
@@ -115,6 +122,9 @@ def test_a_detection_knows_its_roi(attention, separation):
         encoding = detector.encode(random_images(3)[:1])
         (found,) = detector.detect(encoding, threshold=0.1)
         assert len(found.scores) > 5
+        assert torch.equal(found.proposals, detector.propose(encoding)[0])
+        logits, _ = detector.roi_heads.classify(encoding.f_cls, [found.proposals])
+        torch.testing.assert_close(found.logits, logits)
         for box, label, score, row in zip(
             found.boxes, found.labels, found.scores, found.rois, strict=True
         ):
@@ -230,9 +240,7 @@ def test_skipping_changes_no_loss_and_no_gradient(attention, separation, seed):
 def test_no_positive_roi_at_all(attention, separation):
     detector = lively_detector(0, attention=attention, separation=separation).train()
     heads = detector.roi_heads
-    targets = [
-        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)} for _ in range(2)
-    ]
+    targets = [no_objects(), no_objects()]
     encoding = detector.encode(random_images(0))
     proposals = random_proposals(0, targets)
     losses = heads.losses(Features(encoding.f_cls, encoding.f_loc), proposals, targets)

@@ -66,13 +66,6 @@ def test_losses_equal_torchvisions(lite):
     assert total == 5.0
 
 
-def test_images_without_objects_train(lite):
-    lite.train()
-    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-    losses = lite(random_images(0, dtype=torch.float32), [none, none])
-    assert all(torch.isfinite(loss) for loss in losses.values())
-
-
 def test_memory_format_does_not_matter(lite):
     lite.eval()
     images = random_images(0, dtype=torch.float32)

@@ -150,6 +150,19 @@ def some_targets(masks: bool = True) -> list[dict]:
     return targets
 
 
+def no_objects() -> dict:
+    """The target of an image in which there is nothing to detect."""
+    return {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+
+
+def assert_every_part_learns(detector: Detector, losses: dict[str, torch.Tensor]) -> None:
+    detector.total_loss(losses).backward()
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().max() > 0, f"{name} gets no gradient"
+
+
 def assert_same_detections(one: list[dict], two: list[dict], atol: float) -> None:
     for a, b in zip(one, two, strict=True):
         assert a["labels"].tolist() == b["labels"].tolist()
