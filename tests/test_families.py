@@ -84,8 +84,8 @@ def test_class_lists():
 @pytest.mark.parametrize(
     "options",
     [
-        RFCN | {"pool_size": 3},
-        MRCNN | {"pool_size": 2},
+        RFCN | {"pool_size": 3, "rois_per_image": 8},
+        MRCNN | {"pool_size": 2, "rois_per_image": 8},
         *(SSD | SQUARE, SSD | SQUARE | {"family": "led"}),
     ],
     ids=lambda options: options["family"],
