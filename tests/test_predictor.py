@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 from tiny import CLASSES, lively_detector
-from torch.nn.functional import interpolate
 
 from als.checkpoint import save_checkpoint
 from als.data.record import Record
@@ -15,6 +14,7 @@ from als.errors import InputError
 from als.evaluation.evaluate import detect_all
 from als.explain import make_maps
 from als.inference import Predictor, load, predict_many
+from als.model.grid import map_to_image
 
 HEIGHT, WIDTH = 90, 75  # resized to 77 x 64, in a batch of 96 x 64
 
@@ -55,20 +55,12 @@ def test_prediction_is_what_the_detector_finds(predictor, image):
     assert found.labels.tolist() == expected["labels"].tolist()
 
 
-def test_maps_are_the_grids_values_at_their_places(predictor, image):
-    """Up to the image's size and back to the grid's cells, away from the padding."""
+def test_maps_are_those_of_the_network_at_the_photos_size(predictor, image):
     analysis = predictor.analyse(image)
-    grid = analysis.encoding.a_loc  # 6 x 4 cells of 16 pixels over 96 x 64; 77 rows are image
-    assert grid.shape == (1, 1, 6, 4)
-    fine = interpolate(grid, (96, 64), mode="bilinear", align_corners=False)[0, 0, :77]
-    rows = (np.arange(HEIGHT) + 0.5) * 77 / HEIGHT - 0.5
-    columns = (np.arange(WIDTH) + 0.5) * 64 / WIDTH - 0.5
-    middle_rows, middle_columns = (np.arange(5, 70, 13), np.arange(5, 70, 16))
-    for row in middle_rows:
-        for column in middle_columns:
-            near = fine[round(rows[row]), round(columns[column])].item()
-            found = analysis.prediction.localization_map[row, column]
-            assert abs(found - near) < 0.06, "half a pixel of a slope of at most 1 in 16 pixels"
+    found, encoding = analysis.prediction, analysis.encoding
+    assert encoding.a_loc.shape == (1, 1, 6, 4)  # cells of 16 pixels over 96 x 64
+    assert np.array_equal(found.localization_map, map_to_image(encoding.a_loc, encoding))
+    assert np.array_equal(found.classification_map, map_to_image(encoding.a_cls, encoding))
 
 
 def test_numbers_replace_maps(predictor, image):

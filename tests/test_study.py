@@ -200,7 +200,7 @@ def test_there_is_a_row_for_each_found_object_map_and_measure(rows, records):
     assert not measured.duplicated(["image_id", "object", "map", "measure"]).any()
 
 
-def test_an_image_level_map_is_the_same_for_all_objects_and_a_box_map_is_not(rows):
+def test_a_gaussian_in_the_box_has_more_of_itself_there_than_noise(rows):
     energy = rows[rows["measure"] == "energy_box"].pivot_table(
         index=["image_id", "object"], columns="map", values="value"
     )
