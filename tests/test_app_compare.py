@@ -74,6 +74,7 @@ def test_a_new_photo_leaves_nothing_of_the_last_comparison(tab, tmp_path):
     assert after["compare_views"].count("<img") == 8
     assert after["compare_views"] != before["compare_views"]
     page = tab.open_photo(request, None, *VALUES)
+    assert page["x1"] is None, "there is no box any more"
     assert "Choose a photo" in page["compare_views"]
 
 

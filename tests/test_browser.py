@@ -78,6 +78,7 @@ def test_an_example_the_camera_and_the_clipboard_give_photos_too(visit):
     visit.page.get_by_role("button", name="Example coffee.png").click()
     visit.says("coffee.png, 600")
     photo.get_by_label("Remove Image").click()
+    expect(visit.page.locator("#views")).to_contain_text("No photo yet")  # else a click may be lost
     photo.get_by_label("Capture from camera").click()
     photo.get_by_text("Click to Access Webcam").click()
     # Before its first frame the camera has no picture to take, and the button does nothing.

@@ -58,7 +58,7 @@ DRAW_A_BOX, STOP_DRAWING = "Draw a box", "Stop drawing"
 FIRST_CORNER = "Click the first corner of the box on a picture, or stop."
 EMPTY_PAGE = {
     **{"table": "", "sentence": "", "views": NO_VIEWS, "numbers": "", "name": NO_CLASS},
-    **{"missed": "", "box_status": "", "draw": DRAW_A_BOX},
+    **{"missed": "", "box_status": "", "draw": DRAW_A_BOX} | dict.fromkeys(CORNERS),
     **{"compare_status": "", "compare_views": NOT_COMPARED, "compare_numbers": ""},
     **{"changed_status": "", "changed_views": NOT_CHANGED, "changes": ""},
     "files": gr.update(visible=False, value=None),

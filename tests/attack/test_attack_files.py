@@ -255,7 +255,7 @@ def test_a_study_measures_a_cut_part_again(commands, tmp_path, capsys):
         ("study", ["--limit", "-1"], "--limit -1: give at least 1"),
         ("study", ["--drise-masks", "0"], "--drise-masks 0: give at least 1"),
         ("study", ["--measures", "beauty"], "measure 'beauty' is unknown"),
-        ("export", ["--size", "100000", "100000"], "size 100000 100000: give sides of 32 to 4096"),
+        ("export", ["--size", "100000", "100000"], "size 100000 100000: give sides of 32 to 192"),
         ("toy", ["--seed", "-1"], "seed -1"),
         ("evaluate", ["--workers", "-1"], "--workers -1"),
         ("predict", ["--batch-size", "0"], "batch_size 0: give at least 1"),
