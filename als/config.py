@@ -184,8 +184,8 @@ class ModelConfig:
         check_family(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
+        """Plain values, ready for JSON; a file of weights without the folder that it lay in."""
+        return asdict(self) | {"weights": self.weights and Path(self.weights).name}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":

@@ -35,6 +35,11 @@ def test_conda_installs_what_pip_installs():
     assert set(extras["export"]) < set(extras["test"]), "the tests of ONNX would skip"
 
 
+def test_no_record_names_a_folder_of_the_machine_that_made_it():
+    records = sorted((ROOT / "results").rglob("*.json"))
+    assert records and [r for r in records if re.search(r'"(/|[A-Z]:\\)', r.read_text())] == []
+
+
 def test_commands_of_the_readme_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     shown = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))

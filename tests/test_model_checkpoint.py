@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -123,6 +124,13 @@ def missing(folder):
 def directory(folder):
     (folder / "folder.safetensors").mkdir()
     return folder / "folder.safetensors"
+
+
+def test_a_file_says_the_name_of_the_weights_it_began_with_and_no_folder(detector, tmp_path):
+    config = replace(detector.config, weights=str(tmp_path / "imagenet.safetensors"))
+    save_checkpoint(build_detector(config, pretrained=False), tmp_path / "model.safetensors")
+    loaded, _ = load_checkpoint(tmp_path / "model.safetensors")
+    assert loaded.config == replace(config, weights="imagenet.safetensors")
 
 
 @pytest.mark.parametrize(
