@@ -127,13 +127,16 @@ class Handlers:
         return asdict(settings) | {"photo": str(path), "name": name}
 
     def in_order(self, handler: Callable) -> Callable:
-        """The handler, told first when the page sent the event; older than the last, it is none."""
+        """The handler for events that say first when the page sent them, in its milliseconds.
+
+        One that was sent before the last one that was handled does nothing.
+        """
 
         @wraps(handler)
         def ordered(request: gr.Request, sent: float | None, *values) -> dict:
             session = self.store.get(request.session_hash)
             with session.lock:
-                if isinstance(sent, int | float):  # not of a page otherwise
+                if isinstance(sent, int | float):  # as any page sends it
                     if sent < session.sent:
                         return {}
                     session.sent = sent
