@@ -14,12 +14,13 @@ from als.inference import Analysis, Predictor
 from als.model.boxes import rescaled
 
 IOU = 0.5
-STEPS = ("RPN", "class", "box", "NMS", "match")
+STEPS = ("RPN", "class", "box", "NMS", "limit", "match")
 SAYS = {
     "RPN": "no proposal covers it by IoU 0.5",
     "class": "proposed, but its class scores under the threshold there",
     "box": "proposed and scored, but the regressed box is off, under IoU 0.5",
     "NMS": "found, but a surer box of its class beside it suppressed it",
+    "limit": "found, but the photo has as many surer detections as the model gives",
     "match": "found, but the detection counts for another object that it covers more",
 }
 
@@ -75,6 +76,7 @@ def lost_at(
     rois: np.ndarray,
     scores: np.ndarray,
     boxes: np.ndarray,
+    free: np.ndarray,
     kept: np.ndarray,
     threshold: float,
 ) -> Lost:
@@ -83,7 +85,8 @@ def lost_at(
     Args:
         target: [4] xyxy, as all boxes here in pixels of the photo. label: its class, 1 to C.
         rois: [N, 4] proposals. scores: [N, C + 1] of them. boxes: [N, 4] regressed for the class.
-        kept: bool [N], whether NMS left the proposal's detection of the class.
+        free: bool [N], whether NMS left the proposal's box of the class. kept: bool [N], whether it
+            is a detection.
         threshold: from which a score counts.
     """
     if not len(rois):
@@ -95,7 +98,7 @@ def lost_at(
         for some in (rois, boxes)
     )
     left = np.ones(len(rois), bool)
-    passes = (covers >= IOU, scores[:, label] >= threshold, fits >= IOU, kept)
+    passes = (covers >= IOU, scores[:, label] >= threshold, fits >= IOU, free, kept)
     passed = 0
     while passed < len(passes) and (left & passes[passed]).any():
         left &= passes[passed]
@@ -116,14 +119,18 @@ def why_lost(
     """
     detector, found = predictor.require_branches().detector, analysis.found
     network, photo = analysis.encoding.images.image_sizes[0], analysis.prediction.size
-    rois = rescaled(found.proposals, network, photo)
-    boxes, kept = torch.zeros_like(rois), np.zeros(len(rois), bool)
+    rois, scores = rescaled(found.proposals, network, photo), found.logits.softmax(-1)
+    of_class = found.labels == label
+    kept = torch.isin(torch.arange(len(rois), device=rois.device), found.rois[of_class])
+    boxes, free = torch.zeros_like(rois), kept
     if len(rois):
         covers = box_iou(rois.new_tensor(np.asarray(target)[None]), rois)[0]
         near = covers >= min(IOU, float(covers.max()))  # the box branch takes long
         with predictor.lock:
             own = boxes_of_class(detector, analysis.encoding, found.proposals[near], label)
         boxes[near] = own.to(boxes)
-    kept[found.rois[found.labels == label].cpu().numpy()] = True
-    arrays = (one.float().cpu().numpy() for one in (rois, found.logits.softmax(-1), boxes))
-    return lost_at(target, label, *arrays, kept, threshold)
+        over = box_iou(boxes, found.boxes[of_class].to(boxes)) > detector.config.nms_threshold
+        surer = found.scores[of_class] > scores[:, label, None]
+        free = kept | ~(over & surer).any(1)
+    arrays = (one.float().cpu().numpy() for one in (rois, scores, boxes))
+    return lost_at(target, label, *arrays, free.cpu().numpy(), kept.cpu().numpy(), threshold)
