@@ -108,6 +108,9 @@ def draw(record: dict, path: Path) -> None:
     axes.set_yticks(range(len(shown)), labels, fontsize=6)
     axes.invert_yaxis()
     axes.set_xlabel("share of the goal that is used up (the goal is 1; the line spans the rounds)")
-    where = "{cpu}, {threads} threads; {gpu}; torch {torch}".format(**record["machine"])
-    axes.set_title(f"{where}; on {record['device']}", fontsize=8)
+    cpu, threads, gpu, torch = (
+        record["machine"][key] for key in ("cpu", "threads", "gpu", "torch")
+    )
+    where = filter(None, (f"{cpu}, {threads} threads", gpu, f"torch {torch}"))
+    axes.set_title(f"{'; '.join(where)}; on {record['device']}", fontsize=8)
     figure.savefig(path, dpi=150, format="png")
