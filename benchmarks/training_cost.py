@@ -118,11 +118,13 @@ def describe(config: TrainConfig, rate: float) -> str:
     parts = [part.strip() for part in config.data.train.split("+")]
     if unknown := [part for part in parts if part not in IMAGES]:
         raise InputError(f"data.train {unknown[0]}: not counted; known are {', '.join(IMAGES)}.")
-    images = config.epochs * sum(IMAGES[part] for part in parts)
+    count = sum(IMAGES[part] for part in parts)
+    images = config.epochs * count
+    hours = images / batch * step["flop"] / rate / 3600
     return (
         f"{step['parameters'] / 1e6:6.1f} M parameters, {step['flop'] / batch / 1e9:6.0f} GFLOP an "
-        f"image, {step['bytes'] / 2**30:5.1f} GiB for {batch} images, {images // batch} steps, "
-        f"{images / batch * step['flop'] / rate / 3600:6.1f} h of a V100"
+        f"image, {step['bytes'] / 2**30:5.1f} GiB for {batch} images, {config.epochs} epochs of "
+        f"{count} images, {images // batch} steps, {hours:6.1f} h of a V100"
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -451,17 +452,20 @@ def test_the_printed_options_train(tmp_path, capsys):
 
     from als.config import TrainConfig
 
+    source = yolo(tmp_path / "e")
+    text(source / "data.yaml", "train: images", 'names: ["yes", "1"]')
+    main(["data", "import", str(source), str(tmp_path / "my set"), "--val", "0.4"])
+    (line,) = (one for one in capsys.readouterr().out.splitlines() if one.startswith("als train"))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(TrainConfig)
-    given = ["--data.train", "my set:train part", "--model.classes", '["yes", "1"]']
-    config = parser.instantiate(parser.parse_args(given))
-    assert config.data.train == "my set:train part" and config.model.classes == ("yes", "1")
-    import_export(yolo(tmp_path / "e"), tmp_path / "my set", val=0.4)
-    both = load_records(" my set:train + my set : val ", tmp_path, ["cat"])
+    config = parser.instantiate(parser.parse_args(shlex.split(line)[3:]))
+    assert (config.data.root, config.data.train) == (str(tmp_path), "my set:train")
+    assert config.model.classes == ("yes", "1")
+    both = load_records(" my set:train + my set : val ", tmp_path, ["yes"])
     assert len(both) == 5
     for wrong in ("my set", "a:b:c", "../a:b", " :a", "a: "):
         with pytest.raises(InputError, match="names no data"):
-            load_records(wrong, tmp_path, ["cat"])
+            load_records(wrong, tmp_path, ["yes"])
 
 
 def test_nothing_is_half_written(tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coco_reference import NAMES, pycocotools_summary
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from tiny import lively_detector
 
 from als.data.layouts import load_records
@@ -19,7 +19,6 @@ from als.evaluation.coco_measures import coco_metrics
 from als.evaluation.detections import Detections
 from als.evaluation.evaluate import evaluate, judge
 
-NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 COCO_MINI = Path(__file__).parents[2] / "shared" / "data" / "coco-mini"
 
 
@@ -39,28 +38,23 @@ def some_detections(records, n_classes: int, seed: int = 0) -> list[Detections]:
 
 
 def summary(path: Path, records, detections, classes) -> list[float]:
-    """What pycocotools' own demo prints, from the JSON file and results by category id."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(path))
-        ids = {category["name"]: id_ for id_, category in truth.cats.items()}
-        image_id_of = {entry["file_name"]: id_ for id_, entry in truth.imgs.items()}
-        rows = [
-            {
-                "image_id": image_id_of[record.path.name],
-                "category_id": ids[classes[label - 1]],
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": score,
-            }
-            for record, found in zip(records, detections, strict=True)
-            for (x1, y1, x2, y2), label, score in zip(
-                found.boxes.tolist(), found.labels, found.scores.tolist(), strict=True
-            )
-        ]
-        evaluator = COCOeval(truth, truth.loadRes(rows), "bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return [float(value) for value in evaluator.stats[:6]]
+    """What pycocotools says of the JSON file and of results by its category ids."""
+    content = json.loads(path.read_text())
+    ids = {category["name"]: category["id"] for category in content["categories"]}
+    image_id_of = {entry["file_name"]: entry["id"] for entry in content["images"]}
+    rows = [
+        {
+            "image_id": image_id_of[record.path.name],
+            "category_id": ids[classes[label - 1]],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+        for record, found in zip(records, detections, strict=True)
+        for (x1, y1, x2, y2), label, score in zip(
+            found.boxes.tolist(), found.labels, found.scores.tolist(), strict=True
+        )
+    ]
+    return pycocotools_summary(path, rows)
 
 
 def test_the_figures_are_pycocotools_own(toy_coco):

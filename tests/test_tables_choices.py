@@ -46,9 +46,16 @@ def test_recipes_go_on_from_one_first_stage(tmp_path):
             assert after.config.start_from == str(before.checkpoint)
 
 
-def test_a_choice_is_run_and_told(toy_root, tmp_path):
-    settings = tiny_settings(toy_root, tmp_path, rows=("proposed", "residual"), seeds=(100,))
+@pytest.fixture(scope="module")
+def settings(toy_root, tmp_path_factory) -> Settings:
+    """Of two variants, which are run."""
+    folder = tmp_path_factory.mktemp("variants")
+    settings = tiny_settings(toy_root, folder, rows=("proposed", "residual"), seeds=(100,))
     reproduce(make_plan("variants", settings), [].append)
+    return settings
+
+
+def test_a_choice_is_run_and_told(settings):
     assert not make_plan("variants", settings).todo
     record = read_json(settings.results / "variants-compact/residual-seed100.json")
     assert record["config"]["attention_form"] == "residual"
@@ -63,9 +70,7 @@ def test_a_choice_is_run_and_told(toy_root, tmp_path):
     assert render("variants", settings.results).count("not run") == 6 * 8 + 7 * 4 * 4
 
 
-def test_a_variant_is_held_against_the_papers_form_on_the_same_photographs(toy_root, tmp_path):
-    settings = tiny_settings(toy_root, tmp_path, rows=("proposed", "residual"), seeds=(100,))
-    reproduce(make_plan("variants", settings), [].append)
+def test_a_variant_is_held_against_the_papers_form_on_the_same_photographs(toy_root, settings):
     folder = settings.results / "variants-compact"
     found = read_json(folder / "bootstrap.json")
     val = (toy_root / "VOC2012/ImageSets/Main/val.txt").read_text().split()
