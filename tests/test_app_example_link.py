@@ -50,7 +50,7 @@ def test_a_page_that_is_opened_by_a_link_shows_it(linked):
     query = dict(parse_qsl(link_of(study, Settings(threshold=0.4)).removeprefix("?")))
     request = gr.Request(session_hash="new", query_params=query)
     page = tab.follow_link(request)
-    assert (page["threshold"], page["name"]) == (0.4, "dog")
+    assert (page["threshold"], page["name"]["value"]) == (0.4, "dog")
     tab.open_photo(request, {"path": page["photo"], "orig_name": CAT.name}, *VALUES)
     shown = tab.refresh(request, *VALUES)
     assert tab.store.get("new").photo.choice == Choice(label=2)

@@ -21,12 +21,15 @@ def example_of(path: Path, name: str) -> str | None:
     return None
 
 
-def link_of(study: Study, settings: Settings) -> str:
-    """The query of the page's address that brings an example back; "" for any other photo."""
+def link_of(study: Study, settings: Settings, model: str | None = None) -> str:
+    """The query of the page's address that brings an example back; "" for any other photo.
+
+    model: the name of the one that was chosen, None for the page's own.
+    """
     if study.example is None or study.choice.box is not None:
         return ""
     usual = asdict(Settings())
-    asked = {"example": study.example}
+    asked = {"example": study.example} | ({} if model is None else {"model": model})
     asked |= {key: value for key, value in asdict(settings).items() if value != usual[key]}
     if study.choice.label is not None:
         asked["class"] = study.predictor.classes[study.choice.label - 1]

@@ -28,6 +28,12 @@ from als.views.photo_study import (
     words_of,
 )
 
+# Names of the package's checkpoints -> what the page calls them.
+MODELS = {
+    "shipped": "Six animals",
+    "animals": "Six animals, the paper's F A",
+    "twenty": "Twenty classes",
+}
 NO_CLASS = "the chosen detection"
 NO_PHOTO = "There is no photo here, or it is no longer kept in memory: choose it again."
 NO_VIEWS = markup.empty(
@@ -68,11 +74,52 @@ EMPTY_PAGE = {
 class Handlers:
     """One method an event. Each gives the parts of the page that change, by name.
 
-    `values`: of the page's controls, as `Settings.from_page` takes them.
+    `values`: of the page's controls, as `Settings.from_page` takes them. predictor: the model that
+    a page begins with, model its name if it is one of `MODELS`; those are loaded when they are
+    asked for.
     """
 
-    def __init__(self, predictor: Predictor, other: Predictor | None, store: SessionStore):
+    def __init__(
+        self,
+        predictor: Predictor,
+        other: Predictor | None,
+        store: SessionStore,
+        model: str | None = None,
+    ):
         self.predictor, self.other, self.store = predictor, other, store
+        self.models = {} if model is None else {model: predictor}
+
+    def model_of(self, session: Session) -> Predictor:
+        """The one that a page has chosen."""
+        return self.predictor if session.model is None else self.models[session.model]
+
+    def _take_model(self, session: Session, name: str) -> dict:
+        """Choose one of `MODELS`; what the page knows of it. Raises InputError if it is none."""
+        if not isinstance(name, str) or name not in MODELS:
+            raise InputError(f"This page has no such model; it has {', '.join(MODELS)}.")
+        if name not in self.models:
+            self.models[name] = load(name, str(self.predictor.device))
+        session.model, session.gallery, predictor = name, None, self.models[name]
+        classes = list(predictor.classes)
+        return {
+            "model": name,
+            "about": markup.model_line(predictor),
+            "name": gr.update(choices=[NO_CLASS, *classes], value=NO_CLASS),
+            "listed": gr.update(choices=[EVERY_CLASS, *classes], value=EVERY_CLASS),
+            **{"gallery": NO_GALLERY, "gallery_status": ""},
+        }
+
+    def choose_model(self, request: gr.Request, name: str, *values) -> dict:
+        """The photo as another model sees it."""
+        session = self.store.get(request.session_hash)
+        with session.lock:
+            told, before = EMPTY_PAGE | self._take_model(session, name), session.photo
+            session.open(None)
+            if before is not None:
+                given = self.model_of(session), before.analysis.image, before.name
+                session.open(study_photo(*given))
+                session.photo.example = before.example
+            return told | self._drawn(session, Settings.from_page(*values))
 
     def open_photo(self, request: gr.Request, payload: dict | None, *values) -> dict:
         """Run the network on a new photo; the maps of one box follow in `refresh`.
@@ -89,7 +136,8 @@ class Handlers:
                 session.refused = False
                 return EMPTY_PAGE | said | self._canvas(session)
             try:
-                session.open(study_photo(self.predictor, payload["path"], name_of(payload)))
+                predictor = self.model_of(session)
+                session.open(study_photo(predictor, payload["path"], name_of(payload)))
             except InputError as error:
                 session.refused = True
                 said = {"status": markup.status(str(error), error=True), "photo": None}
@@ -114,17 +162,22 @@ class Handlers:
             study.choice = choice
 
     def follow_link(self, request: gr.Request) -> dict:
-        """The example and the settings that the page's address asks for, if it does."""
-        try:
-            asked = asked_for(dict(request.query_params), self.predictor)
-        except InputError as error:
-            return {"status": markup.status(str(error), error=True)}
-        if asked is None:
-            return {}
-        path, settings, choice = asked
-        self.store.get(request.session_hash).asked = choice
-        name = NO_CLASS if choice.label is None else self.predictor.classes[choice.label - 1]
-        return asdict(settings) | {"photo": str(path), "name": name}
+        """The model, the example and the settings that the page's address asks for, if it does."""
+        session, query = self.store.get(request.session_hash), dict(request.query_params)
+        with session.lock:
+            try:
+                told = self._take_model(session, query["model"]) if "model" in query else {}
+                asked = asked_for(query, self.model_of(session))
+            except InputError as error:
+                return {"status": markup.status(str(error), error=True)}
+            if asked is None:
+                return told
+            path, settings, session.asked = asked
+            told |= asdict(settings) | {"photo": str(path)}
+            if session.asked.label is not None:
+                name = self.model_of(session).classes[session.asked.label - 1]
+                told["name"] = told.get("name", {}) | gr.update(value=name)
+            return told
 
     def in_order(self, handler: Callable) -> Callable:
         """The handler for events that say first when the page sent them, in its milliseconds.
@@ -263,18 +316,22 @@ class Handlers:
         `list_gallery` then shows them, as the page is set by that time.
         """
         session = self.store.get(request.session_hash)
-        session.gallery = None
+        session.gallery, predictor = None, self.model_of(session)
         if not payload:
             yield {"gallery": NO_GALLERY, "gallery_status": ""}
             return
         gallery = None
         try:
-            for gallery, left in read_gallery(self.predictor, payload):
+            for gallery, left in read_gallery(predictor, payload):
                 done = len(gallery.photographs)
                 said = f"{done} of {done + left} photographs are done."
                 yield {"gallery_status": markup.status(said)}
         except InputError as error:
             yield {"gallery": NO_GALLERY, "gallery_status": markup.status(str(error), error=True)}
+            return
+        if predictor is not self.model_of(session):
+            said = "Another model was chosen meanwhile: choose the photographs again."
+            yield {"gallery_status": markup.status(said, error=True)}
             return
         session.gallery = gallery
         yield {"gallery_status": ""}
@@ -388,7 +445,7 @@ class Handlers:
         study, panels = session.photo, panels_of(session.photo, settings)
         return {
             "sentence": markup.status(explained_sentence(study, settings.threshold))
-            + markup.example_link(link_of(study, settings)),
+            + markup.example_link(link_of(study, settings, session.model)),
             "views": markup.grid([("", panels)], settings.look, captions(settings, True)),
             "numbers": markup.numbers_table(study, settings),
             "missed": markup.missed_table(study, settings.threshold),

@@ -17,7 +17,7 @@ from als.ui import handlers, markup, what_if
 from als.ui.canvas import Canvas
 from als.ui.gallery import ORDERS
 from als.ui.gate import MAX_FILE_SIZE, MAX_UPLOAD
-from als.ui.handlers import NO_CLASS, Handlers, event_of
+from als.ui.handlers import MODELS, NO_CLASS, Handlers, event_of
 from als.ui.session import SessionStore
 from als.ui.style import ENLARGE, NAME_EXAMPLES, PICK, REFUSE_LARGE
 from als.ui.takeaway import Endpoint
@@ -108,15 +108,19 @@ def _refuse_other_files(value, folder: Path) -> None:
             raise gr.Error("A text that is no text was sent.", print_exception=False)
 
 
-def build_app(predictor: Predictor, other: Predictor | None = None) -> gr.Blocks:
+def build_app(
+    predictor: Predictor, other: Predictor | None = None, model: str | None = None
+) -> gr.Blocks:
     """The page for one model and, on its second tab, another one beside it.
 
+    model: the predictor's name if it is one of `MODELS`; the page then offers the others too.
     Use `launch` to serve it; who serves it otherwise passes what `serving` gives.
     """
-    handle = Handlers(predictor, other, SessionStore())
+    handle = Handlers(predictor, other, SessionStore(), model)
     with Page(title=TITLE, analytics_enabled=False, fill_width=True) as app:
-        _html(HEAD + markup.model_line(predictor), js_on_load=NAME_EXAMPLES)
+        of_models = _head(predictor, model)
         parts, controls = _inputs(predictor)
+        parts |= of_models
         with gr.Tabs() as tabs:
             with gr.Tab("Explain", id="Explain"):
                 export, corners, boxed = _explain(parts)
@@ -202,10 +206,12 @@ def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> No
     )
     explainer, own = controls["explainer"], answer(handle.pick_explainer)
     of_explainer = explainer.input(own, explainer, parts["kind"], **LATEST, **HIDDEN, **DRAW)
+    chosen = [parts["model"], *values]
     slow = [
         opened.then(**refresh, **latest),
         of_explainer.then(**refresh, **latest),
         controls["kind"].input(**refresh, **latest),
+        parts["model"].input(answer(handle.choose_model), chosen, shown, **LATEST, **views),
         tabs.select(answer(handle.open_tab), values, shown, **EACH, **views),
         parts["table"].pick(answer(handle.pick), values, shown, **each),
         parts["views"].pick(answer(handle.pick), values, shown, **each),
@@ -217,6 +223,18 @@ def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> No
     parts["draw"].click(answer(handle.draw_box), None, shown, **HIDDEN, **DRAW)
     drawing = [controls[name].input for name in ("threshold", "opacity", "colour_map", "rule")]
     gr.on(drawing, **refresh, **LATEST, **HIDDEN, **DRAW, **RAW)
+
+
+def _head(predictor: Predictor, model: str | None) -> dict:
+    """Title, what the model says of itself, and the choice of another."""
+    with gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            _html(HEAD, js_on_load=NAME_EXAMPLES)
+            about = _html(markup.model_line(predictor))
+        with gr.Column(scale=1, min_width=240, visible=model is not None):
+            choices = [(title, name) for name, title in MODELS.items()]
+            chooser = gr.Dropdown(choices, value=model, label="Model", elem_id="model")
+    return {"about": about, "model": chooser}
 
 
 def _inputs(predictor: Predictor) -> tuple[dict, dict]:
@@ -366,6 +384,7 @@ def _photographs(
             name = gr.Dropdown(classes, value=classes[0], label="Show", elem_id="gallery-class")
             orders = list(ORDERS)
             order = gr.Dropdown(orders, value=orders[0], label="Order", elem_id="gallery-order")
+    parts["listed"] = name
     parts["gallery"] = _html(handlers.NO_GALLERY, js_on_load=PICK, elem_id="gallery")
     return uploads, [name, order]
 

@@ -19,6 +19,7 @@ from als.inference import load
 from als.machine import return_freed_memory, trim_memory
 from als.ui.cache import SWEEP_SECONDS, private_cache, sweep
 from als.ui.gate import LOCAL, MAX_FILE_SIZE, Gate
+from als.ui.handlers import MODELS
 from als.ui.page import build_app
 from als.ui.style import CSS, THEME
 
@@ -55,7 +56,8 @@ def launch(
             "without --mcp."
         )
     return_freed_memory()
-    predictor = load(checkpoint or "shipped").require_branches()
+    name = str(checkpoint or "shipped")
+    predictor = load(name).require_branches()
     second = None if other is None else load(other).require_branches()
     # Without a handler the process would end on the spot and leave the photos behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -64,7 +66,7 @@ def launch(
         gradio.mcp.DEFAULT_TEMP_DIR = str(cache)  # it looked when it was imported
         # After each event Gradio sums up so many of the last ones, for a page that is turned off.
         os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
-        page = build_app(predictor, second)
+        page = build_app(predictor, second, name if name in MODELS else None)
         try:
             page.launch(**serving(page, cache, host, port, allow_hosts, mcp))
         except OSError as error:

@@ -22,6 +22,7 @@ class Session:
     `lock` holds while one event changes this session, so that two never mix.
     """
 
+    model: str | None = None  # by name; None for the one that the page begins with
     photo: Study | None = None
     second: Predictor | None = None
     compared: Study | None = None

@@ -1,0 +1,106 @@
+"""The page's choice of a model: the same photo, that model's boxes and classes."""
+
+import gradio as gr
+import pytest
+from app_server import VALUES, scene, tiny_predictor
+
+from als.errors import InputError
+from als.inference import load
+from als.photographs import package_photographs
+from als.ui import build_app
+from als.ui.handlers import EVERY_CLASS, MODELS, NO_CLASS, NO_GALLERY, Handlers
+from als.ui.session import SessionStore
+from als.views.photo_study import Choice, offered
+
+CAT = package_photographs()[0]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def tab():
+    return Handlers(load("shipped"), None, SessionStore(), "shipped")
+
+
+def opened(tab, name: str) -> gr.Request:
+    request = gr.Request(session_hash=name)
+    tab.open_photo(request, {"path": str(CAT), "orig_name": CAT.name}, *VALUES)
+    return request
+
+
+def test_the_photo_stays_and_is_seen_by_the_chosen_model(tab):
+    request = opened(tab, "a")
+    page, twenty = tab.choose_model(request, "twenty", *VALUES), load("twenty")
+    found, session = twenty.predict(CAT), tab.store.get("a")
+    assert session.photo.prediction.boxes == pytest.approx(found.boxes, abs=1e-3)
+    assert f"<td>{found.scores[0]:.3f}</td>" in page["table"] and CAT.name in page["sentence"]
+    assert "twenty.safetensors" in page["about"]
+    assert page["name"]["choices"][1:] == list(twenty.classes)
+    label = twenty.classes.index("sofa") + 1
+    tab.pick_class(request, "sofa", *VALUES)
+    assert session.photo.choice == Choice(label=label)
+    # Another tab keeps its own.
+    opened(tab, "b")
+    assert len(tab.store.get("b").photo.predictor.classes) == 6
+    # Back again, by the model that is there already.
+    back = tab.choose_model(request, "shipped", *VALUES)
+    assert session.photo.predictor is tab.predictor
+    assert back["name"]["value"] == NO_CLASS and session.photo.choice.label is None
+
+
+def test_without_a_photo_the_next_one_is_seen_by_it(tab):
+    request = gr.Request(session_hash="c")
+    page = tab.choose_model(request, "twenty", *VALUES)
+    assert "No photo yet" in page["views"]
+    opened(tab, "c")
+    assert len(tab.store.get("c").photo.predictor.classes) == 20
+
+
+def test_a_link_names_the_model_and_an_address_may(tab):
+    request = opened(tab, "d")
+    assert "model=" not in tab.refresh(request, *VALUES)["sentence"]
+    page = tab.choose_model(request, "twenty", *VALUES)
+    assert "example=chelsea.png&amp;model=twenty" in page["sentence"]
+    query = {"example": CAT.name, "model": "twenty", "class": "sofa"}
+    page = tab.follow_link(gr.Request(session_hash="e", query_params=query))
+    assert page["model"] == "twenty" and page["name"]["value"] == "sofa"
+    assert "sofa" in page["name"]["choices"]
+    alone = tab.follow_link(gr.Request(session_hash="f", query_params={"model": "twenty"}))
+    assert alone["model"] == "twenty" and "photo" not in alone
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "compact.safetensors", "", None, ["twenty"]])
+def test_no_file_is_a_model_of_the_page(tab, name):
+    with pytest.raises(InputError, match="no such model"):
+        tab.choose_model(gr.Request(session_hash="g"), name, *VALUES)
+    assert tab.store.get("g").model is None
+
+
+def test_photographs_are_listed_by_one_model(tab, tmp_path):
+    request, path = gr.Request(session_hash="h"), tmp_path / "scene.png"
+    scene(0).save(path)
+    payload = [{"path": str(path), "orig_name": path.name}]
+    reading = tab.load_gallery(request, payload)
+    next(reading)
+    page = tab.choose_model(request, "twenty", *VALUES)
+    assert "Another model was chosen" in list(reading)[-1]["gallery_status"]
+    assert tab.store.get("h").gallery is None
+    list(tab.load_gallery(request, payload))
+    assert len(tab.store.get("h").gallery.classes) == 20
+    page = tab.choose_model(request, "animals", *VALUES)
+    assert page["gallery"] == NO_GALLERY and tab.store.get("h").gallery is None
+    assert page["listed"]["value"] == EVERY_CLASS and len(page["listed"]["choices"]) == 7
+
+
+def test_every_model_is_offered_the_last_views_that_the_page_began_with():
+    assert len({tuple(offered(load(name))) for name in MODELS}) == 1
+
+
+def test_the_choice_is_there_for_the_package_s_own_models_alone():
+    for model, shown in (("shipped", True), (None, False)):
+        page = build_app(tiny_predictor(), model=model)
+        (chooser,) = (b for b in page.blocks.values() if getattr(b, "elem_id", "") == "model")
+        assert chooser.parent.parent.visible == shown and chooser.value == model
