@@ -51,6 +51,14 @@ def test_the_photo_stays_and_is_seen_by_the_chosen_model(tab):
     assert back["name"]["value"] == NO_CLASS and session.photo.choice.label is None
 
 
+def test_where_nothing_is_found_another_model_is_suggested(tab):
+    alone = Handlers(tab.predictor, None, SessionStore())
+    for handlers, suggested in ((tab, True), (alone, False)):
+        table = handlers.refresh(opened(handlers, "n"), 1.0, *VALUES[1:])["table"]
+        assert "Nothing passes the threshold of 1.00" in table
+        assert ("choose another model" in table) == suggested
+
+
 def test_without_a_photo_the_next_one_is_seen_by_it(tab):
     request = gr.Request(session_hash="c")
     page = tab.choose_model(request, "twenty", *VALUES)

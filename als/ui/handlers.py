@@ -149,7 +149,7 @@ class Handlers:
             panels = first_panels(session.photo, settings)
             return EMPTY_PAGE | {
                 "status": "",
-                "table": markup.detections_table(session.photo, settings.threshold),
+                "table": self._table(session.photo, settings),
                 "views": markup.grid([("", panels)], settings.look, captions(settings, True)),
             }
 
@@ -438,8 +438,10 @@ class Handlers:
             shown = draw.get(session.tab, self._explained)(session, settings)
         except InputError as error:
             return {"status": markup.status(str(error), error=True)}
-        table = markup.detections_table(session.photo, settings.threshold)
-        return {"status": "", "table": table} | shown
+        return {"status": "", "table": self._table(session.photo, settings)} | shown
+
+    def _table(self, study: Study, settings: Settings) -> str:
+        return markup.detections_table(study, settings.threshold, models=bool(self.models))
 
     def _explained(self, session: Session, settings: Settings) -> dict:
         study, panels = session.photo, panels_of(session.photo, settings)

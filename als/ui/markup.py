@@ -73,13 +73,17 @@ def _data_url(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture)).decode()
 
 
-def detections_table(study: Study, threshold: float) -> str:
-    """Rows over the threshold; each is a button that chooses the detection."""
+def detections_table(study: Study, threshold: float, models: bool = False) -> str:
+    """Rows over the threshold; each is a button that chooses the detection.
+
+    models: whether the page has others, which may know what is in the photo.
+    """
     found, shown = study.prediction, study.shown(threshold)
     if not shown:
         best = f" The highest is {found.names[0]} {found.scores[0]:.2f}." if found.names else ""
         said = f"Nothing passes the threshold of {threshold:.2f}.{best}"
-        return empty(f"{said} Lower it, or explain a class all the same.", small=True)
+        other = ", or choose another model" if models else ""
+        return empty(f"{said} Lower it, or explain a class all the same{other}.", small=True)
     rows = "".join(_detection_row(study, i) for i in range(shown))
     heads = ("Class", "Score", "Box: x1, y1, x2, y2")
     return _table("Detections: choose one to explain", heads, rows)
