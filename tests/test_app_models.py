@@ -3,7 +3,9 @@
 import gradio as gr
 import pytest
 from app_server import VALUES, scene, tiny_predictor
+from tiny import lively_detector
 
+from als.checkpoint import save_checkpoint
 from als.errors import InputError
 from als.inference import load
 from als.photographs import package_photographs
@@ -80,11 +82,23 @@ def test_a_link_names_the_model_and_an_address_may(tab):
     assert alone["model"] == "twenty" and "photo" not in alone
 
 
+def test_one_of_them_is_the_second_model_until_a_file_is_given(tab, tmp_path):
+    request = opened(tab, "s")
+    page = tab.choose_second(request, "animals", *VALUES)
+    assert "compact.safetensors" in page["second"] and page["compare_views"].count("<img") == 10
+    assert tab.store.get("s").compared.predictor is tab.models["animals"]
+    save_checkpoint(lively_detector(0).float(), tmp_path / "mine.safetensors", {})
+    given = {"path": str(tmp_path / "mine.safetensors"), "orig_name": "mine.safetensors"}
+    page = tab.load_second(request, given, *VALUES)
+    assert "mine.safetensors" in page["second"] and page["second_model"] is None
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "compact.safetensors", "", None, ["twenty"]])
 def test_no_file_is_a_model_of_the_page(tab, name):
-    with pytest.raises(InputError, match="no such model"):
-        tab.choose_model(gr.Request(session_hash="g"), name, *VALUES)
-    assert tab.store.get("g").model is None
+    for choose in (tab.choose_model, tab.choose_second):
+        with pytest.raises(InputError, match="no such model"):
+            choose(gr.Request(session_hash="g"), name, *VALUES)
+    assert tab.store.get("g").model is tab.store.get("g").second is None
 
 
 def test_photographs_are_listed_by_one_model(tab, tmp_path):

@@ -93,13 +93,18 @@ class Handlers:
         """The one that a page has chosen."""
         return self.predictor if session.model is None else self.models[session.model]
 
-    def _take_model(self, session: Session, name: str) -> dict:
-        """Choose one of `MODELS`; what the page knows of it. Raises InputError if it is none."""
+    def _named(self, name: str) -> Predictor:
+        """One of `MODELS`. Raises InputError if it is none."""
         if not isinstance(name, str) or name not in MODELS:
             raise InputError(f"This page has no such model; it has {', '.join(MODELS)}.")
         if name not in self.models:
             self.models[name] = load(name, str(self.predictor.device))
-        session.model, session.gallery, predictor = name, None, self.models[name]
+        return self.models[name]
+
+    def _take_model(self, session: Session, name: str) -> dict:
+        """Choose one of `MODELS`; what the page knows of it."""
+        predictor = self._named(name)
+        session.model, session.gallery = name, None
         classes = list(predictor.classes)
         return {
             "model": name,
@@ -397,7 +402,16 @@ class Handlers:
                     text = str(error).replace(payload["path"], name_of(payload))
                     said = {"compare_status": markup.status(text, error=True)}
             line = {"second": markup.model_line(session.second or self.other)}
+            line["second_model"] = None
             return self._drawn(session, Settings.from_page(*values)) | line | said
+
+    def choose_second(self, request: gr.Request, name: str, *values) -> dict:
+        """One of `MODELS` as the second model."""
+        session = self.store.get(request.session_hash)
+        with session.lock:
+            session.compared, session.second, session.tab = None, self._named(name), "Compare"
+            line = {"second": markup.model_line(session.second)}
+            return self._drawn(session, Settings.from_page(*values)) | line
 
     def change_maps(self, request: gr.Request, loc: str, cls: str, painting, *values) -> dict:
         """Run the network with the maps replaced as asked."""

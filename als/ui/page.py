@@ -125,7 +125,7 @@ def build_app(
             with gr.Tab("Explain", id="Explain"):
                 export, corners, boxed = _explain(parts)
             with gr.Tab("Compare"):
-                file = _compare(parts, other)
+                file = _compare(parts, other, model)
             with gr.Tab("What if"):
                 run, changes = _what_if(parts)
             with gr.Tab("Gallery"):
@@ -141,6 +141,8 @@ def build_app(
         boxed.click(answer(handle.explain_box), given, shown, **HIDDEN, **MODEL, **RAW)
         there = {"show_progress_on": [parts["compare_views"]]} | MODEL | RAW
         file.change(answer(handle.load_second), [file, *values], shown, **there)
+        given = [parts["second_model"], *values]
+        parts["second_model"].input(answer(handle.choose_second), given, shown, **there, **LATEST)
         there = {"show_progress_on": [parts["changed_views"]]} | MODEL
         given = [*changes, parts["canvas"], *values]
         run.click(answer(handle.change_maps), given, shown, **there)
@@ -232,9 +234,13 @@ def _head(predictor: Predictor, model: str | None) -> dict:
             _html(HEAD, js_on_load=NAME_EXAMPLES)
             about = _html(markup.model_line(predictor))
         with gr.Column(scale=1, min_width=240, visible=model is not None):
-            choices = [(title, name) for name, title in MODELS.items()]
-            chooser = gr.Dropdown(choices, value=model, label="Model", elem_id="model")
+            chooser = _chooser("Model", value=model, elem_id="model")
     return {"about": about, "model": chooser}
+
+
+def _chooser(label: str, visible: bool = True, **options) -> gr.Dropdown:
+    choices = [(title, name) for name, title in MODELS.items()]
+    return gr.Dropdown(choices, label=label, visible=visible, **options)
 
 
 def _inputs(predictor: Predictor) -> tuple[dict, dict]:
@@ -321,7 +327,7 @@ def _explain(parts: dict) -> tuple[gr.Button, list[gr.Number], gr.Button]:
     return button, corners, boxed
 
 
-def _compare(parts: dict, other: Predictor | None) -> gr.File:
+def _compare(parts: dict, other: Predictor | None, model: str | None) -> gr.File:
     """The second tab; gives the place of the second checkpoint."""
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
@@ -332,6 +338,7 @@ def _compare(parts: dict, other: Predictor | None) -> gr.File:
                 elem_id="second-checkpoint",
             )
         with gr.Column(scale=2, min_width=300):
+            parts["second_model"] = _chooser("Or one of the package", model is not None, value=None)
             parts["second"] = _html(markup.model_line(other))
             parts["compare_status"] = _status("compare-status", "#second-checkpoint")
     nothing = handlers.NOT_COMPARED if other else handlers.NO_SECOND
