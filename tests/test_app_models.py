@@ -69,6 +69,14 @@ def test_without_a_photo_the_next_one_is_seen_by_it(tab):
     assert len(tab.store.get("c").photo.predictor.classes) == 20
 
 
+def test_a_page_that_was_forgotten_says_which_model_sees_its_next_photo(tab):
+    tab.choose_model(gr.Request(session_hash="i"), "twenty", *VALUES)
+    tab.store.drop("i")
+    given = {"path": str(CAT), "orig_name": CAT.name}
+    page = tab.open_photo(gr.Request(session_hash="i"), given, *VALUES)
+    assert "animals-parts.safetensors" in page["about"]
+
+
 def test_a_link_names_the_model_and_an_address_may(tab):
     request = opened(tab, "d")
     assert "model=" not in tab.refresh(request, *VALUES)["sentence"]

@@ -154,6 +154,8 @@ class Handlers:
             panels = first_panels(session.photo, settings)
             return EMPTY_PAGE | {
                 "status": "",
+                # A page that was forgotten is back at the model it began with: it says so.
+                "about": markup.model_line(predictor),
                 "table": self._table(session.photo, settings),
                 "views": markup.grid([("", panels)], settings.look, captions(settings, True)),
             }
