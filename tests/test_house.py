@@ -66,6 +66,7 @@ def test_a_commit_is_linted_by_what_make_lint_runs():
         "docs/data.md",
         "docs/other-tools.md",
         "docs/study.md",
+        "docs/study-details.md",
         "docs/scale.md",
         "docs/tables.md",
         "docs/troubleshooting.md",
