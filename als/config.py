@@ -66,6 +66,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("lambda_cls", "lambda_loc", "lambda_att"), (0, 1e6)),
     **dict.fromkeys(("lambda_focus", "lambda_part"), (0, 1e6)),
     **{"batch_size": (1, 4096), "min_sizes": (16, 4096), "workers": (0, 256)},
+    **{"repeat_threshold": SHARE},
     **{"lr": (1e-12, 100), "attention_lr_factor": (0, 1e4), "momentum": SHARE},
     **{"weight_decay": (0, 10), "warmup_steps": (0, 10**7), "milestones": SHARE},
     **{"gradient_clip": (0, 1e6), "seed": (0, 2**32 - 1), "epochs": (1, 100_000)},
@@ -359,6 +360,8 @@ class DataConfig:
         min_sizes: shorter sides in pixels, one drawn for each training image.
         max_size: longest side in pixels of a training image.
         jitter: photometric distortion (brightness, contrast, saturation, hue) in training.
+        repeat_threshold: images with a class that fewer than this share of them show are seen
+            more often (`repeat_factors` in data/sampler.py); 0 is off.
         workers: processes that load images.
         keep_decoded: each loading process keeps decoded images in memory, in the end all of them.
         skip_broken: leave broken files out, counted, instead of stopping at the first.
@@ -374,6 +377,7 @@ class DataConfig:
     min_sizes: tuple[int, ...] = (600,)
     max_size: int = 1000
     jitter: bool = False
+    repeat_threshold: float = 0
     workers: int = 2
     keep_decoded: bool = False
     skip_broken: bool = False

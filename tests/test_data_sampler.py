@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from als.data.record import Record
-from als.data.sampler import AspectBatchSampler
+from als.data.sampler import AspectBatchSampler, repeat_factors
 from als.errors import InputError
 
 
@@ -111,3 +111,43 @@ def test_too_few_images_for_a_batch_is_said():
         AspectBatchSampler(records(3, 0), 4, 0)
     with pytest.raises(InputError):
         AspectBatchSampler([], 1, 0, drop_last=False)
+
+
+def shown(*classes: list[int]) -> list[Record]:
+    """Records with objects of these labels, every third in portrait."""
+    return [
+        Record(
+            str(i), Path(), (4, 3) if i % 3 else (3, 4), np.zeros(0), np.array(own, int), None, None
+        )
+        for i, own in enumerate(classes)
+    ]
+
+
+def test_an_image_repeats_as_its_rarest_class_asks():
+    # Class 1 in 8 of 10 images, class 2 in 2, class 3 in 1: sqrt(0.4 / 0.2), sqrt(0.4 / 0.1).
+    images = shown(*[[1]] * 6, [1, 1], [1, 2, 2], [2, 3], [])
+    factors = repeat_factors(images, 0.4)
+    np.testing.assert_allclose(factors, [1] * 7 + [2**0.5, 2, 1])
+    assert (repeat_factors(images, 0) == 1).all() and len(repeat_factors([], 0.5)) == 0
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_an_epoch_repeats_rare_images_and_keeps_its_length(replicas):
+    images = shown(*[[1]] * 30, *[[2]] * 6, *[[3]] * 3)
+    factors = repeat_factors(images, 0.5)
+    samplers = [
+        AspectBatchSampler(images, 2, 5, True, replicas, rank, repeats=factors)
+        for rank in range(replicas)
+    ]
+    drawn, epochs = np.zeros(len(images)), 400
+    for epoch in range(epochs):
+        count = np.zeros(len(images), int)
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+            mine = indices(sampler)
+            assert len(mine) == len(sampler) == int(factors.sum()) // (2 * replicas)
+            np.add.at(count, np.concatenate(mine), 1)
+        assert (count <= np.ceil(factors)).all()
+        drawn += count
+    share = drawn / drawn.sum() * factors.sum()  # what did not fill a batch was left out
+    np.testing.assert_allclose(share, factors, rtol=0.1)

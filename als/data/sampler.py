@@ -11,6 +11,18 @@ from als.errors import InputError
 Batch = list[tuple[int, int]]
 
 
+def repeat_factors(records: Sequence[Record], threshold: float) -> np.ndarray:
+    """How often an epoch should see each image, float64 [N], at least 1.
+
+    Repeat factor sampling (Gupta et al. 2019, LVIS, section 3.3): a class that a share f of the
+    images shows asks for sqrt(threshold / f), an image for the most that one of its classes asks.
+    """
+    classes = [np.unique(record.labels) for record in records]
+    share = np.bincount(np.concatenate([[0], *classes])) / max(1, len(records))
+    asked = np.maximum(1, np.sqrt(threshold / np.maximum(share, 1e-12)))
+    return np.array([asked[own].max(initial=1) for own in classes])
+
+
 class AspectBatchSampler(Sampler[Batch]):
     """Yields batches of (index, seed) for `DetectionDataset`, landscape and portrait apart.
 
@@ -29,6 +41,7 @@ class AspectBatchSampler(Sampler[Batch]):
         num_replicas, rank: how many processes share each batch and which one this is. All get
             equally many batches; without `drop_last` a part of the last one may be empty.
         drop_last: leave out an incomplete batch.
+        repeats: how often an epoch sees each image, a mean over epochs; None is once each.
 
     Attributes:
         skip_batches: how many batches the next iteration leaves out at its start, and only that
@@ -44,8 +57,11 @@ class AspectBatchSampler(Sampler[Batch]):
         num_replicas: int = 1,
         rank: int = 0,
         drop_last: bool = True,
+        repeats: np.ndarray | None = None,
     ) -> None:
         self.portrait = np.array([record.size[0] > record.size[1] for record in records], bool)
+        self.repeats = repeats
+        self.images = len(records) if repeats is None else int(repeats.sum())  # of an epoch
         self.global_batch = batch_size * num_replicas
         self.seed = seed
         self.shuffle = shuffle
@@ -56,14 +72,14 @@ class AspectBatchSampler(Sampler[Batch]):
         self.skip_batches = 0
         if len(self) == 0:
             raise InputError(
-                f"{len(self.portrait)} images do not fill a batch of {batch_size} on each of "
+                f"{self.images} images do not fill a batch of {batch_size} on each of "
                 f"{num_replicas} process(es); lower the batch size."
             )
 
     def __len__(self) -> int:
         if self.drop_last:
-            return len(self.portrait) // self.global_batch
-        return -(-len(self.portrait) // self.global_batch)
+            return self.images // self.global_batch
+        return -(-self.images // self.global_batch)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0, that the next iteration yields."""
@@ -85,6 +101,10 @@ class AspectBatchSampler(Sampler[Batch]):
         size, order = self.global_batch, np.arange(len(self.portrait))
         if self.shuffle:
             order = rng.permutation(order)
+        if self.repeats is not None:
+            ends = np.cumsum(self.repeats[order])
+            drawn = (rng.random() + np.arange(self.images)) / self.images * ends[-1]
+            order = rng.permutation(order[np.searchsorted(ends, drawn, side="right")])
         batches, left_over = [], []
         for group in (order[~self.portrait[order]], order[self.portrait[order]]):
             full = len(group) - len(group) % size

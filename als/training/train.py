@@ -18,7 +18,7 @@ from als.data.dataset import DetectionDataset, collate
 from als.data.derived_masks import opencv
 from als.data.layouts import load_records
 from als.data.record import Problem, Record, fingerprint, with_objects
-from als.data.sampler import AspectBatchSampler
+from als.data.sampler import AspectBatchSampler, repeat_factors
 from als.data.transforms import evaluation_transforms, ssd_transforms, training_transforms
 from als.errors import InputError
 from als.evaluation.evaluate import judge_by_id
@@ -79,19 +79,24 @@ class DetectionData(L.LightningDataModule):
         on_error = self.problems.append if data.skip_broken else None
         return load_records(spec, Path(data.root), classes, on_error)
 
-    def train_dataloader(self) -> DataLoader:
-        data = self.config.data
-        trainer = self.trainer
-        sampler = AspectBatchSampler(
+    def train_sampler(self, trainer: L.Trainer) -> AspectBatchSampler:
+        """The batches of this process; its length is that of every epoch."""
+        rare = self.config.data.repeat_threshold
+        return AspectBatchSampler(
             self.train_records,
-            data.batch_size,
+            self.config.data.batch_size,
             self.config.seed,
             num_replicas=trainer.world_size,
             rank=trainer.global_rank,
+            repeats=repeat_factors(self.train_records, rare) if rare else None,
         )
+
+    def train_dataloader(self) -> DataLoader:
+        data = self.config.data
+        sampler = self.train_sampler(self.trainer)
         # A resumed run stands where its batches say, which a skipped batch counts among too.
         # Lightning's counts within the epoch are put right only after it asked for this loader.
-        done = trainer.fit_loop.total_batch_idx + 1
+        done = self.trainer.fit_loop.total_batch_idx + 1
         epoch, sampler.skip_batches = divmod(done, len(sampler))
         sampler.set_epoch(epoch)
         if data.augmentation == "ssd":
@@ -226,7 +231,7 @@ def _judged(found: FoundById, data: DetectionData, judge: Judge) -> dict[str, fl
 
 def _total_steps(config: TrainConfig, data: DetectionData, trainer: L.Trainer) -> int:
     """Optimiser steps of the run; an epoch's last step may accumulate fewer batches."""
-    batches = len(data.train_records) // config.data.batch_size // trainer.world_size
+    batches = len(data.train_sampler(trainer))
     interval = trainer.val_check_interval
     if isinstance(interval, int) and interval > batches:
         raise InputError(
