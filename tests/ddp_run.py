@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import training_toys
 from PIL import Image
 
-from als.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from als.data.toy import TOY_CLASSES, write_toy
+from als.config import TrainConfig
+from als.data.toy import write_toy
 from als.training.train import train
 
 GLOBAL_BATCH = 4
@@ -45,33 +46,17 @@ def write_data(root: Path) -> None:
 
 
 def config_of(root: Path, out: Path, batch_size: int) -> TrainConfig:
-    model = ModelConfig(
-        classes=TOY_CLASSES,
-        backbone="mobilenet_v2",
-        weights=None,
-        attention_width=8,
-        pool_size=3,
-        min_size=64,
-        max_size=96,
-        anchor_sizes=(16, 32),
-        rpn_anchors_per_image=1000,  # of 144: all take part
-        rpn_post_nms_train=4,
-        rpn_post_nms_test=10,
-        rois_per_image=32,  # of 4 proposals and the objects: all take part
-        roi_positive_fraction=0.5,
-        score_threshold=0.0,
-    )
-    data = DataConfig(
-        root=str(root),
-        train="VOC2012:train",
-        val="VOC2012:val",
-        batch_size=batch_size,
-        min_sizes=(64,),
-        max_size=96,
-        workers=0,
-    )
-    optimizer = OptimizerConfig(lr=0.01, warmup_steps=2, schedule="cosine")
-    return TrainConfig(out=str(out), epochs=3, model=model, data=data, optimizer=optimizer)
+    model = {
+        "anchor_sizes": (16, 32),
+        "rpn_anchors_per_image": 1000,  # of 144: all take part
+        "rpn_post_nms_train": 4,
+        "rpn_post_nms_test": 10,
+        "rois_per_image": 32,  # of 4 proposals and the objects: all take part
+        "roi_positive_fraction": 0.5,
+        "score_threshold": 0.0,
+    }
+    data = {"val": "VOC2012:val", "batch_size": batch_size, "min_sizes": (64,), "jitter": False}
+    return training_toys.config_of(root, out, model=model, **data)
 
 
 def main(root: Path, out: Path, processes: int) -> None:
@@ -87,12 +72,10 @@ def main(root: Path, out: Path, processes: int) -> None:
     train(
         config_of(root, out, GLOBAL_BATCH // processes),
         judge=judge,
-        accelerator="cpu",
         devices=processes,
         strategy="ddp" if processes > 1 else "auto",
         log_every_n_steps=1,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **training_toys.QUIET,
     )
 
 

@@ -13,14 +13,15 @@ import ddp_run
 import numpy as np
 import pytest
 import torch
+from training_toys import QUIET
 
 from als.checkpoint import load_checkpoint
 from als.data.layouts import load_records
 from als.data.sampler import AspectBatchSampler
+from als.data.toy import TOY_CLASSES
 from als.training import train as training
 
 ROOT = Path(__file__).parents[1]
-QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_two_processes_train_like_one(data, tmp_path):
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_processes_share_out_the_batches_of_one(data, drop_last):
     """Each image once, in the batch and with the seed that one process would draw."""
-    records = load_records("VOC2012:train", data, ddp_run.TOY_CLASSES)
+    records = load_records("VOC2012:train", data, TOY_CLASSES)
     whole = list(AspectBatchSampler(records, 6, 0, True, 1, 0, drop_last))
     parts = [list(AspectBatchSampler(records, 2, 0, True, 3, r, drop_last)) for r in range(3)]
     assert [sum(split, []) for split in zip(*parts, strict=True)] == whole
