@@ -4,31 +4,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from tiny import tiny_config
 from torch import nn
 
 from als.checkpoint import build_detector
-from als.config import ModelConfig
 from als.explain import Target
 from als.model import Detector, Encoding
 
-TINY = dict(
+LARGER = dict(
     classes=("cat", "dog"),
-    backbone="mobilenet_v2",
-    weights=None,
-    attention_width=8,
     frozen_blocks=0,
     pool_size=7,
     min_size=96,
     max_size=160,
     anchor_sizes=(32, 64),
-    rpn_post_nms_test=20,
+    rpn_pre_nms_test=6000,
     score_threshold=0.0,
 )
 
 
 def tiny_detector(**options) -> Detector:
     torch.manual_seed(0)
-    detector = build_detector(ModelConfig(**{**TINY, **options})).eval()
+    detector = build_detector(tiny_config(**(LARGER | options))).eval()
     for module in detector.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
