@@ -33,6 +33,7 @@ from als.machine import keep_freed_memory
 
 CHECKPOINT = "a file, or the name of one in the package: shipped, animals-parts, animals, twenty"
 SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
+TOLD_APART_BY = ("data", "seed", "time", "machine", "calibration")  # of a checkpoint's info
 
 
 def train(arguments: list[str]) -> None:
@@ -121,7 +122,7 @@ def _figures(file: Path, info: dict) -> dict:
     record = read_json(file)
     try:
         judged = record.get("training") or info  # None where detections alone were judged
-        if any(judged.get(name) != info.get(name) for name in ("data", "seed", "time", "machine")):
+        if any(judged.get(name) != info.get(name) for name in TOLD_APART_BY):
             raise InputError(f"{file}: is the record of another checkpoint; evaluate this one.")
         figures = {name: round(record["metrics"][name], 3) for name in SHIPPED_FIGURES}
         return {"data": record["data"]["split"], **figures}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from als.checkpoint import load_checkpoint
+from als.checkpoint import load_checkpoint, save_checkpoint
 from als.cli import main
 from als.data.layouts import load_records
 from als.errors import InputError
@@ -194,9 +194,12 @@ def test_ship_refuses_the_record_of_another_checkpoint(trained, toy_root, tmp_pa
     main(["ship", str(trained), f"--record={record}", f"--out={out}"])
     assert load_checkpoint(out)[1]["figures"]["data"] == "VOC2012:val"
     main(["ship", str(out), f"--record={record}", f"--out={out}"])  # figures it has already
-    with pytest.raises(SystemExit):
-        main(["ship", "twenty", f"--record={record}", f"--out={out}"])
-    assert "record.json: is the record of another checkpoint" in capsys.readouterr().err
+    calibrated, (detector, info) = tmp_path / "calibrated.safetensors", load_checkpoint(trained)
+    save_checkpoint(detector, calibrated, info | {"calibration": {"temperature": 2.0}})
+    for other in ("twenty", calibrated):
+        with pytest.raises(SystemExit):
+            main(["ship", str(other), f"--record={record}", f"--out={out}"])
+        assert "record.json: is the record of another checkpoint" in capsys.readouterr().err
 
 
 def test_a_record_that_cannot_be_written_is_said_before_the_work(trained, tmp_path, capsys):
