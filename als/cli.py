@@ -163,6 +163,10 @@ def evaluate(arguments: list[str]) -> None:
     keep = None if given.detections else given.out.with_suffix(".npz")
     if keep == given.out:
         raise InputError(f"{given.out}: the detections go there; give --out another name.")
+    written = [path.resolve() for path in (given.out, given.coco_results, keep) if path]
+    read = [Path(one).resolve() for one in (given.checkpoint, *given.detections) if one]
+    if twice := [path for path in written if (written + read).count(path) > 1]:
+        raise InputError(f"{twice[0].name}: would be written over; give each file its own name.")
 
     from als.data.layouts import all_classes, load_records
     from als.evaluation.evaluate import evaluate as run

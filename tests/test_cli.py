@@ -202,6 +202,18 @@ def test_ship_refuses_the_record_of_another_checkpoint(trained, toy_root, tmp_pa
         assert "record.json: is the record of another checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("told", ["--coco-results=record.json", "--detections=a.json record.json"])
+def test_evaluate_writes_over_nothing_that_it_reads_or_wrote(told, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "record.json").write_text("[]")
+    option, files = told.split("=")
+    given = ["--data=VOC2012:val", option, *files.split(), f"--out={tmp_path / 'record.json'}"]
+    with pytest.raises(SystemExit):
+        main(["evaluate", "shipped", *given])
+    assert "record.json: would be written over" in capsys.readouterr().err
+    assert (tmp_path / "record.json").read_text() == "[]"
+
+
 def test_a_record_that_cannot_be_written_is_said_before_the_work(trained, tmp_path, capsys):
     given = [str(trained), "--data", "VOC2012:test", "--root", str(tmp_path / "nowhere")]
     with pytest.raises(SystemExit) as stop:
