@@ -96,9 +96,8 @@ class LogFigures(L.Callback):
 
 def _mean_over_processes(trainer: L.Trainer, figures: dict[str, Tensor]) -> dict[str, float]:
     own = {name: value.item() for name, value in figures.items()}
-    parts = [own]
+    parts = [own] * trainer.world_size
     if trainer.world_size > 1:
-        parts = [own] * trainer.world_size
         torch.distributed.all_gather_object(parts, own)
     # A process whose batch was skipped has no figures.
     names = dict.fromkeys(name for part in parts for name in part)
