@@ -29,7 +29,7 @@ from als.model.interface import (
     Found,
     pixels_and_sizes,
 )
-from als.model.roi_heads import Features, RoIHeads, SeparatedRoIHeads
+from als.model.roi_heads import Features, RoIHeads, SeparatedRoIHeads, parts
 from als.model.rpn import RPN
 
 MapOverride = Callable[[Tensor, Tensor], Tensor]  # (A_loc, A_cls) [B, 1, h, w] -> the map used
@@ -163,11 +163,10 @@ class Detector(AnyDetector):
             self.config.score_threshold if threshold is None else threshold,
             labels,
         )
-        logits_of = [logits] if len(rois) == 1 else logits.split([len(one) for one in rois])
         return [
             Found(rescaled(one.boxes, size, original), one.labels, one.scores, one.rois, *seen)
             for one, size, original, *seen in zip(
-                chosen, sizes, encoding.original_sizes, rois, logits_of, strict=True
+                chosen, sizes, encoding.original_sizes, rois, parts(logits, rois), strict=True
             )
         ]
 

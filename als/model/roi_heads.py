@@ -271,8 +271,8 @@ def roi_pool(config: ModelConfig, bins: int, samples: int = 2) -> nn.Module:
     return RoIPool(bins, 1 / STRIDE)
 
 
-def parts(flags: Tensor, rois: list[Tensor]) -> list[Tensor]:
-    """Flags [R] of all RoIs -> those of each image; `rois` is a list of [N, 4]."""
+def parts(values: Tensor, rois: list[Tensor]) -> list[Tensor]:
+    """Values [R, ...] of all RoIs -> those of each image; `rois` has as many of each."""
     if len(rois) == 1:  # an exported detector has no number of RoIs to split by
-        return [flags]
-    return list(flags.split([len(one) for one in rois]))
+        return [values]
+    return list(values.split([len(one) for one in rois]))
