@@ -10,9 +10,9 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.functional import to_tensor
 
 from als.errors import InputError
 from als.files import atomic_write
@@ -164,11 +164,7 @@ def check(detector: Detector, path: Path, format: str, size: tuple[int, int]) ->
 
 def photographs(size: tuple[int, int]) -> list[Tensor]:
     """Photographs of scikit-image, float32 [3, H, W] in 0..1, resized to (height, width)."""
-    arrays = [
-        np.array(as_rgb(path).resize((size[1], size[0])), np.float32)
-        for path in package_photographs()
-    ]
-    return [torch.from_numpy(array).permute(2, 0, 1).contiguous() / 255 for array in arrays]
+    return [to_tensor(as_rgb(path).resize(size[::-1])) for path in package_photographs()]
 
 
 def import_onnx():
