@@ -13,7 +13,6 @@ of a V100).
 """
 
 from argparse import ArgumentParser
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -114,7 +113,7 @@ def image_size(config: TrainConfig) -> tuple[int, int]:
 def describe(config: TrainConfig, rate: float) -> str:
     """One line for a config, on a GPU that makes `rate` operations a second."""
     batch, state = config.data.batch_size, 2 if config.optimizer.name == "adamw" else 1
-    step = cost(replace(config.model, weights=None), *image_size(config), batch, state)
+    step = cost(config.model, *image_size(config), batch, state)
     parts = [part.strip() for part in config.data.train.split("+")]
     if unknown := [part for part in parts if part not in IMAGES]:
         raise InputError(f"data.train {unknown[0]}: not counted; known are {', '.join(IMAGES)}.")
