@@ -365,20 +365,17 @@ class Predictor:
         rois = analysis.found.proposals  # none of SSD
         if len(rois):
             rois = rois[analysis.found.rois[rows]]
-        given = found.boxes[rows], found.labels[rows], rois
-        return self._scene(analysis, *given, seed, drise_masks)
+        return self._scene(analysis, found.boxes[rows], found.labels[rows], rois, seed, drise_masks)
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def scene_of_class(
-        self, analysis: Analysis, label: int, seed: int = 0, drise_masks: int = DRISE_MASKS
-    ) -> Scene:
+    def scene_of_class(self, analysis: Analysis, label: int) -> Scene:
         """The same of a class (1 to C), detected or not: at the proposal that scores highest."""
         detector, label = self._branches(), self._checked_label(label)
         best = best_proposal(analysis.found.logits, label)
         roi = analysis.found.proposals[best : best + 1]
         boxes = boxes_of_class(detector, analysis.encoding, roi, label).cpu().numpy()
-        return self._scene(analysis, boxes, np.array([label]), roi, seed, drise_masks)
+        return self._scene(analysis, boxes, np.array([label]), roi)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -402,7 +399,7 @@ class Predictor:
         roi = rescaled(clipped.to(encoding.f), size, encoding.images.image_sizes[0])
         logits, _ = detector.roi_heads.classify(encoding.f_cls, [roi], encoding.rivals)
         label = self._checked_label(_closest_class(logits) if label is None else label)
-        scene = self._scene(analysis, clipped.numpy(), np.array([label]), roi, 0, DRISE_MASKS)
+        scene = self._scene(analysis, clipped.numpy(), np.array([label]), roi)
         return scene, float(logits.softmax(-1)[0, label])
 
     def _checked_label(self, label: int) -> int:
@@ -410,7 +407,9 @@ class Predictor:
             raise InputError(f"label {label}: choose 1 to {len(self.classes)}.")
         return int(label)
 
-    def _scene(self, analysis: Analysis, boxes, labels, rois, seed, drise_masks) -> Scene:
+    def _scene(
+        self, analysis: Analysis, boxes, labels, rois, seed=0, drise_masks=DRISE_MASKS
+    ) -> Scene:
         detector = cast(Detector, self.detector)  # what sees a black box needs no more of it
         given = (detector, analysis.encoding, analysis.image, boxes, labels, rois)
         return Scene(*given, seed, drise_masks)

@@ -78,9 +78,7 @@ def build_side(name: str, side: str, setting: Setting) -> Detector:
     """One detector alone: side "als", or "frcnn" for the same without both parts."""
     off = {} if side == "als" else PLAIN
     if name == "compact":
-        from als.checkpoint import BY_NAME
-
-        start, _, weights = read_checkpoint(BY_NAME["animals"])
+        start, _, weights = read_checkpoint("animals")
         config = replace(start.config, **COMPACT, **off, **(QUICK if setting.quick else {}))
         detector = build_detector(config, pretrained=False)
         detector.load_state_dict({key: weights[key] for key in detector.state_dict()})

@@ -39,11 +39,9 @@ DATA = {"val": "VOC2012:val", "min_sizes": (64, 80, 96), "max_size": 128, "jitte
 
 def train_here(root: Path, out: Path, epochs: int) -> None:
     """The run itself, in a process of its own: it goes on where the folder stands."""
-    from als.evaluation.evaluate import judge_by_id
-
     training.SAVE_EVERY_STEPS = SAVE_EVERY
     config = small_training(root, out, epochs, NETWORK, DATA)
-    training.train(config, True, judge_by_id, log_every_n_steps=1, **QUIET)
+    training.train(config, resume=True, log_every_n_steps=1, **QUIET)
 
 
 def start(root: Path, out: Path, epochs: int) -> subprocess.Popen:

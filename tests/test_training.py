@@ -165,6 +165,12 @@ def test_validation_keeps_the_best_checkpoint(toy, tmp_path):
     assert best.exists()
     with pytest.raises(AssertionError):
         assert_same_tensors(best, last)
+    assert [load_checkpoint(path)[1]["epochs"] for path in (best, last)] == [1, 3]
+
+
+def test_a_run_cut_short_says_what_it_saw(toy, tmp_path):
+    path = train(config_of(toy, tmp_path, epochs=3), max_steps=4, **QUIET)
+    assert load_checkpoint(path)[1]["epochs"] == 1.33
 
 
 def test_the_optimizer_and_the_augmentation_are_those_of_the_config(toy, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from als.model.attention import attention_loss
 from als.model.backbone import STRIDE, Backbone
 from als.model.boxes import sides
 from als.model.detector import Detector, Encoding
-from als.model.roi_heads import Chosen, SeparatedRoIHeads, roi_pool
+from als.model.roi_heads import Chosen, SeparatedRoIHeads, parts, roi_pool
 
 LOCALIZATION_SCALE = 1.3  # of the box whose feature gives the deltas
 SEGMENTATION_SCALE, SEGMENTATION_BINS = 1.5, 9
@@ -148,7 +148,7 @@ class MultiRegionRoIHeads(SeparatedRoIHeads):
         asked = torch.arange(1, logits.shape[1]) if labels is None else torch.tensor(labels)
         asked = asked.to(logits.device)
         scores, rows, classes = [], [], []
-        for own in logits.softmax(-1)[:, asked].split([len(one) for one in proposals]):
+        for own in parts(logits.softmax(-1)[:, asked], proposals):
             best, pairs = own.flatten().sort(descending=True)
             pairs = pairs[: len(own)][best[: len(own)] > threshold]
             scores.append(own.flatten()[pairs])
@@ -160,8 +160,7 @@ class MultiRegionRoIHeads(SeparatedRoIHeads):
             boxes = found[-1][0]
             of_class = self.classify(f_cls, boxes)[0].softmax(-1)
             of_class = of_class.gather(1, torch.cat(classes)[:, None])[:, 0]
-            scores = list(of_class.split([len(one) for one in boxes]))
-            found.append((self.moved(f_loc, boxes, classes, image_sizes), scores))
+            found.append((self.moved(f_loc, boxes, classes, image_sizes), parts(of_class, boxes)))
         chosen = []
         for index, size in enumerate(image_sizes):
             candidates = (
@@ -184,10 +183,8 @@ class MultiRegionRoIHeads(SeparatedRoIHeads):
         deltas, labels = self.localize(f_loc, boxes).unflatten(1, (-1, 4)), torch.cat(classes)
         deltas = deltas[torch.arange(len(labels), device=labels.device), labels]
         decoded = self.box_coder.decode_single(deltas, torch.cat(boxes))
-        decoded = decoded.split([len(one) for one in boxes])
-        return [
-            clip_boxes_to_image(one, size) for one, size in zip(decoded, image_sizes, strict=True)
-        ]
+        pairs = zip(parts(decoded, boxes), image_sizes, strict=True)
+        return [clip_boxes_to_image(one, size) for one, size in pairs]
 
 
 def voted(kept: Chosen, boxes: Tensor, labels: Tensor, scores: Tensor) -> Chosen:

@@ -4,11 +4,11 @@ SSD300 and SSD512 stand on VGG16 as in the paper; on MobileNetV2 it is SSDLite (
 2018, section 6.2), whose extra layers and heads are depthwise separable.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -226,14 +226,13 @@ class MobileNetFeatures(nn.Module):
         )
         widths = [last, 512, 256, 256, 128]
         self.extra = nn.ModuleList(
-            _extra_block(before, after, BATCH_NORM)
-            for before, after in zip(widths, widths[1:], strict=False)
+            _extra_block(before, after, BATCH_NORM) for before, after in pairwise(widths)
         )
         _normal_init(self.extra)
         self.channels = [expansion.out_channels, *widths]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        maps = OrderedDict()
+        maps = {}
         for name, layer in enumerate([*self.features, *self.extra]):
             maps[str(name)] = x = layer(x)
         return maps

@@ -55,7 +55,7 @@ def build_backbone(config: ModelConfig, pretrained: bool = True) -> Backbone:
     if pretrained and config.weights is not None:
         _load_classifier_weights(network, config)
     backbone = entry.cut(network)
-    if not 0 <= config.frozen_blocks <= len(backbone.trunk):
+    if config.frozen_blocks > len(backbone.trunk):
         raise InputError(
             f"frozen_blocks {config.frozen_blocks}: the trunk of {config.backbone} has "
             f"{len(backbone.trunk)} blocks; choose 0 to {len(backbone.trunk)}."

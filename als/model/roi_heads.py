@@ -121,15 +121,12 @@ class RoIHeads(torchvision_heads.RoIHeads):
         counts = scores.amax(1) > threshold
         deltas = self.deltas_of(counts, f_cls, f_loc, proposals, vectors)
         deltas = deltas.unflatten(1, (-1, 4))[:, asked]
-        in_images = parts(counts, proposals)
-        rows = [part.nonzero()[:, 0] for part in in_images]
-        found, start, first = [], 0, 0
-        for roi, row, size in zip(proposals, rows, image_sizes, strict=True):
-            own = deltas[start : start + row.shape[0]] if len(rows) > 1 else deltas
-            own_scores = scores[first + row]
-            found.append(self._choose(roi[row], row, own_scores, own, asked, size, threshold))
-            start, first = start + row.shape[0], first + roi.shape[0]
-        return found
+        rows = [part.nonzero()[:, 0] for part in parts(counts, proposals)]
+        chosen = zip(proposals, rows, parts(scores, proposals), parts(deltas, rows), strict=True)
+        return [
+            self._choose(roi[row], row, score[row], delta, asked, size, threshold)
+            for (roi, row, score, delta), size in zip(chosen, image_sizes, strict=True)
+        ]
 
     def _choose(
         self,

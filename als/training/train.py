@@ -195,7 +195,7 @@ def _train(
         trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     info = {
         "data": {"train": config.data.train, "fingerprint": fingerprint(data.train_records)},
-        "epochs": config.epochs,
+        "epochs": _epochs(trainer.global_step, module, config),
         "seed": config.seed,
         "time": _time(config, trainer),
         "machine": machine(),
@@ -204,10 +204,17 @@ def _train(
         save_checkpoint(detector, out / "model.safetensors", info)
         best = out / "checkpoints" / "best.ckpt"
         if metric is not None and best.exists():
-            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-            module.load_state_dict(state)
+            state = torch.load(best, map_location="cpu", weights_only=True)
+            module.load_state_dict(state["state_dict"])
+            info["epochs"] = _epochs(state["global_step"], module, config)
             save_checkpoint(detector, out / "best.safetensors", info)
     return out / "model.safetensors"
+
+
+def _epochs(steps: int, module: DetectorModule, config: TrainConfig) -> int | float:
+    """What was seen until a step, which may lie within an epoch."""
+    seen = config.epochs * steps / module.total_steps
+    return int(seen) if seen.is_integer() else round(seen, 2)
 
 
 def _time(config: TrainConfig, trainer: L.Trainer) -> dict[str, float]:
