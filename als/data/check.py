@@ -12,7 +12,7 @@ from tqdm import tqdm
 from als.data import coco_layout, voc_layout
 from als.data.exports import advice
 from als.data.masks import find_masks, read_class_map
-from als.data.record import Problem, Record, image_problems, nothing_to_count, told_doubled
+from als.data.record import Problem, Record, nothing_to_count, read_photo, told_doubled
 from als.errors import InputError
 from als.images import exif_orientation
 
@@ -156,7 +156,10 @@ def _split_problems(listing: Path, records: Sequence[Record]) -> Iterator[Proble
 
 def _image_problems_of(records: Sequence[Record], title: str) -> Iterator[Problem]:
     for record in tqdm(records, desc=title, disable=None):
-        yield from image_problems(record.path, record.size)
+        try:
+            read_photo(record.path, record.size)
+        except Problem as problem:
+            yield problem
 
 
 def _tell_unusual(place: Path, records: Sequence[Record], tell: Callable[[str], None]) -> None:

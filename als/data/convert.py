@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from als.data.derived_masks import without_derived
 from als.data.masks import fill, read_class_map, read_object_numbers
-from als.data.record import Problem, Record, image_problems, nothing_to_count, refuse
+from als.data.record import Problem, Record, nothing_to_count, read_photo, refuse
 from als.data.rle import VOID, write_runs
 from als.data.voc_layout import (
     class_names,
@@ -76,8 +76,7 @@ def _write_split(folder: Path, split: str, out: Path) -> int:
     (out / "annotations").mkdir(exist_ok=True)
     (out / split).mkdir()
     for record in tqdm(records, desc=split, disable=None):
-        for problem in image_problems(record.path, record.size):
-            raise problem
+        read_photo(record.path, record.size)
         name = record.path.relative_to(image_folder(folder).folder).as_posix()
         link_or_copy(record.path, out / split / name)
         labels = read_class_map(record, classes)

@@ -13,9 +13,9 @@ from torchvision.transforms.v2 import functional
 
 from als.data.derived_masks import kept_object_map
 from als.data.masks import read_object_map
-from als.data.record import Problem, Record, size_problem
+from als.data.record import Record, read_photo
 from als.errors import InputError
-from als.images import Photo, as_rgb
+from als.images import Photo
 
 Image = Tensor | Photo
 Target = dict[str, Any]
@@ -116,9 +116,7 @@ class DetectionDataset(Dataset):
 
     def _read(self, record: Record) -> tuple[Tensor, Tensor | None]:
         """The decoded image uint8 [3, H, W] and object map uint8 [H, W]."""
-        pixels = functional.pil_to_tensor(as_rgb(record.path, name=str(record.path)))
-        if problem := size_problem(record.path, tuple(pixels.shape[-2:]), record.size):
-            raise Problem(record.path, problem)
+        pixels = functional.pil_to_tensor(read_photo(record.path, record.size))
         object_map = read_object_map(record, self.classes)
         if object_map is None and self.derived is not None:
             object_map = kept_object_map(record, self.derived)

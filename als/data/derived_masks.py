@@ -32,7 +32,7 @@ from als.data import coco_layout, voc_layout
 from als.data.coco_file import read_parts
 from als.data.fields import mark, numbers
 from als.data.masks import fill, palette, read_class_map
-from als.data.record import Problem, Record, refuse, size_problem
+from als.data.record import Record, read_photo, refuse
 from als.data.rle import VOID, write_runs
 from als.errors import InputError
 from als.files import atomic_write, read_json, write_json
@@ -158,10 +158,7 @@ def pixels_of(
     Of an ignored object there are none. A pixel is the smallest box's that holds it. Raises
     InputError for a photograph that cannot be read or is of another size.
     """
-    photo = as_rgb(path, name=str(path))
-    if problem := size_problem(path, (photo.height, photo.width), size):
-        raise Problem(path, problem)
-    found = object_of_pixels(photo, boxes)
+    found = object_of_pixels(read_photo(path, size), boxes)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     own = [np.zeros(size, dtype=bool) for _ in areas]
     for index in np.argsort(areas, kind="stable"):

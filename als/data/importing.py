@@ -14,11 +14,10 @@ from tqdm import tqdm
 
 from als.data.convert import link_or_copy, new_folder
 from als.data.exports import Export, Labelled, LabelledPhoto, LeftOut, Report, read_export
-from als.data.record import Problem, size_problem
+from als.data.record import Problem, read_photo
 from als.data.rle import area, pack
 from als.errors import InputError
 from als.files import write_json
-from als.images import as_rgb
 
 VAL_SHARE = 0.2  # of the photographs, where an export has no splits and none are asked for
 TOLD = 20  # lines about what was left out; all are in the record
@@ -123,13 +122,8 @@ def _checked(export: Export, report: Report) -> list[LabelledPhoto]:
             if photo.path.resolve() in seen:
                 raise Problem(photo.path, f"it is listed again, for {photo.split or 'the set'}")
             seen.add(photo.path.resolve())
-            try:
-                width, height = as_rgb(photo.path, name=str(photo.path)).size  # to its last pixel
-            except InputError as error:
-                raise Problem.of(photo.path, error) from error
+            width, height = read_photo(photo.path, photo.size).size
             size = (height, width)
-            if photo.size and (problem := size_problem(photo.path, size, photo.size)):
-                raise Problem(photo.path, problem)
             objects, over = _inside(photo, size, report)
             clipped += over
         except Problem as problem:

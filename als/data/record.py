@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+from PIL.Image import Image
 
 from als.data.rle import Instances
 from als.errors import InputError
@@ -200,12 +201,15 @@ def size_problem(path: Path, size: tuple[int, int], told: tuple[int, int]) -> st
     )
 
 
-def image_problems(path: Path, size: tuple[int, int]) -> Iterator[Problem]:
-    """Whether the image decodes to its end, and to (height, width) `size`."""
+def read_photo(path: Path, size: tuple[int, int] | None) -> Image:
+    """The photo of an annotation that says (height, width) `size`, or None for any.
+
+    Raises Problem when it does not decode to its end, or is of another size.
+    """
     try:
-        width, height = as_rgb(path, name=str(path)).size
+        photo = as_rgb(path, name=str(path))
     except InputError as error:
-        yield Problem.of(path, error)
-        return
-    if problem := size_problem(path, (height, width), size):
-        yield Problem(path, problem)
+        raise Problem.of(path, error) from error
+    if size and (problem := size_problem(path, (photo.height, photo.width), size)):
+        raise Problem(path, problem)
+    return photo
