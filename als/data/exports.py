@@ -24,6 +24,7 @@ from als.data import fields
 from als.data.coco_file import read_parts
 from als.data.convert import segment
 from als.data.derived_masks import is_marked
+from als.data.image_folder import ImageFolder
 from als.data.masks import palette
 from als.data.record import TOLERANCE, Problem, Record
 from als.data.rle import VOID
@@ -437,10 +438,11 @@ def _read_voc(source: Path, kind: str, report: Report) -> Export:
     classes, colours = _voc_classes(source)
     is_cvat = "CVAT" in kind
     table = classes or list(class_names(source))  # of values in masks
-    entries: list[tuple[str, str, Path, list[Path]]] = []  # split, id, XML, folders of images
+    entries: list[tuple[str, str, Path, list[ImageFolder]]] = []  # split, id, XML, images
     if (source / "Annotations").is_dir():
         top = source / "Annotations"
-        images = [source / name for name in ("JPEGImages", "images", "Images")] + [source, top]
+        names = ("JPEGImages", "images", "Images", "", "Annotations")
+        images = [ImageFolder(source / name) for name in names]
         ids = {str(p.relative_to(top).with_suffix("")) for p in top.rglob("*.xml")}
         split_of = _voc_splits(source, ids, table)
         for name in sorted(ids - set(split_of)) if split_of else ():
@@ -449,7 +451,8 @@ def _read_voc(source: Path, kind: str, report: Report) -> Export:
             entries.append((split, name, top / f"{name}.xml", images))
     else:
         for split, folder in _xml_folders(source):
-            entries += [(split, f.stem, f, [folder]) for f in sorted(folder.glob("*.xml"))]
+            images = [ImageFolder(folder)]
+            entries += [(split, f.stem, f, images) for f in sorted(folder.glob("*.xml"))]
     found: list[tuple] = []
     least = math.inf
     for split, name, xml, folders in entries:
@@ -541,20 +544,18 @@ def _root(xml: Path) -> ET.Element:
         return ET.Element("annotation")
 
 
-def _image_of(name: str, tree: ET.Element, folders: list[Path]) -> Path:
+def _image_of(name: str, tree: ET.Element, folders: list[ImageFolder]) -> Path:
     """The photograph of an XML file: by the XML's own name, or by the name that it gives.
 
     Raises ValueError when there is none, or two.
     """
-    for folder in folders:
-        place = folder / name
-        near = place.parent.iterdir() if place.parent.is_dir() else ()
-        fits = [p for p in near if p.stem == place.name and p.suffix.lower() in IMAGE_SUFFIXES]
+    for images in folders:
+        fits = images.stems(name)
         if len(fits) > 1:
-            raise ValueError(f"two images fit, {' and '.join(sorted(p.name for p in fits))}")
+            raise ValueError(f"two images fit, {' and '.join(path.name for path in fits)}")
         if fits:
             return fits[0]
-    return _find_image(tree.findtext("filename") or name, folders)
+    return _find_image(tree.findtext("filename") or name, [images.folder for images in folders])
 
 
 def _voc_objects(told, tree: ET.Element, first: int) -> list[Labelled]:
