@@ -311,6 +311,15 @@ def test_coco_of_cvat(tmp_path):
     assert "5.jpg: the image is 40x20 pixels but its annotation says 41x20" in told
 
 
+def test_coco_of_cvat_with_a_folder_of_its_split(tmp_path):
+    """images/default/, as CVAT writes it since 2024."""
+    source = tmp_path / "export"
+    photo(source / "images/default/a.jpg")
+    things, labels = [marked(1, 1, 1, [1, 2, 10, 10])], [{"id": 1, "name": "cat"}]
+    coco(source / "annotations/instances_default.json", [entry(1, "a.jpg")], things, labels)
+    assert boxes(imported(source, classes=("cat",), val=0.0)["a"][1]) == [[1, 1, 2, 11, 12]]
+
+
 # VOC
 
 

@@ -326,9 +326,9 @@ def _read_coco(source: Path, kind: str, report: Report) -> Export:
         split = file.stem.removeprefix("instances_")
         if file.name == "_annotations.coco.json":
             split = file.parent.name if file.parent != source else ""
-        split = "" if split in ("default", "result") else split
-        top = (file.parent, source)
+        top = (file.parent, source)  # CVAT's images lie in images/default/, once in images/
         folders = [f for t in top for f in (t, t / "images", t / "images" / split, t / split)]
+        split = "" if split in ("default", "result") else split
         ids = Counter(str(entry.get("id")) for entry in images)
         of_image: dict[str, list[dict]] = {}
         for annotation in annotations:
