@@ -61,10 +61,15 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder. Raises InputError when it is there and not empty."""
+    """The same for a folder. Raises InputError where it is not empty or cannot be replaced."""
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path}: it exists and is not empty; name a new folder.")
+    if path.is_symlink():
+        path = path.resolve()
+    if path.is_dir() and (path.is_mount() or path.samefile(".")):  # a shell would stay in the old
+        told = "it is a mount point or the working folder, which cannot be replaced"
+        raise InputError(f"{path}: {told}; name a new folder in it.")
     with _aside(path) as aside:
         aside.mkdir()
         yield aside

@@ -78,6 +78,30 @@ def test_a_link_is_followed(tmp_path):
     assert read_json(tmp_path / "real" / "record.json") == {"a": 1}
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_to_a_folder_is_followed(is_there, tmp_path):
+    real = tmp_path / "real"
+    if is_there:
+        real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    with atomic_folder(tmp_path / "link") as aside:
+        (aside / "a").touch()
+    assert (tmp_path / "link").is_symlink() and (real / "a").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_what_cannot_be_replaced_is_said_at_once(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (Path(), tmp_path / "here"):
+        with pytest.raises(InputError, match="or the working folder"), atomic_folder(path):
+            pass
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "is_mount", lambda path: True)
+    with pytest.raises(InputError, match="a mount point"), atomic_folder(tmp_path / "here"):
+        pass
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
 def test_files_get_the_mode_of_the_umask(tmp_path, umask, mode):
     before = os.umask(umask)
