@@ -103,6 +103,10 @@ def test_class_masks_alone_are_cut_by_the_boxes(tmp_path):
     assert np.array_equal(read_object_map(record, ["dog"]), expected)
 
 
+def test_a_split_that_is_named_twice_is_written_once(toy_root, tmp_path):
+    assert to_coco(toy_root / "VOC2012", ["val", "val"], tmp_path / "out") == {"val": 6}
+
+
 def test_nothing_is_left_behind_when_a_file_is_broken(toy_root, tmp_path):
     broken = shutil.copytree(toy_root / "VOC2012", tmp_path / "VOC2012")
     (broken / "JPEGImages" / "toy_000004.jpg").unlink()

@@ -50,7 +50,7 @@ def to_coco(folder: Path, splits: Sequence[str], out: Path) -> dict[str, int]:
     be written, and for anything in the data set that is broken, images that do not decode too.
     """
     with new_folder(out) as aside:
-        return {split: _write_split(Path(folder), split, aside) for split in splits}
+        return {split: _write_split(Path(folder), split, aside) for split in dict.fromkeys(splits)}
 
 
 @contextmanager
