@@ -104,6 +104,13 @@ def broken_off_at_the_third(monkeypatch) -> list:
     return calls
 
 
+def test_where_no_mask_is_wanting_nothing_is_written(toy, tmp_path):
+    folder = shutil.copytree(toy / "VOC2012", tmp_path / "set")
+    before = sorted(folder.rglob("*"))
+    assert derive_masks(folder, ["val"]) == 0
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_true_masks_stay_and_a_second_call_goes_on(voc, monkeypatch):
     true = (voc / "SegmentationClass/toy_000000.png").read_bytes()
     calls = broken_off_at_the_third(monkeypatch)

@@ -19,7 +19,7 @@ import json
 import shutil
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -204,7 +204,7 @@ def _records(folder: Path, split: str, in_coco: bool) -> Iterator[Record]:
         yield record
 
 
-def _how(images: Sequence[str]) -> dict:
+def _how(images: Iterable[str]) -> dict:
     return {
         "what": "masks made from boxes; no truth: no map is measured by them",
         "by": f"als data masks: GrabCut of OpenCV {opencv().__version__}, one cut a photograph",
@@ -216,6 +216,8 @@ def _how(images: Sequence[str]) -> dict:
 
 def _write_voc(folder: Path, records: Sequence[Record]) -> None:
     """A class mask for each record; difficult objects are void, as in VOC."""
+    if not records:
+        return
     note = folder / "SegmentationClass" / "derived.json"
     before = read_json(note)["images"] if note.is_file() else []
     made = set(before)
@@ -230,7 +232,7 @@ def _write_voc(folder: Path, records: Sequence[Record]) -> None:
                 image.save(aside, format="png", pnginfo=made_so)
             made.add(record.image_id)
     finally:
-        write_json(note, _how(list(made)))
+        write_json(note, _how(made))
         _forget()
 
 
