@@ -57,12 +57,10 @@ def check_folder(
     return pd.DataFrame(rows, columns=["file", "problem"], dtype="str")
 
 
-def refuse_problems(
-    problems: pd.DataFrame, folder: Path, tell: Callable[[str], None] = print
-) -> None:
-    """Tell the table of `check_folder` and raise InputError, unless it is empty."""
+def refuse_problems(problems: pd.DataFrame, folder: Path) -> None:
+    """Print the table of `check_folder` and raise InputError, unless it is empty."""
     if len(problems):
-        tell(problems.to_string(index=False))
+        print(problems.to_string(index=False))
         raise InputError(
             f"{folder}: {len(problems)} problems, see the table above; mend or download the files "
             f"again. {advice(folder)}"
