@@ -488,8 +488,8 @@ def _read_voc(source: Path, kind: str, report: Report) -> Export:
             if mask.is_file() and is_marked(mask):
                 made += 1
             elif mask.is_file():
-                masks = _voc_masks(source, name, table, colours)
-                objects, void = _with_masks(path, objects, *masks, by_order=not is_cvat)
+                masks = _voc_masks(source, name, len(table), colours)
+                objects, void = _with_masks(path, objects, table, *masks, by_order=not is_cvat)
         except (InputError, ValueError) as error:
             report(LeftOut("photograph", path, str(error)))
             continue
@@ -574,17 +574,15 @@ def _voc_objects(told, tree: ET.Element, first: int) -> list[Labelled]:
 
 
 def _voc_masks(
-    source: Path, name: str, classes: list[str], colours: dict
-) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-    """The classes, and the class and object number of each pixel."""
+    source: Path, name: str, classes: int, colours: dict
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The class and object number of each pixel."""
     kinds = ("SegmentationClass", "SegmentationObject")
     files = [source / kind / f"{name}.png" for kind in kinds]
     labels = _indices(files[0], colours)
-    if labels.max(where=labels < VOID, initial=0) > len(classes):
-        raise InputError(f"{files[0]}: a value of the mask is none of {len(classes)} classes.")
-    if not files[1].is_file():
-        return classes, labels, None
-    return classes, labels, _indices(files[1], colours and VOC_COLOURS)
+    if labels.max(where=labels < VOID, initial=0) > classes:
+        raise InputError(f"{files[0]}: a value of the mask is none of {classes} classes.")
+    return labels, _indices(files[1], colours and VOC_COLOURS) if files[1].is_file() else None
 
 
 def _indices(file: Path, colours: dict[tuple[int, ...], int]) -> np.ndarray:
