@@ -356,6 +356,15 @@ def test_voc_whose_corners_begin_at_0(tmp_path):
     assert boxes(found["a"][1]) == [[1, 0, 3, 10, 10], [2, 2, 2, 9, 9]]
 
 
+def test_photographs_of_the_export_beside_this_one_are_not_taken(tmp_path):
+    """Roboflow writes ../train/images for its own folder, and another export may lie above."""
+    for folder, name in ((tmp_path, "other"), (tmp_path / "export", "mine")):
+        photo(folder / f"train/images/{name}.jpg")
+        text(folder / f"train/labels/{name}.txt", "0 0.5 0.5 0.5 0.5")
+    text(tmp_path / "export/data.yaml", "train: ../train/images", "names: [cat]")
+    assert list(imported(tmp_path / "export", classes=("cat",), val=0.0)) == ["mine"]
+
+
 def test_a_folder_of_photographs_is_listed_once(tmp_path, monkeypatch):
     """Once for each XML file an export of 4,000 photographs took most of a minute."""
     source, listed = tmp_path / "export", []

@@ -246,7 +246,7 @@ def _yolo_images(config: dict, report: Report) -> dict[str, list[Path]]:
         entries = config.get(split) or []
         for entry in [entries] if isinstance(entries, str) else entries:
             inside = re.sub(r"^(\.\./)+", "", entry)
-            places = [root / name for root in roots for name in (entry, inside)]
+            places = [root / name for root in roots for name in (inside, entry)]
             place = next(filter(os.path.exists, places), None)
             if place is None:
                 report(LeftOut("split", file, f"its '{split}', {entry}, is not there"))
