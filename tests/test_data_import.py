@@ -261,7 +261,7 @@ def test_coco_of_label_studio(tmp_path):
     names = [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
     photos = [entry(0, "images\\ab12-x y.jpg"), entry(1, "/data/media/upload/1/cd34-z.png")]
     things = [
-        marked(0, 0, 0, [1, 2, 10, 10], ignore=0),
+        marked(0, 0, 0, [1, 2, 10, 10], ignore=0, attributes=1),
         marked(1, 1, 1, [0, 0, 40, 20], ignore=0, segmentation=[[0, 0, 40, 0, 40, 20]]),
     ]
     coco(source / "result.json", photos, things, names)

@@ -381,7 +381,8 @@ def _coco_names(categories: list[dict], annotations: list[dict]) -> dict[str, st
 
 def _is_brushed(annotation: dict) -> bool:
     """CVAT exports whatever its brush drew as a crowd. It alone writes 'occluded'."""
-    is_cvat = "occluded" in (annotation.get("attributes") or {})
+    attributes = annotation.get("attributes")
+    is_cvat = isinstance(attributes, dict) and "occluded" in attributes
     return is_cvat and bool(annotation.get("iscrowd")) and bool(annotation.get("segmentation"))
 
 
