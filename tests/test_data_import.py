@@ -580,7 +580,12 @@ def test_a_broken_file_of_the_whole_export_is_one_sentence(tmp_path, name, lines
 
 
 @pytest.mark.parametrize(
-    ("options", "told"), [({"val": float("nan")}, "give shares"), ({"seed": -1}, "seed -1")]
+    ("options", "told"),
+    [
+        ({"val": float("nan")}, "give shares"),
+        ({"seed": -1}, "seed -1"),
+        ({"val": 0.9}, "of 1 photo"),
+    ],
 )
 def test_shares_and_seeds_that_are_none_are_refused(tmp_path, options, told):
     text(tmp_path / "export/classes.txt", "cat")
@@ -588,6 +593,15 @@ def test_shares_and_seeds_that_are_none_are_refused(tmp_path, options, told):
     text(tmp_path / "export/labels/a.txt", "0 0.5 0.5 0.2 0.2")
     with pytest.raises(InputError, match=told):
         import_export(tmp_path / "export", tmp_path / "new", **options)
+
+
+def test_a_class_that_is_named_twice_is_one(tmp_path):
+    """`--model.classes` of the command that is printed takes each name once."""
+    text(tmp_path / "export/classes.txt", "cat", "cat", "dog")
+    photo(tmp_path / "export/images/a.jpg")
+    text(tmp_path / "export/labels/a.txt", "0 0.2 0.2 0.2 0.2", "1 0.5 0.5 0.2 0.2")
+    done = import_export(tmp_path / "export", tmp_path / "new")
+    assert done.classes == ("cat", "dog") and done.table["cat"].tolist() == [2]
 
 
 def test_odd_files_cost_their_own_photograph(tmp_path):

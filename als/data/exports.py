@@ -80,7 +80,7 @@ class LabelledPhoto:
 
 @dataclass
 class Export:
-    """An export that was read. kind: for people. classes: in its order. notes: sentences."""
+    """An export that was read. kind: for people. classes: in its order, once. notes: sentences."""
 
     kind: str
     classes: list[str]
@@ -142,6 +142,7 @@ def read_export(source: Path, report: Report) -> Export:
         report(left_out)
 
     export = read(source, kind, note)
+    export.classes = list(dict.fromkeys(export.classes))
     used = named | {photo.path.resolve() for photo in export.photos}
     for folder in sorted({photo.path.parent for photo in export.photos}):
         for path in _images_in(folder):
@@ -322,7 +323,7 @@ def _read_coco(source: Path, kind: str, report: Report) -> Export:
             raise InputError(
                 f"{file}: it is no file of COCO's ({error!r}); export again."
             ) from error
-        export.classes += [name for name in names.values() if name not in export.classes]
+        export.classes += names.values()
         split = file.stem.removeprefix("instances_")
         if file.name == "_annotations.coco.json":
             split = file.parent.name if file.parent != source else ""

@@ -195,7 +195,10 @@ def _shares(
 def _divided(
     photos: Sequence[LabelledPhoto], shares: dict[str, float], seed: int
 ) -> list[LabelledPhoto]:
-    """The photographs with a split drawn for each; the same for the same paths and seed."""
+    """The photographs with a split drawn for each; the same for the same paths and seed.
+
+    Raises InputError where none is left for train.
+    """
     order = np.random.default_rng(seed).permutation(len(photos))
     ranked = sorted(range(len(photos)), key=lambda index: photos[index].path)
     splits = ["train"] * len(photos)
@@ -205,6 +208,11 @@ def _divided(
         for place in order[start : start + count]:
             splits[ranked[place]] = split
         start += count
+    if "train" not in splits:
+        raise InputError(
+            f"--val {shares['val']} --test {shares['test']}: of {len(photos)} photographs none is "
+            "left to train on; give smaller shares."
+        )
     return [replace(photo, split=split) for photo, split in zip(photos, splits, strict=True)]
 
 
