@@ -39,12 +39,12 @@ WORDS |= {"softmax": "class score after the softmax", "margin": "margin of the c
 
 def offered(predictor: Predictor) -> dict[str, str]:
     """Names and titles of the explainers that the last view can show for a model."""
-    attention = predictor.detector.config.attention
+    config = predictor.detector.config
     return {
         name: EXPLAINERS[name].title
         for name in default_explainers()
         if name not in ("localization", "classification")  # have views of their own
-        and (attention or not EXPLAINERS[name].needs_attention)
+        and EXPLAINERS[name].goes_with(config)
     }
 
 
