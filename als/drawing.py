@@ -12,7 +12,6 @@ from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 
 from als.files import atomic_write, printable, write_json
-from als.images import as_rgb
 from als.inference import Prediction
 
 # Perceptually even; all but magma keep their order for colour-blind readers too.
@@ -278,19 +277,17 @@ def _fitted(panel: Panel) -> Image.Image:
     return ImageOps.contain(panel.picture, (WIDTH, HIGHEST), Image.Resampling.LANCZOS)
 
 
-def save_prediction(
-    path: Path, prediction: Prediction, out: Path, photo: Image.Image | None = None
-) -> Path:
+def save_prediction(path: Path, prediction: Prediction, out: Path, photo: Image.Image) -> Path:
     """Write `<out>/<stem>.png` and `<out>/<stem>.json` (see `output_stem`); returns the picture.
 
     Args:
         path: the image that was predicted. out: folder, made if missing.
-        photo: what the file holds, upright and RGB, at any size; None to read it.
+        photo: what the file holds, upright and RGB, at any size.
 
     The JSON holds size [height, width] and for each detection name, score and box [x1, y1, x2,
     y2] in pixels of the upright image.
     """
-    shown = to_display(as_rgb(path) if photo is None else photo)
+    shown = to_display(photo)
     look, panels = Look(), [Panel(DETECTIONS, draw_detections(shown, prediction))]
     for title, heat_map in (
         (LOCALIZATION, prediction.localization_map),
