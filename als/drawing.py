@@ -117,6 +117,20 @@ def map_panel(title: str, heat_map: np.ndarray, photo: Image.Image, look: Look) 
     return Panel(title, overlay(photo, heat_map, look), note, (low, high), alt)
 
 
+def attention_panels(prediction: Prediction, photo: Image.Image, look: Look) -> list[Panel]:
+    """The localization and the classification map over the photo, or why there is none."""
+    pairs = (
+        (LOCALIZATION, prediction.localization_map),
+        (CLASSIFICATION, prediction.classification_map),
+    )
+    return [
+        Panel(title, None, NO_ATTENTION)
+        if values is None
+        else map_panel(title, values, photo, look)
+        for title, values in pairs
+    ]
+
+
 def _range_note(title: str, values: np.ndarray, low: float, high: float) -> str:
     """What the colours hide: a constant, a stretched one, or values that the scale leaves dark."""
     spread, attention = float(np.ptp(values)), title in (LOCALIZATION, CLASSIFICATION)
@@ -287,16 +301,9 @@ def save_prediction(path: Path, prediction: Prediction, out: Path, photo: Image.
     The JSON holds size [height, width] and for each detection name, score and box [x1, y1, x2,
     y2] in pixels of the upright image.
     """
-    shown = to_display(photo)
-    look, panels = Look(), [Panel(DETECTIONS, draw_detections(shown, prediction))]
-    for title, heat_map in (
-        (LOCALIZATION, prediction.localization_map),
-        (CLASSIFICATION, prediction.classification_map),
-    ):
-        if heat_map is None:
-            panels.append(Panel(title, None, NO_ATTENTION))
-        else:
-            panels.append(map_panel(title, heat_map, shown, look))
+    shown, look = to_display(photo), Look()
+    panels = [Panel(DETECTIONS, draw_detections(shown, prediction))]
+    panels += attention_panels(prediction, shown, look)
     picture = out / f"{output_stem(path)}.png"
     # The detections first: they have room where a picture has none.
     found = zip(prediction.names, prediction.scores, prediction.boxes, strict=True)

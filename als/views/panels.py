@@ -10,9 +10,9 @@ from als.drawing import (
     CLASSIFICATION,
     DETECTIONS,
     LOCALIZATION,
-    NO_ATTENTION,
     Look,
     Panel,
+    attention_panels,
     boxes_to_display,
     class_colours,
     draw_boxes,
@@ -78,20 +78,19 @@ def captions(settings: Settings, clickable: bool = False) -> dict[str, str]:
 def panels_of(study: Study, settings: Settings) -> list[Panel]:
     """The five panels."""
     chosen, last, title = study.class_map(), study.last_map(settings), last_title(settings)
-    panels = [
-        detections_panel(study, settings.threshold, chosen),
-        *attention_panels(study, settings.look, chosen),
-        _map_panel(study, GRAD_CAM, chosen.map, settings.look, chosen, chosen.empty),
+    maps = [
+        *attention_panels(study.prediction, study.display, settings.look),
+        _explanation_panel(study, GRAD_CAM, chosen, settings.look),
+        _explanation_panel(study, title, last, settings.look),
     ]
-    if last is None:
-        return [*panels, Panel(title, None, NO_MAP)]
-    return [*panels, _map_panel(study, title, last.map, settings.look, chosen, last.empty)]
+    detections = detections_panel(study, settings.threshold, chosen)
+    return [detections, *(_boxed(study, panel, chosen) for panel in maps)]
 
 
 def first_panels(study: Study, settings: Settings, waiting: bool = True) -> list[Panel]:
     """Those that need no explanation; `waiting` holds the places of the other two."""
     maps = [detections_panel(study, settings.threshold, None)]
-    maps += attention_panels(study, settings.look, None)
+    maps += attention_panels(study.prediction, study.display, settings.look)
     titles = (GRAD_CAM, last_title(settings)) if waiting else ()
     return maps + [Panel(title, None, "Computing …") for title in titles]
 
@@ -119,31 +118,17 @@ def _colours(study: Study, chosen: Explanation | None) -> dict[int, str]:
     return class_colours(labels if chosen is None else np.append(labels, chosen.label))
 
 
-def attention_panels(study: Study, look: Look, chosen: Explanation | None) -> list[Panel]:
-    """The localization and the classification map, or why there is none."""
-    found = study.prediction
-    pairs = (LOCALIZATION, found.localization_map), (CLASSIFICATION, found.classification_map)
-    return [
-        Panel(title, None, NO_ATTENTION)
-        if values is None
-        else _map_panel(study, title, values, look, chosen, False)
-        for title, values in pairs
-    ]
+def _explanation_panel(study: Study, title: str, told: Explanation | None, look: Look) -> Panel:
+    if told is None:
+        return Panel(title, None, NO_MAP)
+    if told.empty:
+        return Panel(title, study.display, EMPTY, alt=f"{title}: empty")
+    return map_panel(title, told.map, study.display, look)
 
 
-def _map_panel(
-    study: Study,
-    title: str,
-    values: np.ndarray,
-    look: Look,
-    chosen: Explanation | None,
-    empty: bool,
-) -> Panel:
-    if empty:
-        panel = Panel(title, study.display, EMPTY, alt=f"{title}: empty")
-    else:
-        panel = map_panel(title, values, study.display, look)
-    if chosen is None:
+def _boxed(study: Study, panel: Panel, chosen: Explanation) -> Panel:
+    """A map with the chosen box, where there is a map."""
+    if panel.picture is None:
         return panel
     box = boxes_to_display(chosen.box[None], study.prediction.size)
     labels, colours = np.array([chosen.label]), _colours(study, chosen)
