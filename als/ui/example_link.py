@@ -12,6 +12,8 @@ from als.photographs import package_photographs
 from als.ui.takeaway import fresh_folder
 from als.views.photo_study import Choice, Settings, Study, offered
 
+USUAL = asdict(Settings())
+
 
 def example_of(path: Path, name: str) -> str | None:
     """The name of the example that a file of this name is; None for any other photo."""
@@ -28,9 +30,8 @@ def link_of(study: Study, settings: Settings, model: str | None = None) -> str:
     """
     if study.example is None or study.choice.box is not None:
         return ""
-    usual = asdict(Settings())
     asked = {"example": study.example} | ({} if model is None else {"model": model})
-    asked |= {key: value for key, value in asdict(settings).items() if value != usual[key]}
+    asked |= {key: value for key, value in asdict(settings).items() if value != USUAL[key]}
     if study.choice.label is not None:
         asked["class"] = study.predictor.classes[study.choice.label - 1]
     elif study.choice.detection:
@@ -50,11 +51,11 @@ def asked_for(query: Mapping[str, str], predictor) -> tuple[Path, Settings, Choi
     if example is None:
         raise InputError(f"The address asks for an example that is none of {', '.join(known)}.")
     try:
-        given = {key: kind(query[key]) for key, kind in _KINDS.items() if key in query}
+        given = {key: type(usual)(query[key]) for key, usual in USUAL.items() if key in query}
         detection = int(query["detection"]) - 1 if "detection" in query else None
     except ValueError as error:
         raise InputError("The address holds a setting that is no number: correct it.") from error
-    settings = Settings.from_page(*(asdict(Settings()) | given).values())
+    settings = Settings.from_page(*(USUAL | given).values())
     name = query.get("class")
     if settings.explainer not in offered(predictor) or name not in (None, *predictor.classes):
         raise InputError("The address asks for a class or a last view that this model has not.")
@@ -62,6 +63,3 @@ def asked_for(query: Mapping[str, str], predictor) -> tuple[Path, Settings, Choi
     path = fresh_folder() / example.name
     shutil.copyfile(example, path)
     return path, settings, Choice(detection if label is None else None, label)
-
-
-_KINDS = {key: type(value) for key, value in asdict(Settings()).items()}
