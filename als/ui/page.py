@@ -13,7 +13,7 @@ from als.drawing import COLOUR_MAPS, RULES, Look
 from als.errors import InputError
 from als.inference import Predictor
 from als.photographs import package_photographs
-from als.ui import handlers, markup, what_if
+from als.ui import handlers, markup
 from als.ui.canvas import Canvas
 from als.ui.gallery import ORDERS
 from als.ui.gate import MAX_FILE_SIZE, MAX_UPLOAD
@@ -22,6 +22,7 @@ from als.ui.session import SessionStore
 from als.ui.style import ENLARGE, NAME_EXAMPLES, PICK, REFUSE_LARGE
 from als.ui.takeaway import Endpoint
 from als.ui.upload_names import shown_name
+from als.ui.what_if import CHANGES, KEEP, NEUTRAL
 from als.views.photo_study import DEFAULT_EXPLAINER, DEFAULT_THRESHOLD, KIND_OF_WORDS, offered
 
 MAX_WAITING = 64  # events in the queue; who comes later is told that it is full
@@ -132,7 +133,7 @@ def build_app(
                 uploads, listing = _photographs(parts, predictor)
         _endpoint(Endpoint(predictor))
         parts["tabs"] = tabs
-        _connect(handle, parts, controls, tabs)
+        _connect(handle, parts, controls)
         _connect_gallery(handle, parts, controls, uploads, listing)
 
         answer, values = _answering(parts), list(controls.values())
@@ -194,7 +195,7 @@ def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, lis
     )
 
 
-def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> None:
+def _connect(handle: Handlers, parts: dict, controls: dict) -> None:
     """Events of the row above the tabs, of the pictures and of the tabs."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
     stamped = {"inputs": [gr.Number(visible=False), *values], "outputs": shown} | STAMP
@@ -214,7 +215,7 @@ def _connect(handle: Handlers, parts: dict, controls: dict, tabs: gr.Tabs) -> No
         of_explainer.then(**refresh, **latest),
         controls["kind"].input(**refresh, **latest),
         parts["model"].input(answer(handle.choose_model), chosen, shown, **LATEST, **views),
-        tabs.select(answer(handle.open_tab), values, shown, **EACH, **views),
+        parts["tabs"].select(answer(handle.open_tab), values, shown, **EACH, **views),
         parts["table"].pick(answer(handle.pick), values, shown, **each),
         parts["views"].pick(answer(handle.pick), values, shown, **each),
         parts["missed"].pick(answer(handle.pick_missed), values, shown, **each),
@@ -350,11 +351,10 @@ def _compare(parts: dict, other: Predictor | None, model: str | None) -> gr.File
 def _what_if(parts: dict) -> tuple[gr.Button, list[gr.Dropdown]]:
     """The third tab; gives its button and what becomes of the two maps."""
     _html(WHAT_IF)
-    changes, (keep, neutral) = list(what_if.CHANGES), what_if.CHANGES[:2]
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            loc = gr.Dropdown(changes, value=neutral, label="Localization map becomes")
-            cls = gr.Dropdown(changes, value=keep, label="Classification map becomes")
+            loc = gr.Dropdown(CHANGES, value=NEUTRAL, label="Localization map becomes")
+            cls = gr.Dropdown(CHANGES, value=KEEP, label="Classification map becomes")
             run = gr.Button("Run with these maps", variant="primary", elem_id="run")
             parts["changed_status"] = _html(elem_id="whatif-status")
             parts["changes"] = _html(elem_id="whatif-changes")
