@@ -39,6 +39,15 @@ def test_drawing_can_be_stopped_at_any_corner(tab):
     assert tab.store.get("a").photo.choice == Choice(detection=0)
 
 
+def test_two_clicks_on_one_place_are_refused_with_a_sentence(tab):
+    tab, request = tab
+    tab.draw_box(request)
+    for _ in range(2):
+        page = tab.pick(request, Click(x=0.5, y=0.5), *VALUES)
+    assert page["draw"] == DRAW_A_BOX and "less than a pixel" in page["box_status"]
+    assert tab.store.get("a").photo.choice == Choice(detection=0)
+
+
 def test_numbers_and_a_class_explain_the_same_box(tab):
     tab, request = tab
     page = tab.explain_box(request, 40, 30, 120, 60, *VALUES)

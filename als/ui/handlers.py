@@ -293,7 +293,7 @@ class Handlers:
             return self._drawing(session)
         (x1, x2), (y1, y2) = map(sorted, zip(*session.corners, strict=True))
         session.corners = None
-        return self._boxed(session, (x1, y1, x2, y2), settings) | self._drawing(session)
+        return self._drawing(session) | self._boxed(session, (x1, y1, x2, y2), settings)
 
     def _drawing(self, session: Session) -> dict:
         if session.corners is None:
