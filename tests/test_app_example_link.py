@@ -51,7 +51,8 @@ def test_a_page_that_is_opened_by_a_link_shows_it(linked):
     request = gr.Request(session_hash="new", query_params=query)
     page = tab.follow_link(request)
     assert (page["threshold"], page["name"]["value"]) == (0.4, "dog")
-    tab.open_photo(request, {"path": page["photo"], "orig_name": CAT.name}, *VALUES)
+    opened = tab.open_photo(request, {"path": page["photo"], "orig_name": CAT.name}, *VALUES)
+    assert opened["name"] == "dog", "the page goes on to say what is explained"
     shown = tab.refresh(request, *VALUES)
     assert tab.store.get("new").photo.choice == Choice(label=2)
     assert "example=chelsea.png" in shown["sentence"] and "class=dog" in shown["sentence"]

@@ -151,9 +151,10 @@ class Handlers:
                 session.listed, session.photo.truth = listed, listed.truth
                 session.photo.name = listed.name
             self._as_asked(session, Path(payload["path"]))
-            panels = first_panels(session.photo, settings)
+            panels, label = first_panels(session.photo, settings), session.photo.choice.label
             return EMPTY_PAGE | {
                 "status": "",
+                "name": NO_CLASS if label is None else predictor.classes[label - 1],
                 # A page that was forgotten is back at the model it began with: it says so.
                 "about": markup.model_line(predictor),
                 "table": self._table(session.photo, settings),
