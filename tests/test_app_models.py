@@ -88,6 +88,9 @@ def test_a_link_names_the_model_and_an_address_may(tab):
     assert "sofa" in page["name"]["choices"]
     alone = tab.follow_link(gr.Request(session_hash="f", query_params={"model": "twenty"}))
     assert alone["model"] == "twenty" and "photo" not in alone
+    wrong = {"model": "twenty", "example": "mine.jpg"}
+    refused = tab.follow_link(gr.Request(session_hash="w", query_params=wrong))
+    assert "alert" in refused["status"] and refused["model"] == tab.store.get("w").model == "twenty"
 
 
 def test_one_of_them_is_the_second_model_until_a_file_is_given(tab, tmp_path):

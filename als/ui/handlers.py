@@ -173,11 +173,13 @@ class Handlers:
         """The model, the example and the settings that the page's address asks for, if it does."""
         session, query = self.store.get(request.session_hash), dict(request.query_params)
         with session.lock:
+            told = {}
             try:
-                told = self._take_model(session, query["model"]) if "model" in query else {}
+                if "model" in query:
+                    told = self._take_model(session, query["model"])
                 asked = asked_for(query, self.model_of(session))
             except InputError as error:
-                return {"status": markup.status(str(error), error=True)}
+                return told | {"status": markup.status(str(error), error=True)}
             if asked is None:
                 return told
             path, settings, session.asked = asked
