@@ -52,7 +52,7 @@ def test_a_page_that_is_opened_by_a_link_shows_it(linked):
     page = tab.follow_link(request)
     assert (page["threshold"], page["name"]["value"]) == (0.4, "dog")
     opened = tab.open_photo(request, {"path": page["photo"], "orig_name": CAT.name}, *VALUES)
-    assert opened["name"] == "dog", "the page goes on to say what is explained"
+    assert opened["name"]["value"] == "dog", "the page goes on to say what is explained"
     shown = tab.refresh(request, *VALUES)
     assert tab.store.get("new").photo.choice == Choice(label=2)
     assert "example=chelsea.png" in shown["sentence"] and "class=dog" in shown["sentence"]

@@ -74,7 +74,8 @@ def test_a_page_that_was_forgotten_says_which_model_sees_its_next_photo(tab):
     tab.store.drop("i")
     given = {"path": str(CAT), "orig_name": CAT.name}
     page = tab.open_photo(gr.Request(session_hash="i"), given, *VALUES)
-    assert "animals-parts.safetensors" in page["about"]
+    assert "animals-parts.safetensors" in page["about"] and page["model"] == "shipped"
+    assert page["name"]["choices"] == [NO_CLASS, *tab.predictor.classes]
 
 
 def test_a_link_names_the_model_and_an_address_may(tab):

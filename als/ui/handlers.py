@@ -86,7 +86,7 @@ class Handlers:
         store: SessionStore,
         model: str | None = None,
     ):
-        self.predictor, self.other, self.store = predictor, other, store
+        self.predictor, self.other, self.store, self.model = predictor, other, store, model
         self.models = {} if model is None else {model: predictor}
 
     def model_of(self, session: Session) -> Predictor:
@@ -103,15 +103,21 @@ class Handlers:
 
     def _take_model(self, session: Session, name: str) -> dict:
         """Choose one of `MODELS`; what the page knows of it."""
-        predictor = self._named(name)
+        classes = self._named(name).classes
         session.model, session.gallery = name, None
-        classes = list(predictor.classes)
-        return {
-            "model": name,
-            "about": markup.model_line(predictor),
-            "name": gr.update(choices=[NO_CLASS, *classes], value=NO_CLASS),
+        return self._of_model(session) | {
             "listed": gr.update(choices=[EVERY_CLASS, *classes], value=EVERY_CLASS),
             **{"gallery": NO_GALLERY, "gallery_status": ""},
+        }
+
+    def _of_model(self, session: Session, label: int | None = None) -> dict:
+        """What the page says of the model that it has chosen. label: the class at "Explain"."""
+        predictor = self.model_of(session)
+        names = [NO_CLASS, *predictor.classes]
+        return {
+            "model": session.model or self.model,
+            "about": markup.model_line(predictor),
+            "name": gr.update(choices=names, value=names[label or 0]),
         }
 
     def choose_model(self, request: gr.Request, name: str, *values) -> dict:
@@ -141,8 +147,8 @@ class Handlers:
                 session.refused = False
                 return EMPTY_PAGE | said | self._canvas(session)
             try:
-                predictor = self.model_of(session)
-                session.open(study_photo(predictor, payload["path"], name_of(payload)))
+                given = self.model_of(session), payload["path"], name_of(payload)
+                session.open(study_photo(*given))
             except InputError as error:
                 session.refused = True
                 said = {"status": markup.status(str(error), error=True), "photo": None}
@@ -151,12 +157,11 @@ class Handlers:
                 session.listed, session.photo.truth = listed, listed.truth
                 session.photo.name = listed.name
             self._as_asked(session, Path(payload["path"]))
-            panels, label = first_panels(session.photo, settings), session.photo.choice.label
-            return EMPTY_PAGE | {
+            panels = first_panels(session.photo, settings)
+            # A page that was forgotten is back at the model it began with: it says so.
+            told = EMPTY_PAGE | self._of_model(session, session.photo.choice.label)
+            return told | {
                 "status": "",
-                "name": NO_CLASS if label is None else predictor.classes[label - 1],
-                # A page that was forgotten is back at the model it began with: it says so.
-                "about": markup.model_line(predictor),
                 "table": self._table(session.photo, settings),
                 "views": markup.grid([("", panels)], settings.look, captions(settings, True)),
             }
