@@ -24,7 +24,7 @@ from als.study.measures import MEASURES, Measure
 from als.study.sanity import under_randomization
 from als.study.study_figures import class_table, forest, map_row
 from als.study.study_rows import run_study
-from als.study.summary import by_group, summarise
+from als.study.summary import by_group, interval, summarise
 
 LARGE, THIN = (1200, 1804), (40, 2000)  # (height, width); the detector's max_size is 96
 
@@ -213,6 +213,15 @@ def test_one_entry_is_a_map_or_a_measure_more(predictor, records, tmp_path, monk
     assert class_table(by_group(rows, "class"), ["quarter"]).axes[0].get_title() == "A quarter"
     figure = map_row(predictor, records[0].path, ["left"])
     assert figure.axes[1].get_title() == "The left half"
+
+
+def test_equal_values_whose_mean_is_rounded_are_drawn():
+    value = interval(np.full(30, 0.7), np.repeat(np.arange(10), 3))
+    assert not value["low"] <= value["mean"] <= value["high"]
+    axis = forest({"gradcam": {"energy_box": value}}).axes[0]
+    (drawn,) = axis.collections[0].get_segments()
+    assert drawn[:, 0].tolist() == [value["low"], value["high"]]
+    assert axis.get_lines()[0].get_xdata() == [value["mean"]]
 
 
 def test_a_record_with_names_of_its_own_is_drawn():

@@ -126,8 +126,8 @@ def intervention_figure(table: list[dict]) -> Figure:
 
 def _interval(axis: Axes, y: int, colour: str, mean, low, high) -> None:
     if mean is not None and np.isfinite(mean):
-        reach = [[mean - low], [high - mean]]
-        axis.errorbar(mean, y, xerr=reach, fmt="o", ms=4.5, color=colour)
+        axis.hlines(y, low, high, colors=colour)  # which need not hold the mean
+        axis.plot(mean, y, "o", ms=4.5, color=colour)
 
 
 def _finish(axis: Axes, title: str, rows) -> None:

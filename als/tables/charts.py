@@ -222,7 +222,8 @@ def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
 def _step(axis: Axes, place: int, step: dict) -> None:
     value, low, high = (100 * step[name] for name in ("difference", "low", "high"))
     colour = "#D55E00" if high < 0 else "#0072B2" if low > 0 else "#777777"
-    axis.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=colour, ms=6)
+    axis.hlines(place, low, high, colors=colour)  # which need not hold the value
+    axis.plot(value, place, "o", color=colour, ms=6)
     seeds = [100 * one for one in step["per_seed"].values()]
     axis.plot(seeds, [place + 0.25] * len(seeds), "|", color=colour, ms=7)
 
