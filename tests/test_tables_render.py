@@ -317,6 +317,16 @@ def test_steps_are_drawn_with_their_interval_and_the_papers_figure(results):
     assert charts == [results / "table2-compact-steps.png"] and charts[0].stat().st_size
 
 
+def test_a_step_of_a_row_that_is_gone_is_left_out(results):
+    value = {"difference": 0.02, "low": 0.01, "high": 0.03, "detectable": 0.01}
+    value |= {"seed_spread": None, "per_seed": {"0": 0.02}}
+    step = {"second": "proposed"} | dict.fromkeys(MEASURES, value)
+    made = [step | {"first": "gone"}, step | {"first": "separation"}]
+    write_json(results / "table2-compact/bootstrap.json", {"steps": made})
+    assert "against Separation +2.0." in reading("table2", results)
+    assert len(steps_chart("table2", results).axes[0].get_yticks()) == 1
+
+
 def test_figures_of_nothing_say_so():
     for chart in (training_curves, rows_per_class, steps_chart):
         figure = chart("table2", "nowhere")

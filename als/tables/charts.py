@@ -196,7 +196,7 @@ def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
     Mean difference with its 95% interval over the images; small strokes are the seeds.
     """
     found = bootstrapped(table, scale, results)
-    if found is None:
+    if not found:
         return _empty(f"steps against chance: {NOT_RUN}")
     figure = Figure(figsize=(12, 1.5 + 0.42 * len(found)), layout="constrained")
     axes = figure.subplots(1, len(MEASURES), sharey=True)

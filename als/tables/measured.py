@@ -9,7 +9,7 @@ import pandas as pd
 
 from als.errors import InputError
 from als.files import read_json
-from als.tables.rows import CHOICES, SCALES, TABLES, Row, Run, Scale
+from als.tables.rows import CHOICES, ROWS, SCALES, TABLES, Row, Run, Scale
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 
@@ -207,12 +207,16 @@ def bootstrap_file(table: str, scale: Scale, results: Path) -> Path:
 
 
 def bootstrapped(table: str, scale: Scale, results: Path) -> dict[tuple[str, str], dict] | None:
-    """(first, second) row -> measure -> what `als.tables.comparison` found; None: not run."""
+    """(first, second) row -> measure -> what `als.tables.comparison` found; None: not run.
+
+    Steps between rows that the table no longer has are left out.
+    """
     path = bootstrap_file(table, scale, results)
     if not path.is_file():
         return None
-    steps = _read(path, BOOTSTRAP)["steps"]
-    return {(step["first"], step["second"]): step for step in steps}
+    keys = {row.key for row in ROWS[table]}
+    pairs = {(step["first"], step["second"]): step for step in _read(path, BOOTSTRAP)["steps"]}
+    return {pair: step for pair, step in pairs.items() if keys.issuperset(pair)}
 
 
 def published_step(table: str, first: str, second: str) -> float:
