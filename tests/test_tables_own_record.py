@@ -67,6 +67,15 @@ def test_a_measure_that_a_record_lacks_has_no_figure(results):
     found = beside(mine(results, 0.6), results)
     assert found.figures.loc["AP75", "verdict"] == "no figure"
     assert found.figures.loc["VOC AP", "verdict"] == "within"
+    assert found.sentence.endswith("every measure is in its interval. Without a figure: AP75.")
+    write_json(results / "mine.json", record(0.6) | {"metrics": {}})
+    assert "so nothing is known" in beside(results / "mine.json", results).sentence
+
+
+def test_a_seed_of_saved_detections_says_no_network(results):
+    alone = record(0.6) | {"config": None}
+    write_json(results / "table2-compact" / "proposed-seed0.json", alone)
+    assert beside(mine(results, 0.6), results).seeds == [1]
 
 
 def test_a_committed_record_is_not_held_against_itself(results):

@@ -24,7 +24,7 @@ class Beside:
     figures: by measure, in percent: own; mean and spread (sample standard deviation) of the
         committed seeds; low and high, between which one more seed falls in 95 of 100 cases
         (prediction interval of a normal distribution, Student's t), NaN for one seed; verdict,
-        "within", "below", "above" or "one seed"; tells, the smallest difference of two rows that
+        "within", "below", "above", "one seed" or "no figure" (in it or in the seeds); tells, the smallest difference of two rows that
         these photographs would show four times in five (mean of the table's bootstrap, or NaN).
     differences: options of network, data or training in which it is not the row's, own -> row's.
     """
@@ -44,15 +44,19 @@ class Beside:
         if self.differences:
             told = ", ".join(f"{k} {a} instead of {b}" for k, (a, b) in self.differences.items())
             return f"{name}: not the same run, with {told}; a difference may come from that."
-        out = self.figures[self.figures["verdict"].isin(["below", "above"])]
-        if self.figures["verdict"].eq("one seed").all():
-            return f"{name}: one seed was run here, so nothing is known of their spread."
+        verdicts = self.figures["verdict"]
+        lacking = verdicts.index[verdicts == "no figure"]
+        without = f" Without a figure: {', '.join(lacking)}." if len(lacking) else ""
+        if len(lacking) == len(verdicts):
+            return f"{name}: no measure has a figure in both, so nothing is known."
+        if verdicts.drop(lacking).eq("one seed").all():
+            return f"{name}: one seed was run here, so nothing is known of their spread.{without}"
+        out = verdicts[verdicts.isin(["below", "above"])]
         if out.empty:
-            return (
-                f"{name}: as far as these seeds tell, the same: every measure is in its interval."
-            )
-        told = ", ".join(f"{title} is {line['verdict']}" for title, line in out.iterrows())
-        return f"{name}: outside what one more seed gives: {told}."
+            told = "as far as these seeds tell, the same: every measure is in its interval."
+            return f"{name}: {told}{without}"
+        told = ", ".join(f"{title} is {verdict}" for title, verdict in out.items())
+        return f"{name}: outside what one more seed gives: {told}.{without}"
 
 
 def beside(path: Path, results: Path = Path("results"), row: str | None = None) -> Beside:
@@ -100,7 +104,7 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
 def _others(run: Run | None, results: Path, own: dict) -> dict[int, dict]:
     """Seed -> record of a run that says its network, without `own` where it is one of them."""
     found = records_of(run, results).items()
-    return {seed: made for seed, made in found if made != own and "config" in made}
+    return {seed: made for seed, made in found if made != own and made.get("config")}
 
 
 def _judged(own: float | None, seeds: list[float]) -> dict[str, Any]:
