@@ -66,7 +66,8 @@ def study(
     """
     own = shard_slice(shard)
     _check_numbers(limit=(limit, 1), seed=(seed, 0), drise_masks=(drise_masks, 1))
-    check_names(maps or (), measure_names(measures))
+    measures = measure_names(measures)
+    check_names(maps or (), measures)
     check_writable(Path(out) / "settings.json")
     predictors = _load(checkpoints, device)
     classes = next(iter(predictors.values())).classes
@@ -75,7 +76,6 @@ def study(
     if interventions and any(p.detector.config.attention for p in predictors.values()):
         masked(records)  # before hours of measuring
     names = default_explainers() if maps is None else list(maps)
-    measures = measure_names(measures)
     _announce(predictors, records[own], names, measures, drise_masks)
     started = time.perf_counter()
     given = (predictors, records[own], out, names, measures, seed, drise_masks, resume)

@@ -171,7 +171,7 @@ def write_gallery(
     out: Path,
     seed: int,
     drise_masks: int,
-) -> list[Path]:
+) -> None:
     """One picture for each map: a row a case (best, median, worst), its photograph and all maps.
 
     Git ignores the folder, wherever it is: the photographs are not ours to commit.
@@ -182,7 +182,6 @@ def write_gallery(
     with atomic_write(Path(out) / ".gitignore") as aside:
         aside.write_text("*\n")
     by_id = {record.image_id: record for record in records}
-    written = []
     for name in maps:
         cases = chosen_cases(rows, name, measure)
         lines = [(kind, row) for kind, some in cases.items() for row in some.itertuples()]
@@ -200,10 +199,7 @@ def write_gallery(
         for axis, shown in zip(axes[0, 1:], maps, strict=True):
             weight = "bold" if shown == name else "normal"
             axis.set_title(title_of(shown), fontsize=7.5, weight=weight, wrap=True)
-        path = Path(out) / f"{name}-{measure}.png"
-        save(figure, path)
-        written.append(path)
-    return written
+        save(figure, Path(out) / f"{name}-{measure}.png")
 
 
 def map_row(

@@ -29,7 +29,7 @@ def evaluation_records(results: Path) -> list[dict]:
             record = read_json(path)
         except InputError:
             continue
-        if isinstance(record, dict) and "metrics" in record:
+        if "metrics" in record:
             found.append(record)
     return found
 

@@ -1,7 +1,7 @@
 """Somebody's own record beside a row of the tables: is it within the spread of the seeds here?"""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,9 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
     if not candidates:
         asked = "no row of the tables" if row is None else f"'{row}' is no row that"
         raise InputError(f"{results}: {asked} has a record; give TABLE/ROW, as table2/proposed.")
-    found = [(_differences(own, network, made), *rest) for *rest, made in candidates]
+    found = [(_differences(own, network, one[-1]), *one) for one in candidates]
     # Tables 1 and 2 share rows; the one with more steps judged says more.
-    differences, name, table, scale, chosen = min(
+    differences, name, table, scale, chosen, made = min(
         found, key=lambda one: (len(one[0]), -len(bootstrapped(one[2], one[3], results) or ()))
     )
     if differences and row is None:
@@ -91,7 +91,6 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
             f"{path}: is of no row's network and photographs; the nearest is {name}, others are "
             f"{told}; to hold it against that, give --row {name}."
         )
-    made = _others(chosen.run(scale), results, own)
     lines = {}
     for measure, title in MEASURES.items():
         values = [one["metrics"].get(measure) for one in made.values()]
@@ -139,7 +138,7 @@ def _network(record: dict, path: Path) -> dict[str, Any]:
 def _differences(own: dict, network: dict[str, Any], made: dict[int, dict]) -> dict[str, tuple]:
     """Where a record is not what the seeds of a row agree in."""
     one = next(iter(made.values()))
-    ours, theirs = _run(own, network), _run(one, asdict(ModelConfig.from_dict(one["config"])))
+    ours, theirs = _run(own, network), _run(one, ModelConfig.from_dict(one["config"]).to_dict())
     return {k: (v, theirs[k]) for k, v in ours.items() if v != theirs[k]}
 
 
