@@ -21,6 +21,7 @@ from als.data.toy import TOY_CLASSES
 from als.errors import InputError
 from als.evaluation.coco_results import read_results
 from als.evaluation.detections import save_detections
+from als.evaluation.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,22 @@ def test_categories_that_are_not_judged_are_left_out(toy_coco, tmp_path):
     (found,) = read_results(path, ids, TOY_CLASSES[1:]).values()
     assert found.labels.tolist() == [1, 2]
     np.testing.assert_array_equal(found.boxes[0], [1, 2, 4, 6])
+
+
+def test_results_in_several_files_are_judged_together(toy_coco, tmp_path):
+    records = load_records("toy:trainval", toy_coco.parent, TOY_CLASSES)
+    image_ids = ids_of(records).images
+    rows = [ROW | {"image_id": image_ids[record.image_id]} for record in records[:2]]
+    whole, first, second = (tmp_path / f"{name}.json" for name in ("whole", "first", "second"))
+    for path, some in ((whole, rows), (first, rows[:1]), (second, rows[1:])):
+        path.write_text(json.dumps(some))
+    together, parts = (
+        evaluate(None, records, classes=TOY_CLASSES, detections=paths)["confusion"]
+        for paths in ([whole], [first, second])
+    )
+    assert together == parts
+    with pytest.raises(InputError, match="first.json: detections of .*, which another file has"):
+        evaluate(None, records, classes=TOY_CLASSES, detections=[whole, first])
 
 
 def test_results_are_of_one_data_set(toy_coco, toy_root, tmp_path, capsys):

@@ -144,9 +144,8 @@ def _saved(
     maps: dict[str, dict[str, float]] = {}
     ids = [record.image_id for record in records]
     for path in paths:
-        if path.suffix == ".json":  # an image that is not in it shows nothing
-            nothing = dict.fromkeys(ids, Detections([], [], []))
-            some = nothing | read_results(path, ids_of(records), classes)
+        if path.suffix == ".json":
+            some = read_results(path, ids_of(records), classes)
         else:
             saved = load_judgeable(path)
             if own is not None and saved.classes != tuple(own):
@@ -160,6 +159,8 @@ def _saved(
         if twice := sorted(found.keys() & some.keys()):
             raise InputError(f"{path}: detections of {twice[0]}, which another file has; give one.")
         found |= some
+    if any(path.suffix == ".json" for path in paths):  # an image that is in none shows nothing
+        found = dict.fromkeys(ids, Detections([], [], [])) | found
     if missing := sorted(set(ids) - found.keys()):
         told = f"{paths[-1]}: detections without the image {missing[0]}"
         raise InputError(f"{told}; evaluate this data again.")
