@@ -22,7 +22,6 @@ BlackBox = Callable[[Tensor], list[dict[str, Tensor]]]
 # large that the C library takes and clears fresh memory for every layer.
 BATCH_SIZE = 4
 PROPOSALS = 100  # of an image with hidden pixels, which needs no 300
-MASKS = 1000
 GRID = 16
 VISIBLE = 0.5
 PATCHES = 8  # a side of the window in which patches are hidden one by one
@@ -75,7 +74,7 @@ def drise(
     detect: BlackBox,
     image: Tensor,
     detections: Sequence[tuple[np.ndarray, int]],
-    masks: int = MASKS,
+    masks: int,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
     progress: bool = True,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from als.explain.blackbox import BATCH_SIZE, PROPOSALS, BlackBox, black_box, detection_score
-from als.explain.registry import Scene
+from als.explain.blackbox import BATCH_SIZE, BlackBox, detection_score
+from als.explain.registry import Scene, black_box_of
 from als.model.interface import IMAGENET_MEAN
 
 STEPS = 20  # a twentieth of the pixels changes from one image to the next
@@ -42,8 +42,7 @@ class Curves:
 
     def __init__(self, scene: Scene):
         self.scene = scene
-        self.detections = list(zip(scene.boxes, scene.labels.tolist(), strict=True))
-        self.detect = black_box(scene.detector, PROPOSALS, sorted(set(scene.labels.tolist())))
+        self.detect, self.detections = black_box_of(scene)
 
     @cached_property
     def images(self) -> dict[str, Tensor]:

@@ -80,7 +80,7 @@ def is_empty(heat: np.ndarray) -> bool:
 
     Such a map is to be shown as empty, never scaled up.
     """
-    return not np.isfinite(heat).all() or heat.size == 0 or bool(heat.max() <= 0)
+    return not (np.isfinite(heat).all() and (heat > 0).any())
 
 
 class RoIScore(nn.Module):

@@ -122,18 +122,19 @@ def _odam(scene: Scene, kind: str) -> np.ndarray:
     return found
 
 
-def _black_box(scene: Scene) -> tuple[BlackBox, list[tuple[np.ndarray, int]]]:
+def black_box_of(scene: Scene) -> tuple[BlackBox, list[tuple[np.ndarray, int]]]:
+    """The detector, asked for the classes of the scene alone; box and label of each detection."""
     pairs = list(zip(scene.boxes, scene.labels.tolist(), strict=True))
     return black_box(scene.detector, PROPOSALS, sorted(set(scene.labels.tolist()))), pairs
 
 
 def _drise(scene: Scene, kind: str) -> np.ndarray:
-    detect, pairs = _black_box(scene)
+    detect, pairs = black_box_of(scene)
     return drise(detect, scene.image, pairs, scene.drise_masks, seed=scene.seed, progress=False)
 
 
 def _greedy(scene: Scene, kind: str) -> np.ndarray:
-    detect, pairs = _black_box(scene)
+    detect, pairs = black_box_of(scene)
     return np.stack([greedy_patches(detect, scene.image, *pair) for pair in pairs])
 
 
