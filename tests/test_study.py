@@ -37,7 +37,14 @@ from als.study.cases import (
     size_name,
 )
 from als.study.interventions import rows_of_the_table
-from als.study.study_command import _announce, chosen, measure_names, shard_slice, study
+from als.study.study_command import (
+    _announce,
+    _load,
+    chosen,
+    measure_names,
+    shard_slice,
+    study,
+)
 from als.study.study_figures import chosen_cases
 from als.study.study_rows import COLUMNS, _check_settings, _write_parquet, read_rows, run_study
 from als.study.summary import differences, interval, summarise
@@ -405,6 +412,12 @@ def test_gallery_knows_which_end_is_best():
         assert cases["best"].iloc[0].image_id == best
         assert cases["worst"].iloc[0].image_id == {"i": "a", "a": "i"}[best]
         assert set(cases["median"].image_id) == {"d", "e", "f"}
+
+
+def test_a_checkpoint_in_the_working_folder_has_that_folder_s_name(detector, tmp_path, monkeypatch):
+    save_checkpoint(detector, tmp_path / "mine" / "model.safetensors")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert list(_load(["model.safetensors"], "cpu")) == ["mine"]
 
 
 def test_the_command_writes_what_a_reader_opens(root, detector, tmp_path):

@@ -203,7 +203,7 @@ def _load(checkpoints: Sequence[str], device: str) -> dict[str, Predictor]:
     predictors = {}
     for file in checkpoints:
         predictor = load(file, device)
-        path = Path(file)
+        path = Path(file).absolute()
         # `als train` calls every checkpoint model.safetensors; its folder then tells which.
         name = path.parent.name if path.stem in ("model", "best") else path.stem
         if name in predictors:
