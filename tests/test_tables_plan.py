@@ -20,7 +20,7 @@ from als.evaluation.detections import load_detections
 from als.files import read_json, write_json
 from als.tables import training_steps
 from als.tables.comparison import Compare
-from als.tables.measured import frame
+from als.tables.measured import MEASURES, frame
 from als.tables.plan import describe, evaluations_of, make_plan, reproduce
 from als.tables.render import steps
 from als.tables.rows import COMPACT, TABLES
@@ -142,6 +142,18 @@ def test_a_bootstrap_of_other_steps_is_made_anew(reproduced, tmp_path):
     assert isinstance(step, Compare)
     step.run()
     assert step.state() == "done" and len(read_json(file)["steps"]) == len(made["steps"])
+
+
+def test_a_bootstrap_that_does_not_say_of_which_records_is_made_anew(tmp_path):
+    folder = tmp_path / "table2-compact"
+    for key in ("faster-rcnn", "proposed"):
+        write_json(folder / f"{key}-seed0.json", {"metrics": {"AP50_area": 0.5}})
+        (folder / f"{key}-seed0.npz").touch()
+    value = dict.fromkeys(("difference", "low", "high", "detectable"), 0.1)
+    value |= {"seed_spread": None, "per_seed": {"0": 0.1}}
+    step = {"first": "faster-rcnn", "second": "proposed"} | dict.fromkeys(MEASURES, value)
+    write_json(folder / "bootstrap.json", {"steps": [step]})
+    assert Compare("table2", Settings("compact", results=tmp_path)).state() == "to do"
 
 
 def test_a_bootstrap_of_other_photographs_is_refused(reproduced, tmp_path):

@@ -48,7 +48,7 @@ class Compare:
             return "to do"
         if made is None:  # no two rows to compare
             return "done"
-        return "done" if read_json(self.target)["AP50_area"] == self._ap50() else "to do"
+        return "done" if read_json(self.target).get("AP50_area") == self._ap50() else "to do"
 
     def _records(self) -> Iterator[tuple[str, Run, int, Path]]:
         """(row, run, seed, file) of every record."""
