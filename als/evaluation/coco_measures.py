@@ -26,8 +26,8 @@ def coco_metrics(
     coco_gt: COCO,
     image_ids: Sequence[int | str],
     classes: Sequence[str] | None = None,
-) -> dict[str, float | dict[str, float]]:
-    """AP, AP50, AP75, APs, APm, APl and per_class {class name: AP}, over `image_ids` only.
+) -> dict[str, float]:
+    """AP, AP50, AP75, APs, APm and APl, over `image_ids` only.
 
     detections[i] belongs to image_ids[i]; an image of `coco_gt` not named there is not judged.
     Label k is the category `classes[k - 1]`, and only these are judged; without `classes` it is
@@ -38,24 +38,17 @@ def coco_metrics(
     _check_image_ids(image_ids, coco_gt, len(detections))
     categories = _category_ids(coco_gt, classes)
     results = _results(detections, coco_gt, image_ids, categories)
-    with _quiet():
+    with contextlib.redirect_stdout(io.StringIO()):
         evaluator = COCOeval(coco_gt, results, iouType="bbox")
         evaluator.params.imgIds = list(image_ids)
         evaluator.params.catIds = sorted(categories)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
-
-    metrics: dict[str, float | dict[str, float]] = {
-        name: _nan_if_absent(value) for name, value in zip(_MEASURES, evaluator.stats, strict=False)
+    return {
+        name: float(value) if value > -1 else float("nan")
+        for name, value in zip(_MEASURES, evaluator.stats, strict=False)
     }
-    # [threshold, recall level, class, area range, cap]: all areas, the cap of 100.
-    precision = evaluator.eval["precision"][:, :, :, 0, -1]
-    metrics["per_class"] = {
-        coco_gt.cats[category]["name"]: _nan_if_absent(precision[:, :, k].mean())
-        for k, category in enumerate(sorted(categories))
-    }
-    return metrics
 
 
 class Written(NamedTuple):
@@ -159,7 +152,7 @@ def _indexed(images: list[dict], categories: list[dict], annotations: list[dict]
     coco = COCO()
     coco.dataset = {"info": {}, "images": images, "categories": categories}
     coco.dataset["annotations"] = annotations
-    with _quiet():
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells what it does
         coco.createIndex()
     return coco
 
@@ -185,14 +178,3 @@ def _rows(
     sides = boxes[:, 2:] - boxes[:, :2]
     columns = (index, labels, np.hstack([boxes[:, :2], sides]), sides.prod(axis=1), values)
     return zip(*(column.tolist() for column in columns), strict=True)
-
-
-def _nan_if_absent(value: float) -> float:
-    return float(value) if value > -1 else float("nan")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Swallow what pycocotools prints on stdout; stderr and exceptions pass."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

@@ -240,7 +240,6 @@ def judge(
     made = as_coco([truths[i] for i in order], [records[i].size for i in order], classes, written)
     ids = range(1, len(records) + 1)
     coco = coco_metrics([detections[i] for i in order], made, ids, classes)
-    coco.pop("per_class")
     metrics = voc.mean | {f"COCO_{name}": value for name, value in coco.items()}
     objects = voc.matches.objects.sum(axis=0)
     per_class = {
