@@ -160,16 +160,14 @@ def _bars(axis: Axes, found: Mapping[str, pd.DataFrame], title: str) -> None:
     axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def training_curves(
-    table: str, results: Path, scale: Scale | None = None, seed: int | None = None
-) -> Figure:
-    """The losses of the proposed row's stages.
+def training_curves(table: str, results: Path, seed: int | None = None) -> Figure:
+    """The losses of the proposed row's stages, at full scale where it was run, else compact.
 
-    scale: None takes the full scale where it was run, else compact. seed: None takes the first.
+    seed: None takes the first.
     """
-    for (one, number), stages in _curves_found(table, results).items():
-        if scale in (None, one) and seed in (None, number):
-            return _curves(stages, f"{one}, seed {number}")
+    for (scale, number), stages in _curves_found(table, results).items():
+        if seed in (None, number):
+            return _curves(stages, f"{scale}, seed {number}")
     return _empty(f"training curves: {NOT_RUN}")
 
 

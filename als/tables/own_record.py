@@ -24,8 +24,9 @@ class Beside:
     figures: by measure, in percent: own; mean and spread (sample standard deviation) of the
         committed seeds; low and high, between which one more seed falls in 95 of 100 cases
         (prediction interval of a normal distribution, Student's t), NaN for one seed; verdict,
-        "within", "below", "above", "one seed" or "no figure" (in it or in the seeds); tells, the smallest difference of two rows that
-        these photographs would show four times in five (mean of the table's bootstrap, or NaN).
+        "within", "below", "above", "one seed" or "no figure" (of it or of the seeds); tells, the
+        smallest difference of two rows that these photographs would show four times in five
+        (mean of the table's bootstrap, or NaN).
     differences: options of network, data or training in which it is not the row's, own -> row's.
     """
 
