@@ -41,7 +41,6 @@ from als.study.sanity import (
     under_randomization,
     under_shift,
 )
-from als.study.study_figures import map_row
 from als.study.study_rows import run_study
 
 
@@ -70,10 +69,6 @@ def test_a_class_can_be_explained_without_a_detection(predictor, records):  # no
         told = predictor.explain(analysis, label=label)
         np.testing.assert_allclose(one.boxes[0], told.box, atol=1e-3)
         np.testing.assert_allclose(make_maps("gradcam", one)[0], told.map, atol=1e-6)
-    figure = map_row(predictor, records[0].path, ["gradcam"], class_name=predictor.classes[0])
-    assert figure.axes[0].get_title() == predictor.classes[0]
-    with pytest.raises(InputError, match="'unicorn' is unknown"):
-        map_row(predictor, records[0].path, ["gradcam"], class_name="unicorn")
 
 
 def test_similarity_is_of_ranks():

@@ -12,7 +12,6 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from als.data.record import Record
-from als.errors import InputError
 from als.explain.registry import EXPLAINERS, Scene, make_maps
 from als.files import atomic_write
 from als.images import as_rgb
@@ -202,35 +201,20 @@ def write_gallery(
         save(figure, Path(out) / f"{name}-{measure}.png")
 
 
-def map_row(
-    predictor: Predictor,
-    image,
-    maps: Sequence[str],
-    detection: int = 0,
-    class_name: str | None = None,
-) -> Figure:
+def map_row(predictor: Predictor, image, maps: Sequence[str], detection: int = 0) -> Figure:
     """The photograph with one detection, then each map: for notebooks.
 
     Args:
         image: as `Predictor.predict` takes it. maps: names of `EXPLAINERS`.
         detection: row of the prediction, 0 for the highest score.
-        class_name: explain this class, detected or not, and no detection.
 
     Raises:
-        InputError: nothing, or not so much, is detected, or a map or class is unknown.
+        InputError: nothing, or not so much, is detected, or a map is unknown.
     """
     photo = as_rgb(image)
     analysis = predictor.analyse(photo)
-    if class_name is None:
-        scene = predictor.scene(analysis, [detection])
-        found = analysis.prediction
-        title = f"{found.names[detection]} {found.scores[detection]:.2f}"
-    elif class_name in predictor.classes:
-        scene = predictor.scene_of_class(analysis, predictor.classes.index(class_name) + 1)
-        title = class_name
-    else:
-        known = ", ".join(predictor.classes)
-        raise InputError(f"class '{class_name}' is unknown; choose of {known}.")
+    scene, found = predictor.scene(analysis, [detection]), analysis.prediction
+    title = f"{found.names[detection]} {found.scores[detection]:.2f}"
     width = 2.3 * (len(maps) + 1)
     figure = Figure(figsize=(width, 2.3 * photo.height / photo.width + 0.5), layout="constrained")
     axes = figure.subplots(1, len(maps) + 1, squeeze=False)[0]
