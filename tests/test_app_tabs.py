@@ -138,6 +138,7 @@ def test_a_class_that_passes_nowhere_is_explained_and_said_to_be(tab):
     said = page["sentence"]
     assert "No person passes the threshold of 1.00" in said and "best-scoring" in said
     assert "Nothing passes" in page["table"] and page["views"].count("<img") == 5
+    assert "The photo with 1 boxes: person" in page["views"], "the chosen one is drawn"
     back = tab.pick_class(request, NO_CLASS, *VALUES)
     assert "Explaining detection 1" in back["sentence"]
 

@@ -92,6 +92,8 @@ def test_one_choice_takes_the_place_of_another(widget):
     widget.explain_class = "dog"
     widget.explain_class = ""
     assert widget.detection == 0
+    widget.detection = None
+    assert widget.detection == 0 and "detection 1" in widget.said["sentence"]
 
 
 def test_a_click_explains_the_smallest_box_there_and_a_drag_its_own(widget):

@@ -187,7 +187,7 @@ class Explorer(anywidget.AnyWidget):
         """A detection takes the place of class and box; a class is of the box, if there is one."""
         if self._settling:
             return
-        if change.name == "detection":
+        if change.name == "detection" and self.detection is not None:
             self._settle(self.detection)
         elif self.box is not None or self.explain_class:
             self._settle(None, self.explain_class, self.box)

@@ -108,7 +108,7 @@ def detections_panel(study: Study, threshold: float, chosen: Explanation | None)
     boxes = boxes_to_display(boxes, found.size)
     colours = _colours(study, chosen)
     picture = draw_boxes(study.display, boxes, labels, texts, row, colours)
-    alt = f"The photo with {shown} boxes: {', '.join(texts[:8]) or 'none'}"
+    alt = f"The photo with {len(texts)} boxes: {', '.join(texts[:8]) or 'none'}"
     return Panel(DETECTIONS, picture, alt=alt)
 
 
