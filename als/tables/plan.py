@@ -12,7 +12,7 @@ from als.tables.comparison import Compare
 from als.tables.costs import DERIVED, bytes_of, disks, evaluation_records, hours_of
 from als.tables.rows import COMPARED, ROWS, Data, Run
 from als.tables.stage_config import Settings, stage_config
-from als.tables.training_steps import Convert, Evaluate, Prepare, Train
+from als.tables.training_steps import Convert, Evaluate, Prepare, Train, detections_of
 
 Step = Prepare | Convert | Train | Evaluate | Compare
 
@@ -183,6 +183,8 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = print) -> None:
     for step in plan.todo:
         if isinstance(step, Train | Evaluate) and step.state() in ("done", "another config"):
             _put_aside(step.target)
+            if isinstance(step, Evaluate) and detections_of(step.target).is_file():
+                _put_aside(detections_of(step.target))
     first = next((step for step in plan.todo if isinstance(step, Train)), None)
     for number, step in enumerate(plan.todo, start=1):
         if step is first:  # all data are there now
