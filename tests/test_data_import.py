@@ -311,6 +311,23 @@ def test_coco_of_cvat(tmp_path):
     assert "5.jpg: the image is 40x20 pixels but its annotation says 41x20" in told
 
 
+@pytest.mark.parametrize(
+    ("segmentation", "told"),
+    [([1, 2, 10, 2, 10, 9], "is no list of polygons"), ([[5]], "it has no bbox")],
+)
+def test_an_outline_that_is_none_is_told_in_words(tmp_path, segmentation, told):
+    source = tmp_path / "export"
+    bad = marked(1, 1, 1, [0, 0, 0, 0], segmentation=segmentation) | {"bbox": []}
+    things = [bad, marked(2, 2, 1, [1, 2, 9, 9])]
+    photos = [entry(1, "a.jpg"), entry(2, "b.jpg")]
+    coco(source / "annotations/instances_default.json", photos, things, [{"id": 1, "name": "cat"}])
+    for one in photos:
+        photo(source / "images" / one["file_name"])
+    imported(source, classes=("cat",), val=0.0)
+    (left,) = left_out(source)
+    assert "annotation 1: " in left and told in left
+
+
 def test_coco_of_cvat_with_a_folder_of_its_split(tmp_path):
     """images/default/, as CVAT writes it since 2024."""
     source = tmp_path / "export"

@@ -396,11 +396,15 @@ def _coco_object(annotation: dict, names: dict[str, str]) -> Labelled:
     segmentation = (not annotation.get("derived") and annotation.get("segmentation")) or []
     try:
         if isinstance(segmentation, list):
+            if not all(isinstance(polygon, list) for polygon in segmentation):
+                raise ValueError(
+                    "its segmentation is no list of polygons, [[x, y, x, y, ...], ...]"
+                )
             segmentation = [_finite(polygon) for polygon in segmentation if polygon]
         if annotation.get("bbox"):
             x, y, width, height = _finite(annotation["bbox"])
             box = (x, y, x + width, y + height)
-        elif isinstance(segmentation, list) and segmentation:
+        elif isinstance(segmentation, list) and max(map(len, segmentation), default=0) > 1:
             box = _bounds(segmentation)
         else:
             raise ValueError("it has no bbox")
