@@ -1,5 +1,7 @@
 """Calibration on real detections: the class layer is divided, and scores follow."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,14 @@ def test_the_class_layer_is_changed_and_the_scores_follow(records):
     sums = [sum(some.scores.sum() for some in found) for found in (first, second)]
     assert sums[1] < sums[0]
     assert told["after"]["error"] < told["before"]["error"]
+
+
+def test_a_threshold_of_zero_stays(records, recwarn):
+    detector, _ = load_checkpoint("animals")
+    detector.config = replace(detector.config, score_threshold=0.0)
+    calibrate(detector, records, workers=0, progress=False)
+    assert detector.config.score_threshold == 0
+    assert not [one for one in recwarn if "log" in str(one.message)]
 
 
 def test_other_families_are_refused(records):

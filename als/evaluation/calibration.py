@@ -51,7 +51,8 @@ def calibrate(
     layer.bias.div_(fitted.temperature)
     layer.bias[0] += fitted.shift
     threshold = detector.config.score_threshold
-    moved = float(fitted(np.log([[1 - threshold, threshold]]))[0, 1])
+    with np.errstate(divide="ignore"):  # of a threshold of 0, which stays 0
+        moved = float(fitted(np.log([[1 - threshold, threshold]]))[0, 1])
     detector.config = replace(detector.config, score_threshold=moved)
     scores = fitted(logits)[np.arange(len(labels)), labels]
     return {
