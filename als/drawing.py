@@ -113,7 +113,7 @@ def map_panel(title: str, heat_map: np.ndarray, photo: Image.Image, look: Look) 
     """A map [H, W] over the photo, with the values of its colours and what these hide."""
     low, high = value_range(heat_map, look.rule)
     alt = f"{title} over the photo, values {low:.3g} to {high:.3g}"
-    note = _range_note(title, heat_map, low, high)
+    note = _range_note(title, heat_map, low, high, look.rule)
     return Panel(title, overlay(photo, heat_map, look), note, (low, high), alt)
 
 
@@ -131,11 +131,13 @@ def attention_panels(prediction: Prediction, photo: Image.Image, look: Look) -> 
     ]
 
 
-def _range_note(title: str, values: np.ndarray, low: float, high: float) -> str:
-    """What the colours hide: a constant, a stretched one, or values that the scale leaves dark."""
+def _range_note(title: str, values: np.ndarray, low: float, high: float, rule: str) -> str:
+    """What the colours hide: a constant, a stretched one, or values off the scale or dark on it."""
     spread, attention = float(np.ptp(values)), title in (LOCALIZATION, CLASSIFICATION)
     if not values.max() > 0:
         return "Empty map: 0 everywhere."
+    if rule == RULES[0] and values.max() > high:
+        return f"Values up to {values.max():.2g} have the colour of {high:g} on this scale."
     if spread <= CONSTANT * values.max():
         return f"The same everywhere: {values.max():.2g}."
     if attention and spread < NEARLY_CONSTANT and high - low < 2 * NEARLY_CONSTANT:

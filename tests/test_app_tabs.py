@@ -8,8 +8,9 @@ import gradio as gr
 import numpy as np
 import pytest
 from app_server import VALUES, Click, only_network, scene, tiny_predictor
+from PIL import Image
 
-from als.drawing import RULES, Look, sampled
+from als.drawing import RULES, Look, map_panel, sampled
 from als.errors import InputError
 from als.explain.map_measures import box_region, energy
 from als.ui import markup
@@ -180,6 +181,19 @@ def test_an_attention_map_of_zeros_is_called_empty(scene_file):
     for rule in RULES:
         panels = panels_of(study, Settings(0.3, rule=rule))
         assert panels[1].note == "Empty map: 0 everywhere."
+
+
+def test_a_map_off_the_scale_says_so():
+    heat, grey = np.array([[0.2, 3.4], [0.5, 1.0]]), Image.new("RGB", (32, 32))
+    notes = [map_panel("Grad-CAM", heat, grey, Look(rule=rule)).note for rule in RULES]
+    assert notes == ["Values up to 3.4 have the colour of 1 on this scale.", "", ""]
+
+
+def test_a_photo_that_cannot_be_read_has_its_owners_name(tmp_path):
+    file = tmp_path / "cached.jpg"
+    file.write_bytes(b"no photo")
+    with pytest.raises(InputError, match="^My photo.jpg: "):
+        study_photo(tiny_predictor(), file, "My photo.jpg")
 
 
 def test_a_model_without_attention_says_that_it_has_no_maps(scene_file):
