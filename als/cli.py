@@ -33,7 +33,7 @@ from als.machine import keep_freed_memory
 
 CHECKPOINT = "a file, or the name of one in the package: shipped, animals-parts, animals, twenty"
 SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
-TOLD_APART_BY = ("epochs", "data", "seed", "time", "machine", "calibration")  # of a checkpoint's info
+TOLD_APART_BY = ("epochs", "data", "seed", "time", "machine", "calibration")  # in its info
 
 
 def train(arguments: list[str]) -> None:
