@@ -94,6 +94,13 @@ def test_a_link_names_the_model_and_an_address_may(tab):
     assert "alert" in refused["status"] and refused["model"] == tab.store.get("w").model == "twenty"
 
 
+def test_no_address_takes_a_page_from_its_owners_model(tab):
+    alone = Handlers(tab.predictor, None, SessionStore())
+    page = alone.follow_link(gr.Request(session_hash="o", query_params={"model": "twenty"}))
+    assert list(page) == ["status"] and "one model" in page["status"]
+    assert alone.model_of(alone.store.get("o")) is tab.predictor
+
+
 def test_one_of_them_is_the_second_model_until_a_file_is_given(tab, tmp_path):
     request = opened(tab, "s")
     page = tab.choose_second(request, "animals", *VALUES)

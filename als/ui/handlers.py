@@ -102,7 +102,12 @@ class Handlers:
         return self.models[name]
 
     def _take_model(self, session: Session, name: str) -> dict:
-        """Choose one of `MODELS`; what the page knows of it."""
+        """Choose one of `MODELS`; what the page knows of it.
+
+        Raises InputError for none of them, and where a page begins with a model of its owner.
+        """
+        if self.model is None:
+            raise InputError("This page has one model: leave 'model' out of the address.")
         classes = self._named(name).classes
         session.model, session.gallery = name, None
         return self._of_model(session) | {
