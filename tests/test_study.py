@@ -29,6 +29,7 @@ from als.explain.blackbox import drise
 from als.inference import Predictor
 from als.study import interventions, study_figures
 from als.study.cases import (
+    StudiedPhoto,
     cases_of,
     keypoints_of,
     match_detections,
@@ -46,7 +47,14 @@ from als.study.study_command import (
     study,
 )
 from als.study.study_figures import chosen_cases
-from als.study.study_rows import COLUMNS, _check_settings, _write_parquet, read_rows, run_study
+from als.study.study_rows import (
+    COLUMNS,
+    _check_settings,
+    _write_parquet,
+    measured_rows,
+    read_rows,
+    run_study,
+)
 from als.study.summary import differences, interval, summarise
 
 MAPS = ["localization", "classification", "gradcam", "box_gaussian", "random"]
@@ -205,6 +213,18 @@ def test_there_is_a_row_for_each_found_object_map_and_measure(rows, records):
     measured = rows[rows["measure"] != "found"]
     assert len(measured) == found["value"].sum() * len(MAPS) * len(MEASURES)
     assert not measured.duplicated(["image_id", "object", "map", "measure"]).any()
+
+
+def test_passes_are_the_images_that_go_through_the_whole_network(predictor, records):
+    photos = (StudiedPhoto(predictor, record, drise_masks=12) for record in records)
+    photo = next(photo for photo in photos if photo.seen)
+    hooks = [len(module._forward_pre_hooks) for module in predictor.detector.modules()]
+    asked = dict.fromkeys(["drise", "localization", "gradcam"], ["passes", "seconds"])
+    rows = pd.DataFrame(measured_rows(photo, asked))
+    value = rows.groupby(["map", "measure"])["value"].sum().unstack()
+    assert dict(value["passes"]) == pytest.approx({"drise": 12, "gradcam": 0, "localization": 0})
+    assert (value["seconds"] > 0).all()
+    assert hooks == [len(module._forward_pre_hooks) for module in predictor.detector.modules()]
 
 
 def test_a_gaussian_in_the_box_has_more_of_itself_there_than_noise(rows):

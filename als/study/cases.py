@@ -93,6 +93,7 @@ class StudiedPhoto:
     ):
         self.predictor, self.record, self.stages = predictor, record, stages or {}
         self.seconds: dict[str, float] = {}  # that the maps of a name took
+        self.passes: dict[str, int] = {}  # of images through the network, for the same
         self._areas: dict[tuple[str, str], list[float]] = {}
         self.image = as_rgb(record.path)
         analysis = predictor.analyse(self.image)

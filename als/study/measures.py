@@ -73,8 +73,8 @@ def _stage(title: str, name: str) -> Measure:
     return Measure(title, SANITY, "lower", of_photo=partial(_randomized, stage=name))
 
 
-def _seconds(photo: StudiedPhoto) -> Compare:
-    return lambda name, maps: [photo.seconds[name] / len(maps)] * len(maps)
+def _cost(photo: StudiedPhoto, of: str) -> Compare:
+    return lambda name, maps: [getattr(photo, of)[name] / len(maps)] * len(maps)
 
 
 WHERE, PART, FAITH, SANITY, COST = "where", "part", "faithfulness", "sanity", "cost"
@@ -113,7 +113,8 @@ MEASURES: dict[str, Measure] = {
     ),
     "deletion": Measure("Deletion AUC", FAITH, "lower", of_photo=partial(_area, curve="deletion")),
     "over_all": Measure("Insertion minus deletion", FAITH, "higher", of_photo=_over_all),
-    "seconds": Measure("Seconds a map", COST, "lower", of_photo=_seconds),
+    "seconds": Measure("Seconds a map", COST, "lower", of_photo=partial(_cost, of="seconds")),
+    "passes": Measure("Passes a map", COST, "lower", of_photo=partial(_cost, of="passes")),
     "flip": Measure(
         *("Same after a flip", SANITY, "higher"),
         of_photo=lambda photo: under_flip(photo.predictor, photo.image, photo.scene),

@@ -4,10 +4,12 @@ import hashlib
 import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from tqdm import tqdm
 
 from als.data.record import Record
@@ -15,6 +17,7 @@ from als.errors import InputError
 from als.explain.registry import DRISE_MASKS, EXPLAINERS, make_maps
 from als.files import atomic_write, read_json, write_json
 from als.inference import Predictor
+from als.model.interface import AnyDetector
 from als.study.cases import Case, StudiedPhoto, keypoints_of
 from als.study.measures import MEASURES, SANITY
 from als.study.sanity import CASCADE, randomized
@@ -112,8 +115,9 @@ def measured_rows(photo: StudiedPhoto, todo: Mapping[str, Sequence[str]]) -> lis
     rows, taken = [], {}
     for name, measures in todo.items() if photo.seen else ():
         started = time.perf_counter()
-        maps = make_maps(name, photo.scene)
-        photo.seconds[name] = time.perf_counter() - started
+        with _passes(photo.scene.detector) as seen:
+            maps = make_maps(name, photo.scene)
+        photo.seconds[name], photo.passes[name] = time.perf_counter() - started, sum(seen)
         for measure in measures:
             if measure not in taken:
                 taken[measure] = MEASURES[measure].on(photo)
@@ -121,6 +125,19 @@ def measured_rows(photo: StudiedPhoto, todo: Mapping[str, Sequence[str]]) -> lis
             pairs = zip(photo.seen, values, strict=True)
             rows += [_row(photo, case, name, measure, value) for case, value in pairs]
     return rows
+
+
+@contextmanager
+def _passes(detector: AnyDetector) -> Iterator[list[int]]:
+    """How many images go through the whole detector meanwhile, a number a batch."""
+    seen: list[int] = []
+    kind = GeneralizedRCNNTransform  # which every family's images pass
+    transform = next(module for module in detector.modules() if isinstance(module, kind))
+    hook = transform.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def _row(photo: StudiedPhoto, case: Case, name: str, measure: str, value: float) -> dict:
