@@ -84,9 +84,9 @@ predictor = tiny_predictor()
 predictor.predict(sys.argv[1])
 taken = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[2]),) * 2)
-for path in sys.argv[3:]:
+for path in map(Path, sys.argv[3:]):
     try:
-        study = study_photo(predictor, path, "a.png")
+        study = study_photo(predictor, path, path.name)
         what_if.with_changed_maps(study, what_if.NEUTRAL, what_if.INSIDE, None)
         write_files(study, Settings())
         print("done", study.prediction.size, study.bytes())
