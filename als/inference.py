@@ -223,12 +223,16 @@ class Predictor:
         localization_map: MapInput | None = None,
         classification_map: MapInput | None = None,
         score_threshold: float | None = None,
+        name: str | None = None,
     ) -> Analysis:
-        """`predict`, and keep features, proposals and class logits for explaining."""
+        """`predict`, and keep features, proposals and class logits for explaining.
+
+        name: what a refusal calls the image, see `als.images.as_rgb`.
+        """
         threshold = _checked_threshold(score_threshold)
         seconds: dict[str, float] = {}
         with _timed(seconds, "decode"):
-            image = as_rgb(image)
+            image = as_rgb(image, name=name)
             photo = self._photo(image)
         overrides = [
             self._override(name, value, image.size)

@@ -171,7 +171,7 @@ def _read_part(path: Path) -> pd.DataFrame:
     """Its rows. Raises InputError if it is cut off or was altered."""
     try:
         rows = pd.read_parquet(path)
-        if missing := {*COLUMNS} - {*rows}:
+        if missing := set(COLUMNS) - {*rows}:
             raise ValueError(f"has no column {missing.pop()}")
     except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's own are kinds of these
         reason = " ".join(str(error).split())[:100]

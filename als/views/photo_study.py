@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from als.evaluation import Detections, GroundTruth
 from als.evaluation.missed import Lost, outcomes, why_lost
 from als.explain import EXPLAINERS, default_explainers
 from als.explain.map_measures import box_region
-from als.images import as_rgb, reduced_size
+from als.images import reduced_size
 from als.inference import Analysis, Explanation, Prediction, Predictor
 
 MAX_EXPLANATIONS = 12
@@ -292,9 +291,7 @@ def study_photo(predictor: Predictor, photo, name: str, *maps) -> Study:
     Raises:
         InputError: the photo cannot be read, or nothing is proposed in it.
     """
-    if isinstance(photo, str | Path):
-        photo = as_rgb(photo, name=name)
-    analysis = predictor.analyse(photo, *maps)
+    analysis = predictor.analyse(photo, *maps, name=name)
     if len(analysis.found.logits) == 0:
         raise InputError(f"{name}: the model proposes no region in this photo.")
     found, size = analysis.prediction, reduced_size(analysis.prediction.size, MAP_SIDE)
