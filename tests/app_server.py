@@ -56,12 +56,12 @@ class Click:
 def only_network(monkeypatch, predictor):
     """Counts runs of the trunk and backward passes of a predictor."""
     runs = []
-    for name in ("analyse", "explain"):
-        original = getattr(predictor, name)
+    for method in ("analyse", "explain"):
+        original = getattr(predictor, method)
 
-        def counted(*args, original=original, name=name, **options):
-            runs.append(name)
-            return original(*args, **options)
+        def counted(*args, _original=original, _method=method, **options):
+            runs.append(_method)
+            return _original(*args, **options)
 
-        monkeypatch.setattr(predictor, name, counted)
+        monkeypatch.setattr(predictor, method, counted)
     return runs
