@@ -55,33 +55,6 @@ def test_a_commit_is_linted_by_what_make_lint_runs():
     assert [repo["repo"] for repo in repos] == ["local"], "it would bring a ruff of its own"
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "SECURITY.md",
-        "docs/model.md",
-        "docs/baselines.md",
-        "docs/checks.md",
-        "docs/data.md",
-        "docs/other-tools.md",
-        "docs/study.md",
-        "docs/study-details.md",
-        "docs/scale.md",
-        "docs/tables.md",
-        "docs/troubleshooting.md",
-        "docs/tutorial.md",
-    ],
-)
-def test_files_named_in_a_page_exist(page):
-    text = (ROOT / page).read_text()
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
-    linked = {(ROOT / page).parent / link for link in links}
-    named = {ROOT / path for path in re.findall(r"configs/[\w/-]+\.yaml", text)}
-    missing = [str(path.relative_to(ROOT)) for path in linked | named if not path.exists()]
-    assert not missing
-
-
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_is_whole(path):
     config = _read_config(path.read_text())
