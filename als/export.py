@@ -175,7 +175,6 @@ def import_onnx():
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(
-            "ONNX needs the packages onnx, onnxruntime and onnxscript; run "
-            "`pip install 'als[export]'`."
+            "ONNX needs three packages; run `pip install onnx onnxruntime onnxscript`."
         ) from error
     return onnxruntime

@@ -13,7 +13,12 @@ from als.checkpoint import load_checkpoint, save_checkpoint
 from als.cli import main
 from als.data.layouts import load_records
 from als.errors import InputError
-from als.evaluation.detections import class_numbers, load_judgeable, of_classes
+from als.evaluation.detections import (
+    class_numbers,
+    load_judgeable,
+    of_classes,
+    save_detections,
+)
 from als.evaluation.evaluate import judge
 
 TINY = [
@@ -115,6 +120,10 @@ def test_kept_detections_are_judged_in_part_and_together(trained, toy_root, tmp_
     with pytest.raises(SystemExit):
         main([*given, "VOC2012:trainval", "--out", str(part), *both[:2], str(kept)])
     assert "which another file has" in capsys.readouterr().err
+    save_detections(tmp_path / "old.npz", list(saved.detections), list(saved.detections.values()))
+    with pytest.raises(SystemExit):
+        main(["evaluate", *given[2:], "VOC2012:val", *told[:-1], str(tmp_path / "old.npz")])
+    assert "does not say of which classes" in capsys.readouterr().err
     maps = dict(zip(saved.detections, saved.maps, strict=True))
     means = [maps[one.image_id]["cls_mean"] for one in records]
     assert record["maps"]["cls_mean"] == pytest.approx(sum(means) / len(means))

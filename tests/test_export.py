@@ -28,7 +28,7 @@ def detector_of(**changes):
 def needs(format):
     if format == "onnx":
         for package in ("onnx", "onnxruntime", "onnxscript"):
-            pytest.importorskip(package, reason=f"needs the package {package} (als[export])")
+            pytest.importorskip(package, reason=f"needs the package {package}, the extra 'export'")
 
 
 def eager(detector, image):

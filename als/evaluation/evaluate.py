@@ -148,9 +148,10 @@ def _saved(
             some = read_results(path, ids_of(records), classes)
         else:
             saved = load_judgeable(path)
+            if not saved.classes:
+                raise InputError(f"{path}: does not say of which classes; evaluate again.")
             if own is not None and saved.classes != tuple(own):
-                told = f"of {', '.join(saved.classes) or 'classes that it does not name'}"
-                told = f"detections {told}, not of this checkpoint"
+                told = f"detections of {', '.join(saved.classes)}, not of this checkpoint"
                 raise InputError(f"{path}: {told}; evaluate again.")
             numbers = class_numbers(saved.classes, classes)
             some = {name: of_classes(one, numbers) for name, one in saved.detections.items()}
