@@ -28,6 +28,7 @@ COMMANDS = {
     "faults": "faults",
     "focus": "focus",
     "smuggle": "smuggle",
+    "tradeoff": "tradeoff",
 }
 
 

@@ -222,6 +222,25 @@ def test_ap_and_the_maps_places_come_from_the_same_detections(toy, tmp_path, mon
     assert "another is called run too" in capsys.readouterr().err
 
 
+def test_ap_of_a_way_to_run_is_that_of_a_model_with_this_config(toy, tmp_path):
+    sizes = {"min_size": 96, "max_size": 128, "rpn_pre_nms_test": 500, "rpn_post_nms_test": 200}
+    many = {"score_threshold": 0.0, "nms_threshold": 0.9, "detections_per_image": 400}
+    detector = lively_detector(**sizes, **many, classes=TOY_CLASSES).float()
+    save_checkpoint(detector, tmp_path / "own.safetensors")
+    given = [str(tmp_path / "own.safetensors"), "--data", "VOC2012:val", "--root", str(toy)]
+    given += ["--sides", "64", "96", "--proposals", "5", "200", "--out", str(tmp_path / "t.json")]
+    main(["tradeoff", *given])
+    told = json.loads((tmp_path / "t.json").read_text())
+    rows = {(row["side"], row["proposals"]): row for row in told["rows"]}
+    assert rows.keys() == {(64, 5), (64, 200), (96, 5), (96, 200)}
+    assert told["own"] == {"side": 96, "proposals": 200}
+    records = load_records("VOC2012:val", toy, TOY_CLASSES)
+    metrics = evaluate(detector, records, workers=0)["metrics"]
+    assert rows[96, 200]["AP"] == pytest.approx(metrics["AP"], abs=1e-6) and metrics["AP"] > 0
+    assert rows[96, 5]["AP"] != rows[96, 200]["AP"] != rows[64, 200]["AP"]
+    assert (tmp_path / "t.png").exists()
+
+
 def test_masks_from_boxes_are_compared_with_the_truth(toy, tmp_path):
     pytest.importorskip("cv2", reason="needs OpenCV, the extra 'masks'")
     out = tmp_path / "masks.json"
