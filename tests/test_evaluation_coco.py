@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from als.errors import InputError
 from als.evaluation.average_precision import average_precisions, match, voc_ap
-from als.evaluation.coco_measures import as_coco, coco_metrics
+from als.evaluation.coco_measures import Written, as_coco, coco_metrics
 from als.evaluation.detections import Detections, GroundTruth
 
 CATEGORIES = {3: "cat", 7: "dog", 90: "bird"}  # ids with gaps, as COCO's own
@@ -127,6 +127,16 @@ def test_as_coco_difficult_objects_count_neither_way():
     # Were LARGE an ordinary object or absent, the leaders would count: the flag is what forgives.
     alone = as_coco([GroundTruth([SMALL], [1], [False])], [(400, 500)], ["cat", "dog"])
     assert coco_metrics([detections], alone, [1])["AP"] == pytest.approx(1 / 3)
+
+
+def test_boxes_and_areas_are_those_written_in_the_file():
+    """The file's box lies beside the one that was read; its area, of a mask, makes it small."""
+    written = Written(["dog", "cat"], [np.array([[100, 100, 200, 150]])], [np.array([500])])
+    objects = GroundTruth([LARGE], [1], [False])
+    coco = as_coco([objects], [(400, 500)], ["cat", "dog"], written)
+    found = Detections([[100, 100, 300, 250]], [1], [0.9])
+    metrics = coco_metrics([found], coco, [1], ["cat", "dog"])
+    assert metrics["AP"] == metrics["APs"] == pytest.approx(1.0) and math.isnan(metrics["APl"])
 
 
 def test_as_coco_forgives_a_part_of_a_difficult_object():

@@ -62,6 +62,14 @@ def test_a_duplicate_is_false_and_eleven_points_differ_from_the_area():
     assert area == pytest.approx(5 / 6, abs=1e-12)
 
 
+def test_ap75_is_the_area():
+    # As above: 5/6, by eleven points 28/33. The last box overlaps B by 0.8, less than 0.85.
+    detections = found([A, A, [20, 0, 28, 10]], [0.9, 0.8, 0.7])
+    mean = voc_ap([detections], [truth([A, B])], ["thing"]).mean
+    assert mean["AP75"] == pytest.approx(5 / 6)
+    assert mean["AP"] == pytest.approx((7 * 5 / 6 + 3 * 1 / 2) / 10)
+
+
 def test_a_duplicate_is_the_false_positive_of_the_curve():
     matches = match([found([B, A, A], [0.7, 0.9, 0.8])], [truth([A, B])], ["thing"])
     assert matches.true_positive[0].tolist() == [True, False, True]  # by falling score
@@ -130,6 +138,11 @@ def test_overlap_equal_to_the_threshold_is_enough():
     for thresholds in (IOU_THRESHOLDS, np.arange(0.5, 0.96, 0.05)):
         matches = match([found([[0, 0, 6, 10]], [0.9])], [truth([A])], ["thing"], thresholds)
         assert average_precisions(matches).area[:, 0].tolist() == [1.0] * 3 + [0.0] * 7
+
+
+def test_only_the_very_box_reaches_a_threshold_of_one():
+    matches = match([found([A, [20, 0, 29, 10]], [0.9, 0.8])], [truth([A, B])], ["thing"], (1,))
+    assert matches.true_positive.tolist() == [[True, False]]
 
 
 def test_recall_on_one_of_the_eleven_levels_reaches_it():

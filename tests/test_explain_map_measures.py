@@ -20,6 +20,8 @@ OBJECT[:2, 1:3] = True
 def test_box_region_by_hand():
     assert box_region((1, 0, 3, 2), (3, 4)).tolist() == OBJECT.tolist()
     assert box_region((0.6, 0, 2.4, 1), (1, 4)).tolist() == [[False, True, False, False]]
+    # Half-open: a centre on the left edge is inside, one on the right edge is not.
+    assert np.argwhere(box_region((0.5, 0.5, 1.5, 1.5), (3, 3))).tolist() == [[0, 0]]
 
 
 def test_pointing_game_by_hand():

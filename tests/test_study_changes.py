@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from test_study import detector, predictor, records, root  # noqa: F401  (fixtures)
 from torch.nn.functional import interpolate
+from torchvision.ops import box_iou, clip_boxes_to_image
 
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
@@ -257,6 +258,40 @@ def test_the_class_error_is_of_the_class_at_the_true_box(predictor, records):  #
         one.detector.roi_heads.cls_score.bias.copy_(torch.tensor([0.0, 0, 9, 0]))  # always class 2
     taken = interventions._detect(one.detector, one.encode(record.path), record, seed=0)
     np.testing.assert_array_equal(taken["class_error"], record.labels[~record.difficult] != 2)
+
+
+def test_the_box_error_is_of_the_displaced_box_after_its_class_refined_it(predictor, records):  # noqa: F811
+    """A box layer that knows one thing: class 2 goes a tenth of its width to the right."""
+    record = next(record for record in records if len(set(record.labels[~record.difficult])) > 1)
+    one = Predictor(deepcopy(predictor.detector), {})
+    with torch.no_grad():
+        one.detector.roi_heads.bbox_pred.weight.zero_()
+        one.detector.roi_heads.bbox_pred.bias.zero_()
+        one.detector.roi_heads.bbox_pred.bias[4 * 2] = 0.1 * 10  # the coder's weight of dx
+    encoding = one.encode(record.path)
+    taken = interventions._detect(one.detector, encoding, record, seed=0)
+    size = encoding.images.image_sizes[0]
+    given = torch.from_numpy(record.boxes) * size[0] / record.size[0]
+    given, labels = given[~record.difficult], record.labels[~record.difficult]
+    expected = _displaced(given, 0, size)
+    width = expected[:, 2] - expected[:, 0]
+    expected[:, 0::2] += torch.from_numpy(labels == 2)[:, None] * 0.1 * width[:, None]
+    expected = 1 - box_iou(clip_boxes_to_image(expected, size), given).diagonal()
+    np.testing.assert_allclose(taken["box_error"], expected, atol=1e-4)
+
+
+def test_an_object_is_recalled_when_a_proposal_overlaps_it_by_half(predictor, records):  # noqa: F811
+    shares = []
+    for record in records:
+        encoding = predictor.encode(record.path)
+        taken = interventions._detect(predictor.detector, encoding, record, seed=0)
+        with torch.no_grad():
+            (proposals,) = predictor.detector.propose(encoding)
+        proposals = proposals * record.size[0] / encoding.images.image_sizes[0][0]
+        best = box_iou(torch.from_numpy(record.boxes), proposals).amax(1).numpy()
+        shares.extend(best[~record.difficult])
+        np.testing.assert_array_equal(taken["proposal_recall"], best[~record.difficult] >= 0.5)
+    assert any(share < 0.5 for share in shares) and any(0.5 <= share < 0.7 for share in shares)
 
 
 def test_each_measure_of_a_case_worked_out_by_hand():

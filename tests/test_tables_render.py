@@ -237,11 +237,14 @@ def test_classes_have_mean_and_spread_over_seeds(results):
 
 
 def test_saved_detections_come_back(tmp_path):
-    found = [Detections([[0, 0, 5, 5]], [2], [0.5]), Detections([], [], [])]
-    save_detections(tmp_path / "d.npz", ["b", "a"], found)
+    boxes = [[0, 0, 5.1, 5], [1, 1, 4, 9.7]]
+    found = [Detections(boxes, [2, 1], [0.5, 0.3]), Detections([], [], [])]
+    found.append(Detections([[3, 3, 8, 9]], [1], [0.1]))
+    save_detections(tmp_path / "d.npz", ["b", "a", "c"], found)
     read = load_detections(tmp_path / "d.npz")
-    assert list(read) == ["b", "a"] and len(read["a"].boxes) == 0
-    assert read["b"].boxes.tolist() == [[0, 0, 5, 5]] and read["b"].labels.tolist() == [2]
+    assert list(read) == ["b", "a", "c"] and len(read["a"].boxes) == 0
+    assert read["b"].boxes.tolist() == boxes and read["c"].boxes.tolist() == [[3, 3, 8, 9]]
+    assert read["b"].labels.tolist() == [2, 1] and read["b"].scores.tolist() == [0.5, 0.3]
     (tmp_path / "d.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match="d.npz"):
         load_detections(tmp_path / "d.npz")
