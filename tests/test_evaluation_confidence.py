@@ -17,6 +17,7 @@ def test_what_somebody_sees_is_counted():
         GroundTruth([BOX], [1], [False]),
         GroundTruth([], [], []),
         GroundTruth([], [], []),
+        GroundTruth([BOX], [1], [False]),
     ]
     found = [
         # right; a second box of the same cat; on a difficult dog (no count); too low a score
@@ -24,13 +25,14 @@ def test_what_somebody_sees_is_counted():
         Detections([BOX], [2], [0.5]),  # another class
         Detections([], [], []),
         Detections([BOX, FAR], [1, 2], [0.7, 0.2]),  # where there is nothing to find
+        Detections([], [], []),  # silent where there is something
     ]
     kept = counted(match(found, truths, ("cat", "dog")))
-    assert sure(kept, np.array([False, False, True, True])) == {
+    assert sure(kept, np.array([False, False, True, True, False])) == {
         "detections": 4,
         "right": 1,
-        "images": 4,
-        "images_without": 1,
+        "images": 5,
+        "images_without": 2,
         "empty_images": 2,
         "empty_images_without": 1,
     }

@@ -113,6 +113,15 @@ def test_an_empty_map_misses(empty):
     assert mask_iou(empty, OBJECT) == 0 and best_mask_iou(empty, OBJECT) == (0, 0)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_value_that_is_not_finite_empties_the_map(value):
+    broken = MAP.copy()
+    broken[0, 0] = value
+    assert pointing_game(broken, OBJECT) == energy(broken, OBJECT) == mask_iou(broken, OBJECT) == 0
+    assert best_mask_iou(broken, OBJECT) == (0, 0)
+    assert np.isnan(leakage(broken, OBJECT, ~OBJECT))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_agreement_with_quantus(seed):
     """Relevance mass accuracy is `energy`, its pointing game is the one without a margin."""

@@ -44,6 +44,20 @@ def test_peak_on_head_by_hand():
     assert peak_on_head(np.ones((2, 4)), HEAD, MASK) == (0.5, 0.5)
 
 
+def test_values_below_zero_on_the_object_count_as_zero():
+    none, below = (np.where(HEAD & MASK, value, MAP) for value in (0.0, -9.0))
+    for measure in (coverage, entropy, gini):
+        assert measure(below, MASK) == measure(none, MASK), measure
+    assert head_focus(below, HEAD, MASK) == 0
+    below[0, 2:] = -1
+    assert np.isnan(gini(below, MASK)) and np.isnan(entropy(below, MASK)), "nothing is left"
+
+
+def test_an_object_of_one_pixel_is_even():
+    pixel = np.array([[True] + [False] * 3, [False] * 4])
+    assert entropy(MAP, pixel) == 1 and gini(MAP, pixel) == 0
+
+
 def test_a_random_peak_hits_at_the_chance_rate():
     rng = np.random.default_rng(0)
     mask, head = np.ones((10, 10), dtype=bool), np.zeros((10, 10), dtype=bool)

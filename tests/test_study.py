@@ -23,7 +23,7 @@ from als.data.masks import palette
 from als.data.rle import write_runs
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
-from als.evaluation.bootstrap import holm
+from als.evaluation.bootstrap import Resampled, draw_weights, holm, resampled_mean
 from als.explain import EXPLAINERS, default_explainers, make_maps
 from als.explain.blackbox import drise
 from als.inference import Predictor
@@ -416,6 +416,30 @@ def test_a_measure_of_more_pairs_asks_for_more():
     assert first["p_holm"] >= 2 * alone["p_holm"] and first["separated"]
     plain = ttest_1samp(noise[1] - noise[0], 0).pvalue
     assert alone["p_holm"] == pytest.approx(plain, rel=0.3)
+
+
+def test_a_resample_s_mean_is_over_its_objects():
+    """Two objects in the first photograph, one in the second, none in the third."""
+    values, image = np.array([1.0, 2.0, 6.0]), np.array([0, 0, 1])
+    weights = np.array([[1, 1, 1], [2, 0, 1], [0, 2, 1], [1, 2, 0], [0, 0, 3]])
+    mean = resampled_mean(values, image, weights)
+    assert mean.whole == 3
+    np.testing.assert_allclose(mean.drawn, [3, 1.5, 6, 15 / 4, np.nan])
+    # The resample without an object has no part in the interval.
+    assert mean.interval == pytest.approx((1.5 + 0.075 * 1.5, 6 - 0.075 * 2.25))
+
+
+def test_no_spread_is_a_difference_for_sure_or_none():
+    same, other = Resampled(0.0, np.zeros(9)), Resampled(0.2, np.full(9, 0.2))
+    assert (same.p_value, same.separated) == (1, False)
+    assert (other.p_value, other.separated) == (0, True)
+
+
+def test_weights_that_are_shared_cannot_be_written():
+    weights = draw_weights(5, 3)
+    assert weights.shape == (3, 5) and (weights.sum(1) == 5).all()
+    with pytest.raises(ValueError, match="read-only"):
+        weights[0, 0] = 9
 
 
 def test_holm_by_hand():
