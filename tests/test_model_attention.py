@@ -45,6 +45,12 @@ def test_targets_by_hand():
     assert same(targets[0, 0], EXPECTED)
 
 
+def test_a_cell_is_known_when_half_of_it_is():
+    row = torch.tensor([[1, 1, 255, 255, 255, 1, 1, 1, 255, 255]], dtype=torch.uint8)
+    targets = object_map_targets([row], [(1, 10)], (1, 10), (1, 2))
+    assert same(targets[0, 0], torch.tensor([[NAN, 1.0]]))
+
+
 def test_targets_do_not_depend_on_the_stored_size():
     stored = torch.from_numpy(np.kron(OBJECT_MAP.numpy(), np.ones((3, 3), np.uint8)))
     targets = object_map_targets([stored], [(4, 5)], (4, 6), (2, 3))
@@ -71,6 +77,9 @@ def test_weights_that_compete_have_a_mean_of_one():
     found = compete(feature * rivals, rivals)
     expected = feature * torch.tensor([[0.8, 2.4], [0.4, 0.4]])
     torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(compete(feature * rivals / 50, rivals / 50), expected)
+    nothing = torch.zeros_like(rivals)
+    assert (compete(feature * nothing, nothing) == 0).all(), "and no NaN"
 
 
 def test_relative_entropy_by_hand():

@@ -10,6 +10,7 @@ from als.errors import InputError
 from als.files import write_json
 from als.tables.measured import MEASURES
 from als.tables.own_record import beside
+from als.tables.rows import COMPARED
 
 NETWORK = ModelConfig(classes=("cat", "dog"), backbone="mobilenet_v2").to_dict()
 
@@ -52,6 +53,43 @@ def test_the_interval_by_hand(results):
     assert "every measure is in its interval" in found.sentence
 
 
+def bootstrap(results, table: str, *detectable: float) -> None:
+    """Steps of a table, each of which the photographs would show from a difference on."""
+    zero = dict.fromkeys(("difference", "low", "high", "seed_spread"), 0.0) | {"per_seed": {}}
+    steps = [
+        dict.fromkeys(MEASURES, zero | {"detectable": value}) | {"first": first, "second": second}
+        for (first, second), value in zip(COMPARED[table], detectable, strict=False)
+    ]
+    write_json(results / f"{table}-compact" / "bootstrap.json", {"steps": steps})
+
+
+def test_what_the_photographs_tell_is_the_mean_of_the_table_s_steps(results):
+    bootstrap(results, "table2", 0.01, 0.03, 0.05)
+    found = beside(mine(results, 0.6), results)
+    assert found.table == "table2" and found.figures["tells"].tolist() == pytest.approx(
+        [3.0] * len(MEASURES)
+    )
+
+
+@pytest.mark.parametrize(("most", "least"), [("table1", "table2"), ("table2", "table1")])
+def test_of_two_tables_that_share_the_row_more_steps_say_more(results, most, least):
+    bootstrap(results, most, 0.01, 0.01, 0.01)
+    bootstrap(results, least, 0.05)
+    assert beside(mine(results, 0.6), results).table == most
+
+
+def test_other_training_photographs_are_named(results):
+    other = record(0.6)
+    other["training"]["data"]["fingerprint"] = "c"
+    write_json(results / "mine.json", other)
+    found = beside(results / "mine.json", results, "table2/proposed")
+    assert found.differences == {"training data": ("c", "b")}
+
+
+def test_weights_that_training_began_from_are_no_difference(results):
+    assert not beside(mine(results, 0.6, weights="other.pth"), results).differences
+
+
 @pytest.mark.parametrize(("ap", "verdict"), [(0.99, "above"), (0.10, "below")])
 def test_outside_is_said(results, ap, verdict):
     found = beside(mine(results, ap), results)
@@ -82,6 +120,11 @@ def test_a_committed_record_is_not_held_against_itself(results):
     found = beside(results / "table2-compact" / "proposed-seed1.json", results)
     assert found.seeds == [0] and set(found.figures["verdict"]) == {"one seed"}
     assert "nothing is known of their spread" in found.sentence
+    made = record(0.6)
+    del made["metrics"]["AP75"]
+    write_json(results / "table2-compact" / "proposed-seed0.json", made)
+    sentence = beside(results / "table2-compact" / "proposed-seed1.json", results).sentence
+    assert sentence.endswith("nothing is known of their spread. Without a figure: AP75.")
 
 
 def test_the_row_is_that_of_the_network(results):
