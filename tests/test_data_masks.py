@@ -10,8 +10,9 @@ from PIL import Image
 
 from als.classes import VOC_CLASSES
 from als.data.layouts import load_records
-from als.data.masks import find_masks, read_class_map, read_object_map
+from als.data.masks import fill, find_masks, read_class_map, read_instances, read_object_map
 from als.data.record import MaskSource, Record
+from als.data.rle import Instances, write_runs
 from als.errors import InputError
 
 CLASSES = ("dog", "cat")
@@ -91,6 +92,37 @@ def test_the_first_of_several_masks_is_used(tmp_path):
     )
     (record,) = load_records(f"{tmp_path.name}:val", tmp_path.parent, CLASSES)
     assert record.mask.path == order[0]
+
+
+@pytest.mark.parametrize("image_id", ["a", "day/a"])
+def test_instances_are_of_known_classes_and_without_void(tmp_path, image_id):
+    """The first dog reaches into void, the second object is of no class that is asked for."""
+    save_png(tmp_path / "SegmentationClass" / f"{image_id}.png", [[DOG, DOG, 255], [0, SOFA, DOG]])
+    save_png(tmp_path / "SegmentationObject" / f"{image_id}.png", [[1, 1, 1], [255, 2, 3]])
+    (mask, *_) = find_masks(tmp_path, image_id, VOC_CLASSES, ())
+    record = replace(a_record(mask), image_id=image_id)
+    found = read_instances(record, read_class_map(record, CLASSES))
+    assert [pixels.astype(int).tolist() for pixels in found] == [
+        [[1, 1, 0], [0, 0, 0]],
+        [[0, 0, 0], [0, 0, 0]],
+        [[0, 0, 0], [0, 0, 1]],
+    ]
+
+
+def test_a_crowd_is_no_instance_though_an_object_stands_before_it():
+    crowd, dog = np.ones((2, 3), bool), np.array([[True, True, False], [False] * 3])
+    runs = tuple(write_runs(pixels)["counts"].encode() for pixels in (crowd, dog))
+    objects = Instances((0, 0), runs, (True, False))
+    record = a_record(MaskSource("coco", Path("a.json"), ("dog",), objects))
+    labels = read_class_map(record, CLASSES)
+    assert labels.tolist() == [[1, 1, 255], [255] * 3]
+    (only,) = read_instances(record, labels)
+    np.testing.assert_array_equal(only, dog)
+
+
+def test_pixels_that_a_box_touches_are_filled():
+    boxes = np.array([[-0.5, 0.9, 1.1, 2.0], [2.0, 0.0, 9.0, 0.5]])
+    assert fill(boxes, (3, 4)).astype(int).tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [0] * 4]
 
 
 def test_no_mask_gives_none_and_never_an_empty_target(tmp_path):

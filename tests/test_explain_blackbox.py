@@ -99,7 +99,7 @@ def test_greedy_patches_come_in_the_order_in_which_the_detection_needs_them():
 
 
 def test_greedy_patches_fill_twice_the_box_within_the_photograph():
-    image, box = torch.ones(3, 20, 30), np.array([0.0, 8, 4, 12])
+    image, box = torch.ones(3, 20, 30), np.array([0.0, 6, 4, 14])
     seen = torch.zeros(20, 30, dtype=torch.bool)
 
     def detect(images):
@@ -109,7 +109,7 @@ def test_greedy_patches_fill_twice_the_box_within_the_photograph():
 
     greedy_patches(detect, image, box, 1, steps=1)
     expected = np.zeros((20, 30), bool)
-    expected[6:14, 0:6] = True
+    expected[2:18, 0:6] = True
     np.testing.assert_array_equal(seen.numpy(), expected)
 
 
@@ -145,6 +145,15 @@ def test_masks_are_half_visible_and_smooth():
     assert masks.mean().item() == pytest.approx(0.5, abs=0.05)
     cell = -(-70 // GRID)
     assert masks.diff(dim=2).abs().max() <= 1.01 / cell * (GRID / (GRID + 1)) + 0.05
+
+
+def test_cells_of_masks_begin_anywhere():
+    """Without an offset the first half cell of every mask, 5 and 10 pixels, would be even."""
+    (masks,) = random_masks((160, 320), masks=20, batch_size=20, seed=0)
+    assert (masks[:, 0] != masks[:, 3]).any() and (masks[..., 0] != masks[..., 3]).any()
+    # 16 cells fill the image and one cell more: from 0 to 1 in a cell of 17 x 10 / 16 pixels.
+    slopes = [masks.diff(dim=dim).abs().max().item() for dim in (1, 2)]
+    assert slopes == pytest.approx([16 / 170, 16 / 340], rel=1e-3)
 
 
 def test_progress_and_estimate(corner, capsys):

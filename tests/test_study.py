@@ -113,6 +113,9 @@ def test_a_detection_goes_to_the_object_that_it_overlaps_most():
     record = record_of([[0, 0, 10, 10], [0, 0, 10, 14]], [1, 1])
     assert match_detections(record, prediction([[0, 0, 10, 14]], [1])) == {1: 0}
     assert match_detections(record, prediction([], [])) == {}
+    # By exactly a half is enough.
+    record = record_of([[0, 0, 10, 10]], [1])
+    assert match_detections(record, prediction([[0, 0, 10, 4.9], [0, 0, 10, 5]], [1, 1])) == {0: 1}
 
 
 def test_cases_have_regions_of_their_own(records, predictor):

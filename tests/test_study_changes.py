@@ -298,12 +298,15 @@ def test_each_measure_of_a_case_worked_out_by_hand():
     map, head, mask, known, others = (np.zeros((6, 6), float if k == 0 else bool) for k in range(5))
     map[0, 0], map[1, 1], map[2, 2], map[5, 5] = 100, 3, 1, 4
     mask[1:3, 1:3], head[1, 1], others[5, 5], known[:] = True, True, True, True
+    others[2, 2] = True  # of both, and the object's own for the leakage alone
     known[0, 0] = False  # void, where the map is highest
     box = np.zeros((6, 6), bool)
     box[:4, :4] = True
     case = Case(0, "cat", "small", 0, box, known, mask, others, head)
     by_hand = {"energy_box": 104 / 108, "energy_mask": 4 / 8, "leakage": 4 / 8, "coverage": 1 / 4}
     by_hand |= {"mask_iou": 1 / 5, "pointing_exact": 0, "head_focus": 3 / 1}
+    by_hand |= {"odi": 5 / 8, "pointing": 1, "mask_iou_best": 2 / 5, "gini": 10 / 16}
+    by_hand |= {"entropy": -(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25)) / 2}  # of 2 bits
     by_hand |= {"peak_on_head": 1, "peak_on_head_chance": 1 / 4}
     for name, value in by_hand.items():
         assert MEASURES[name].value(map, case) == pytest.approx(value), name
