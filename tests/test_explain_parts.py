@@ -81,6 +81,10 @@ def test_head_disc_by_hand():
     y, x = np.nonzero(disc)  # centre (20, 10), radius 10
     assert (x.min(), x.max(), y.min(), y.max()) == (10, 29, 0, 19)
     assert disc.sum() == pytest.approx(np.pi * 100, rel=0.02)
+    # A nose moves the centre to (20, 12); the eyes are the farthest, at 10.2.
+    disc = head_disc(Animal("cat", box, keypoints | {"nose": (20, 16)}), (40, 50))
+    y, x = np.nonzero(disc)
+    assert (x.min(), x.max(), y.min(), y.max()) == (10, 29, 2, 21)
     # One point: the radius is 0.15 of the box's side, 6.
     single = head_disc(Animal("cat", box, {"nose": (20, 20)}), (40, 50))
     assert single.sum() == pytest.approx(np.pi * 36, rel=0.05) and single[20, 25]

@@ -20,6 +20,7 @@ from als.cli import main
 from als.config import ModelConfig
 from als.data.layouts import load_records
 from als.data.masks import palette
+from als.data.record import MaskSource, Record
 from als.data.rle import write_runs
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
@@ -138,6 +139,25 @@ def test_cases_have_regions_of_their_own(records, predictor):
     assert heads > 0
 
 
+def test_without_instances_an_object_is_what_its_class_has_in_its_box(tmp_path):
+    """A dog, a cat, a difficult dog that is no case but another object, a dog without a pixel."""
+    path = tmp_path / "SegmentationClass" / "a.png"
+    path.parent.mkdir()
+    values = np.array([[1, 1, 2, 2], [1, 255, 2, 1]], np.uint8)
+    Image.fromarray(values).save(path)
+    boxes = np.array([[0, 0, 3, 2], [1, 0, 4, 2], [3, 1, 4, 2], [2, 0, 3, 1]], np.float32)
+    difficult = np.array([False, False, True, False])
+    source, labels = MaskSource("png", path, ("dog", "cat")), np.array([1, 2, 1, 1])
+    record = Record("a", tmp_path / "a.jpg", (2, 4), boxes, labels, difficult, source)
+    dog, cat, hidden = cases_of(record, ("dog", "cat"), prediction([], []), [])
+    assert dog.mask.astype(int).tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
+    assert cat.mask.astype(int).tolist() == [[0, 0, 1, 1], [0, 0, 1, 0]]
+    assert dog.others.astype(int).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
+    assert cat.others.astype(int).tolist() == [[1, 1, 0, 0], [1, 0, 0, 1]]
+    np.testing.assert_array_equal(dog.known, values != 255)
+    assert hidden.index == 3 and hidden.mask is None and hidden.known.all()
+
+
 @pytest.mark.parametrize("layout", ["voc", "coco"])
 def test_an_object_is_its_instance_where_the_data_tell_instances_apart(tmp_path, layout):
     """Two circles that overlap: by the class mask each has pixels of the other in its box."""
@@ -198,9 +218,19 @@ def test_an_instance_of_another_class_is_not_taken_for_a_hidden_object():
     np.testing.assert_array_equal(second, horse)
 
 
+def test_an_instance_of_one_row_has_an_area():
+    row, own = np.zeros((2, 4, 8), bool)
+    row[1, :6], own[1, :5] = True, True
+    (cut,) = own_instances([row], np.array([[0, 1, 6, 2]], np.float32), [own])
+    np.testing.assert_array_equal(cut, own)
+
+
 def test_sizes_have_cocos_borders():
     sizes = [size_name(np.array([0, 0, side, side])) for side in (31, 32, 95, 96)]
     assert sizes == ["small", "medium", "medium", "large"]
+    # By the area, whatever the longer side: 600 and 1,200 pixels.
+    boxes = np.array([[5, 5, 65, 15], [5, 5, 15, 65], [5, 5, 65, 25], [5, 5, 25, 65]])
+    assert [size_name(box) for box in boxes] == ["small", "small", "medium", "medium"]
 
 
 @pytest.fixture(scope="module")
