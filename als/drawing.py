@@ -228,6 +228,8 @@ def _inside(box: np.ndarray, size: tuple[int, int], margin: int) -> tuple[float,
 def _draw_name(draw: ImageDraw.ImageDraw, box, text: str, colour: str, size, taken) -> None:
     """A name at the box's upper left corner, unless one of those `taken` stands there already."""
     letters = font(max(12, max(size) // 24))
+    if (wide := letters.getlength(text)) > (room := size[0] - 8):  # a strip
+        letters = font(max(12, int(letters.size * room / wide)))
     left, top, right, bottom = draw.textbbox((0, 0), text, font=letters)
     width, height = right - left + 8, bottom - top + 8
     x = float(np.clip(box[0], 0, max(0, size[0] - width)))
@@ -259,12 +261,15 @@ def comparison(rows: list[tuple[str, list[Panel]]], look: Look, heading: str) ->
     columns = max(len(panels) for _, panels in rows)
     height = max(_fitted(panel).height for _, panels in rows for panel in panels)
     row_height = 2 * TITLE_ROOM + height + FOOT_ROOM
-    size = (columns * (WIDTH + MARGIN) + MARGIN, TITLE_ROOM + 2 * MARGIN + len(rows) * row_height)
-    sheet = Image.new("RGB", size, PAPER)
+    across, letters = columns * (WIDTH + MARGIN) + MARGIN, font(TEXT + 4)
+    lines = _lines(heading, letters, across - 2 * MARGIN)
+    head = 2 * MARGIN + TITLE_ROOM * max(1, len(lines))
+    sheet = Image.new("RGB", (across, head + len(rows) * row_height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN), heading, font=font(TEXT + 4), fill=INK)
+    for i, line in enumerate(lines):
+        draw.text((MARGIN, MARGIN + i * TITLE_ROOM), line, font=letters, fill=INK)
     for i, (name, panels) in enumerate(rows):
-        top = TITLE_ROOM + 2 * MARGIN + i * row_height
+        top = head + i * row_height
         draw.text((MARGIN, top), name, font=font(TEXT), fill=PALE)
         for j, panel in enumerate(panels):
             x, y = MARGIN + j * (WIDTH + MARGIN), top + TITLE_ROOM
@@ -284,6 +289,15 @@ def comparison(rows: list[tuple[str, list[Panel]]], look: Look, heading: str) ->
             note = textwrap.fill(panel.note, width=50)
             draw.multiline_text((x, y), note, font=font(TEXT - 4), fill=PALE, spacing=6)
     return sheet
+
+
+def _lines(text: str, letters: ImageFont.FreeTypeFont, room: int) -> list[str]:
+    """A text in as few lines as have room, in pixels of its letters."""
+    for most in range(len(text), 0, -1):
+        lines = textwrap.wrap(text, most)
+        if all(letters.getlength(line) <= room for line in lines):
+            return lines
+    return []
 
 
 def _fitted(panel: Panel) -> Image.Image:

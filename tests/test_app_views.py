@@ -113,6 +113,22 @@ def test_photos_are_shown_in_a_size_that_can_be_seen(size, display):
     assert whole[0].tolist() == [0, 0, *display]
 
 
+def test_a_name_is_not_wider_than_a_strip():
+    strip, box = Image.new("RGB", (60, 640), "white"), np.array([[0, 300, 20, 400]])
+    drawn = np.asarray(views.draw_boxes(strip, box, np.array([1]), ["horse"]))
+    ink = drawn.sum(-1) < 100
+    assert ink.any() and not ink[:, -3:].any()
+
+
+def test_a_long_heading_stays_on_the_sheet():
+    rows = [("one", [Panel("A", Image.new("RGB", (640, 320), "red"))])]
+    heading = "Explaining detection 1 of a photograph with a long name. " * 3
+    one, many = (comparison(rows, Look(), text) for text in ("heading", heading))
+    assert many.width == one.width and many.height > one.height
+    margin = np.asarray(many)[:, -views.MARGIN :]
+    assert (margin == 255).all(), "letters run off the sheet"
+
+
 def test_rank_correlation_sees_only_the_order():
     values = np.random.default_rng(0).random((96, 96)).astype(np.float32)
     assert rank_correlation(values, values**3) == pytest.approx(1)
