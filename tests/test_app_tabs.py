@@ -68,6 +68,9 @@ def test_an_event_that_overtook_another_is_the_last(tab):
     assert catch_up(request, 4.0, *older) == refresh(request, 3.0, *older) == {}
     assert catch_up(request, 6.0, *VALUES) == {} and catch_up(request, 7.0, *older)["views"]
     assert refresh(request, "now", *VALUES)["views"], "not sent by a page, but no traceback"
+    other = tab.in_order(lambda request: {"gallery": ""}, "gallery")
+    assert other(request, 6.0), "another part of the page has an order of its own"
+    assert other(request, 5.0) == {}
 
 
 def test_another_detection_changes_only_its_own_views(tab, monkeypatch):

@@ -199,10 +199,10 @@ class Handlers:
                 told["name"] = told.get("name", {}) | gr.update(value=name)
             return told
 
-    def in_order(self, handler: Callable) -> Callable:
+    def in_order(self, handler: Callable, kind: str = "page") -> Callable:
         """The handler for events that say first when the page sent them, in its milliseconds.
 
-        One that was sent before the last one that was handled does nothing.
+        One that was sent before the last one of its kind that was handled does nothing.
         """
 
         @wraps(handler)
@@ -210,9 +210,9 @@ class Handlers:
             session = self.store.get(request.session_hash)
             with session.lock:
                 if isinstance(sent, int | float):  # as any page sends it
-                    if sent < session.sent:
+                    if sent < session.sent.get(kind, 0):
                         return {}
-                    session.sent = sent
+                    session.sent[kind] = sent
                 return handler(request, *values)
 
         return ordered

@@ -176,14 +176,15 @@ def _answering(parts: dict[str, gr.components.Component]) -> Callable:
 def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, listing) -> None:
     """Events of the fourth tab."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
-    given = [*listing, *values]
+    given = [gr.Number(visible=False), *listing, *values]
+    listed = answer(handle.in_order(handle.list_gallery, "gallery"))
 
     @wraps(handle.load_gallery)
     def load(*given):  # it answers several times, errors too
         for told in handle.load_gallery(*given):
             yield {parts[name]: value for name, value in told.items()}
 
-    again = {"fn": answer(handle.list_gallery), "inputs": given, "outputs": [parts["gallery"]]}
+    again = {"fn": listed, "inputs": given, "outputs": [parts["gallery"]]} | STAMP
     again |= HIDDEN | DRAW | RAW
     there = {"show_progress_on": [parts["gallery"]]} | GALLERY | RAW
     for upload in uploads:

@@ -34,7 +34,8 @@ class Session:
     corners: list[tuple[float, float]] | None = None  # of a box that is being drawn, so far
     asked: Choice | None = None  # by the address, of the photo that comes next
     drawn: Settings | None = None  # how the pictures were drawn last
-    sent: float = 0.0  # when the page sent the event that drew last, in milliseconds of its own
+    # When the page sent the last event of each kind that was handled, in milliseconds of its own.
+    sent: dict[str, float] = field(default_factory=dict)
     tab: str = "Explain"  # the one that is open
     refused: bool = False  # the last photo could not be read
     lock: RLock = field(default_factory=RLock)
