@@ -56,7 +56,7 @@ from als.study.study_rows import (
     read_rows,
     run_study,
 )
-from als.study.summary import differences, interval, summarise
+from als.study.summary import by_group, differences, found_share, interval, summarise
 
 MAPS = ["localization", "classification", "gradcam", "box_gaussian", "random"]
 MEASURES = ["energy_box", "mask_iou", "head_focus"]
@@ -431,6 +431,24 @@ def test_differences_are_paired():
     assert row["first"] == "localization" and row["second"] == "random"
     assert row["low"] == pytest.approx(0.1) and row["high"] == pytest.approx(0.1)
     assert row["separated"] and row["p_holm"] == 0
+
+
+def test_objects_of_a_photograph_are_paired_and_grouped_one_by_one():
+    """A cat that both maps have, and a dog that one of them has not."""
+    table = [
+        {"image_id": "a", "object": k, "class": name, "map": map, "measure": "energy_mask"}
+        | {"value": value}
+        for k, name, map, value in (
+            *((0, "cat", "localization", 0.9), (0, "cat", "random", 0.2)),
+            *((1, "dog", "localization", np.nan), (1, "dog", "random", 0.6)),
+        )
+    ]
+    (row,) = differences(pd.DataFrame(table)).to_dict("records")
+    assert row["mean"] == pytest.approx(0.7) and (row["objects"], row["images"]) == (1, 1)
+    means = by_group(pd.DataFrame(table), "class").set_index(["map", "class"])["mean"]
+    assert means["random"].to_dict() == pytest.approx({"cat": 0.2, "dog": 0.6})
+    found = pd.DataFrame({"measure": ["found"] * 3 + ["coverage"], "value": [1.0, 0, 1, 1]})
+    assert found_share(found) == {"objects": 3, "found": 2}
 
 
 def test_a_measure_of_more_pairs_asks_for_more():

@@ -11,6 +11,7 @@ from test_study import detector, predictor, records, root  # noqa: F401  (fixtur
 from torch.nn.functional import interpolate
 from torchvision.ops import box_iou, clip_boxes_to_image
 
+from als.data.masks import read_class_map
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
 from als.evaluation.bootstrap import Resampled
@@ -31,6 +32,7 @@ from als.study.interventions import (
     _with_change,
     intervene,
     read_arrays,
+    with_maps,
     write_arrays,
 )
 from als.study.measures import MEASURES
@@ -231,6 +233,28 @@ def test_what_stands_in_for_a_map():
     assert torch.equal(made["another image"], interpolate(before, (4, 6), mode="bilinear"))
 
 
+def test_each_row_of_the_table_is_detection_with_its_maps(predictor, records):  # noqa: F811
+    record, before = [record for record in records if record.mask is not None][:2]
+    whole = predictor.detector
+    taken = interventions._photograph(predictor, record, before, 0, None)
+    encoding, another = predictor.encode(record.path), predictor.encode(before.path)
+    labels = read_class_map(record, predictor.classes)
+    objects = torch.from_numpy((labels > 0) & (labels < 255)).float()  # void is background
+    assert (labels == 255).any() and objects.any()
+    a_loc, a_cls = encoding.a_loc, encoding.a_cls
+    expected = {
+        ("localization", "another image"): (another.a_loc, a_cls),
+        ("classification", "another image"): (a_loc, another.a_cls),
+        ("localization", "other"): (a_cls, a_cls),
+        ("classification", "mask"): (a_loc, image_to_map(objects[None], whole, a_loc)),
+    }
+    for row, maps in expected.items():
+        with torch.no_grad():
+            (found,) = whole.detect(with_maps(whole, encoding, *maps))
+        np.testing.assert_allclose(taken[row]["scores"], found.scores, atol=1e-6, err_msg=str(row))
+        np.testing.assert_allclose(taken[row]["boxes"], found.boxes, atol=1e-3, err_msg=str(row))
+
+
 def test_a_mask_lies_on_its_cells(predictor):  # noqa: F811
     config = predictor.detector.config
     side = config.min_size - config.min_size % 16
@@ -330,6 +354,10 @@ def test_displaced_boxes_stay_near_and_inside():
     assert ((moved - boxes).abs() <= 0.15 * sides + 1e-4).all() and not torch.equal(moved, boxes)
     assert (moved >= 0).all() and (moved[:, 2] <= 40).all() and (moved[:, 3] <= 60).all()
     assert torch.equal(moved, _displaced(boxes, seed=3, size=(60, 40)))
+    many = torch.tensor([[100.0, 100, 140, 160]]).repeat(500, 1)
+    moves = (_displaced(many, seed=3, size=(300, 300)) - many) / torch.tensor([40, 60, 40, 60])
+    assert moves.min() == pytest.approx(-0.15, abs=2e-3)
+    assert moves.max() == pytest.approx(0.15, abs=2e-3) and moves.mean().abs() < 0.01
 
 
 def test_a_model_without_attention_has_nothing_to_replace(records):  # noqa: F811
