@@ -280,7 +280,9 @@ def test_a_class_can_be_explained_when_nothing_passes(visit, files):
 
 def test_export_gives_three_files(visit, files, tmp_path):
     visit = visit()
-    expect(visit.page.locator("#export")).to_be_hidden()
+    expect(visit.page.locator("#views")).to_contain_text("No photo yet")
+    for name in ("#export", "#own-box"):  # nothing to export, nothing to draw on
+        expect(visit.page.locator(name)).to_be_hidden()
     visit.open_photo(files / "scene.png")
     visit.page.locator("#export").click()
     links = visit.page.locator("#files a")
@@ -414,6 +416,9 @@ def test_a_phone_shows_everything_in_one_column(visit, files, tab):
     if tab == "Explain":
         lefts = {round(f.bounding_box()["x"]) for f in visit.page.locator("#views figure").all()}
         assert len(lefts) == 1
+        corner = visit.page.get_by_label("x2")
+        corner.fill("16000")
+        assert corner.evaluate("e => e.scrollWidth <= e.clientWidth"), "a number is cut off"
     visit.page.wait_for_timeout(500)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert visit.errors == []
@@ -426,7 +431,12 @@ def test_text_can_be_read_in_both_colour_schemes(visit, files, scheme):
     style = "e => getComputedStyle(e)"
     paper = luminance(visit.page.locator("body").evaluate(f"{style}.backgroundColor"))
     assert paper < 0.1 if scheme == "dark" else paper > 0.8
-    for selector in ("#views figcaption", "#numbers td", "#sentence p", ".als-model summary"):
+    texts = ("#views figcaption", "#numbers td", "#sentence p", ".als-model summary")
+    for selector in (*texts, ".tab-container button.selected"):
         ink = luminance(visit.page.locator(selector).first.evaluate(f"{style}.color"))
         contrast = (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05)
         assert contrast >= 4.5, f"{selector}: {contrast:.1f}"
+    visit.page.get_by_role("tab", name="What if").click()
+    run = visit.page.get_by_role("button", name="Run with these maps")
+    fill, ink = (luminance(run.evaluate(f"{style}.{one}")) for one in ("backgroundColor", "color"))
+    assert (max(ink, fill) + 0.05) / (min(ink, fill) + 0.05) >= 4.5

@@ -16,11 +16,16 @@ THEME = gr.themes.Base(
     block_title_text_color="*neutral_700",
     block_info_text_color="*neutral_600",
     input_placeholder_color="*neutral_500",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_800",
 )
 
 CSS = """
 .gradio-container { width: 100%; max-width: 1760px !important; margin: 0 auto !important; }
 .gradio-container .tabitem { padding: .25rem 0; border: 0; }
+.gradio-container .tab-container button.selected { color: var(--body-text-color); }
 .gradio-container .tabitem > .column { gap: .9rem; }
 .als-head h1 { font-size: 1.5rem; font-weight: 650; margin: 0; letter-spacing: -0.01em; }
 .als-head p { margin: .15rem 0 .5rem; color: var(--body-text-color-subdued); }
@@ -79,7 +84,8 @@ CSS = """
 #status:not(:has(p)), #sentence:not(:has(p)), #numbers:not(:has(table)),
 #compare-status:not(:has(p)), #compare-numbers:not(:has(table)), #whatif-status:not(:has(p)),
 #whatif-changes:not(:has(table, p)) { display: none; }
-.tabitem:has(#views .als-empty) #export { display: none; }
+.tabitem:has(#views .als-empty) :is(#export, #own-box) { display: none; }
+#own-box input { padding-inline: .3rem; appearance: textfield; } /* five digits fit a phone */
 #photo .upload-container .wrap { min-height: 0; } /* else it covers the buttons below it */
 #examples .gallery { flex-wrap: nowrap; gap: 6px; overflow-x: auto; }
 #examples .gallery-item { flex: 1 1 0; min-width: 52px; max-width: 76px; }
