@@ -161,7 +161,7 @@ def page_events(url: str, process: int, events: int, tabs: int) -> dict:
     opened = [Tab(url) for _ in range(tabs)]
     steps = (
         ("detections", "pick", list(VALUES), {"row": 0}),
-        ("opacity", "input", [0.3, "class score", 0.4, *VALUES[3:]]),
+        ("opacity", "input", [None, 0.3, "class score", 0.4, *VALUES[3:]]),
         ("class-choice", "input", [class_of(opened[0]), *VALUES]),
         ("export", "click", list(VALUES)),
     )

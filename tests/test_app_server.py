@@ -17,6 +17,7 @@ from PIL import Image
 
 from als.errors import InputError
 from als.ui import launch, serving
+from benchmarks.load import page_events
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,6 +70,10 @@ def test_the_api_explains_a_class_that_passes_nowhere(client, photo):
     assert record["detections"] == [] and record["explained"]["class"] == "person"
     assert record["explained"]["passed_threshold"] is False
     assert record["explained"]["target_of_per_box_map"] == "dw"
+
+
+def test_the_page_takes_what_the_benchmark_of_its_memory_sends(url):
+    assert page_events(url, "self", 10, tabs=2)["failed"] == []
 
 
 def test_only_the_documented_endpoint_is_open(client):
