@@ -105,8 +105,10 @@ def overlay(photo: Image.Image, heat_map: np.ndarray, look: Look) -> Image.Image
     low, high = value_range(heat_map, look.rule)
     values = sampled(heat_map, (photo.height, photo.width))
     index = (np.clip((values - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
+    coloured = Image.fromarray(index)
+    coloured.putpalette(colours_of(look.colour_map).tobytes())
     grey = photo.convert("L").convert("RGB")
-    return Image.blend(grey, Image.fromarray(colours_of(look.colour_map)[index]), look.opacity)
+    return Image.blend(grey, coloured.convert("RGB"), look.opacity)
 
 
 def map_panel(title: str, heat_map: np.ndarray, photo: Image.Image, look: Look) -> Panel:
