@@ -310,6 +310,23 @@ def test_the_dry_run_of_a_full_table_names_data_time_and_disk(tmp_path, capsys, 
     assert not list(tmp_path.iterdir()), "a dry run writes nothing"
 
 
+def test_records_of_others_below_the_results_do_not_end_a_dry_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = {"family": "als"}
+    others = [
+        7,
+        {"metrics": [0.5]},
+        {"metrics": {}, "stages": [{"hours": 2}]},
+        {"metrics": {}, "config": "x", "seconds": {"images_per_second": 2}},
+        {"metrics": {}, "config": config, "seconds": {"images_per_second": 0.0}, "data": {}},
+        {"metrics": {}, "stages": None, "config": config, "seconds": {"images_per_second": 2.0}},
+    ]
+    for number, other in enumerate(others):
+        write_json(tmp_path / f"results/{number}.json", other)
+    main(["reproduce", "table1", "--scale", "full", "--dry-run"])
+    assert "derived for a V100" in capsys.readouterr().out
+
+
 def test_a_disk_that_is_too_small_is_told_beforehand(tmp_path, monkeypatch):
     settings = Settings("full", tmp_path / "data", runs=tmp_path / "runs")
     need = r"disk of .*data: (\d+\.\d) GB needed, .* free"

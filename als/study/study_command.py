@@ -219,7 +219,7 @@ def _announce(predictors, records, maps, measures, drise_masks: int) -> None:
     print(f"{len(records)} images, {len(maps)} maps, {len(measures)} measures")
     quick = default_explainers()
     left_out = [m for m, kind in EXPLAINERS.items() if not kind.slow and m not in quick]
-    if left_out:
+    if left_out and maps == quick:  # who chose maps misses none
         print(f"without {' and '.join(left_out)}: install grad-cam for them")
     objects = sum(int((~record.difficult).sum()) for record in records)
     curves = len(CURVES) if "over_all" in measures else len(set(CURVES) & set(measures))

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -11,26 +12,23 @@ from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.data.prepare import SETS
 from als.errors import InputError
-from als.files import read_json
+from als.tables.measured import read_record
 from als.tables.stage_config import Settings, hours_in_header
 from als.tables.training_steps import Convert, Evaluate, Prepare, Train
 from als.training.same_config import comparable, filled
 
 FLOAT = 4  # bytes
 SAVED_STATES = 2  # last.ckpt and previous.ckpt
+TIMED = ("config", "data", "seconds")  # parts of a record of an evaluation that was timed
 DERIVED = "at least, derived for a V100"
 
 
 def evaluation_records(results: Path) -> list[dict]:
-    """All records of evaluations below a folder."""
+    """All records of evaluations below a folder, where there are other files too."""
     found = []
     for path in sorted(results.rglob("*.json")):
-        try:
-            record = read_json(path)
-        except InputError:
-            continue
-        if "metrics" in record:
-            found.append(record)
+        with suppress(InputError):
+            found.append(read_record(path))
     return found
 
 
@@ -42,21 +40,21 @@ def hours_of(step, records: Sequence[dict]) -> tuple[float | None, str]:
     if isinstance(step, Train):
         wanted = comparable(step.config) | {"seed": None}
         for record in records:
-            for stage in record.get("stages", []):
-                if filled(stage["config"]) | {"seed": None} == wanted and stage["hours"]:
-                    return stage["hours"], _measured_on(stage["machine"])
+            for stage in record.get("stages") or ():
+                if filled(stage["config"]) | {"seed": None} == wanted and stage.get("hours"):
+                    return stage["hours"], _measured_on(stage.get("machine"))
         hours = hours_in_header(step.stage, step.config)
         if hours is not None:
             return hours, DERIVED
     if isinstance(step, Evaluate):
         wanted = comparable(step.stages[-1].config)["model"]
         # One of saved detections has no seconds, and perhaps no network.
-        for record in (one for one in records if one.get("config") and one.get("seconds")):
+        for record in (one for one in records if all(map(one.get, TIMED))):
             made = record["config"]
             names = (made.keys() & wanted.keys()) - {"weights"}
             if all(made[name] == wanted[name] for name in names):
                 seconds = record["data"]["images"] / record["seconds"]["images_per_second"]
-                return seconds / 3600, _measured_on(record["machine"])
+                return seconds / 3600, _measured_on(record.get("machine"))
     return None, "unknown"
 
 

@@ -56,6 +56,12 @@ RECORD = {
     "per_class": {EACH: {"AP50_11point": SOME_NUMBER}},
     "maps?": {EACH: SOME_NUMBER},
     "changed_options?": [str],
+    # What the time of another run is told from.
+    "config?": {EACH: object},
+    "data?": {"images": int},
+    "seconds?": {"images_per_second": NUMBER},
+    "machine?": {EACH: object},
+    "stages?": [{"config": {EACH: object}, "hours?": NUMBER, "machine?": {EACH: object}}],
 }
 _STEP = dict.fromkeys(("difference", "low", "high", "detectable"), NUMBER)
 _STEP |= {"per_seed": {EACH: NUMBER}, "seed_spread": SOME_NUMBER}
