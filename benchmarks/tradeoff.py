@@ -33,11 +33,13 @@ def tradeoff(arguments: list[str]) -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--sides", nargs="+", type=int, default=SHORTER_SIDES)
     parser.add_argument("--proposals", nargs="+", type=int, default=PROPOSALS)
+    parser.add_argument("--anchors", type=int, help="into RPN's NMS; the checkpoint's own")
     given = parser.parse_args(arguments)
     detector, _ = load_checkpoint(given.checkpoint)
     records = load_records(given.data, given.root, detector.config.classes)
+    anchors = given.anchors or detector.config.rpn_pre_nms_test
     pairs = [(side, count) for side in given.sides for count in given.proposals]
-    ways = {pair: _as_run(detector, *pair) for pair in pairs}
+    ways = {pair: _as_run(detector, *pair, anchors) for pair in pairs}
     figures = {}
     for pair, way in tqdm(ways.items(), unit="way"):
         found = {
@@ -56,7 +58,8 @@ def tradeoff(arguments: list[str]) -> None:
     ]
     own = {"side": detector.config.min_size, "proposals": detector.config.rpn_post_nms_test}
     data = {"split": given.data, "images": len(records), "fingerprint": fingerprint(records)}
-    told = {"checkpoint": given.checkpoint, "own": own, "data": data, "rows": rows}
+    told = {"checkpoint": given.checkpoint, "own": own, "anchors": anchors}
+    told |= {"data": data, "rows": rows}
     write_json(given.out, told | made_with())
     with atomic_write(given.out.with_suffix(".png")) as aside:
         _draw(rows, own, aside)
@@ -64,9 +67,10 @@ def tradeoff(arguments: list[str]) -> None:
         print({name: round(value, 3) for name, value in row.items()})
 
 
-def _as_run(detector: AnyDetector, side: int, proposals: int) -> AnyDetector:
-    """The same weights behind another size of the image and number of proposals."""
-    sizes = {"min_size": side, "max_size": round(side * 4 / 3), "rpn_post_nms_test": proposals}
+def _as_run(detector: AnyDetector, side: int, proposals: int, anchors: int) -> AnyDetector:
+    """The same weights behind another size of the image, and other numbers into and out of NMS."""
+    sizes = {"min_size": side, "max_size": round(side * 4 / 3)}
+    sizes |= {"rpn_pre_nms_test": anchors, "rpn_post_nms_test": proposals}
     other = build_detector(replace(detector.config, **sizes), pretrained=False)
     other.load_state_dict(detector.state_dict())
     return other.eval()

@@ -228,17 +228,20 @@ def test_ap_of_a_way_to_run_is_that_of_a_model_with_this_config(toy, tmp_path):
     detector = lively_detector(**sizes, **many, classes=TOY_CLASSES).float()
     save_checkpoint(detector, tmp_path / "own.safetensors")
     given = [str(tmp_path / "own.safetensors"), "--data", "VOC2012:val", "--root", str(toy)]
-    given += ["--sides", "64", "96", "--proposals", "5", "200", "--out", str(tmp_path / "t.json")]
-    main(["tradeoff", *given])
+    given += ["--out", str(tmp_path / "t.json")]
+    main(["tradeoff", *given, "--sides", "64", "96", "--proposals", "5", "200"])
     told = json.loads((tmp_path / "t.json").read_text())
     rows = {(row["side"], row["proposals"]): row for row in told["rows"]}
     assert rows.keys() == {(64, 5), (64, 200), (96, 5), (96, 200)}
-    assert told["own"] == {"side": 96, "proposals": 200}
+    assert told["own"] == {"side": 96, "proposals": 200} and told["anchors"] == 500
     records = load_records("VOC2012:val", toy, TOY_CLASSES)
     metrics = evaluate(detector, records, workers=0)["metrics"]
     assert rows[96, 200]["AP"] == pytest.approx(metrics["AP"], abs=1e-6) and metrics["AP"] > 0
     assert rows[96, 5]["AP"] != rows[96, 200]["AP"] != rows[64, 200]["AP"]
     assert (tmp_path / "t.png").exists()
+    main(["tradeoff", *given, "--anchors", "4", "--sides", "96", "--proposals", "200"])
+    (few,) = json.loads((tmp_path / "t.json").read_text())["rows"]
+    assert few["AP"] < rows[96, 200]["AP"]
 
 
 def test_masks_from_boxes_are_compared_with_the_truth(toy, tmp_path):
