@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import spearmanr
 
 from als import drawing as views
 from als.drawing import RULES, Look, Panel, comparison
 from als.inference import Prediction
-from als.views.panels import rank_correlation
+from als.views.panels import rank_correlations
 from als.views.photo_study import iou
 
 RAW, MIN_MAX, PERCENTILE = RULES
@@ -129,11 +130,16 @@ def test_a_long_heading_stays_on_the_sheet():
     assert (margin == 255).all(), "letters run off the sheet"
 
 
-def test_rank_correlation_sees_only_the_order():
-    values = np.random.default_rng(0).random((96, 96)).astype(np.float32)
-    assert rank_correlation(values, values**3) == pytest.approx(1)
-    assert rank_correlation(values, 1 - values) == pytest.approx(-1)
-    assert math.isnan(rank_correlation(values, np.ones_like(values)))
+def test_rank_correlations_are_scipys_and_see_only_the_order():
+    values, other = np.random.default_rng(0).random((2, 96, 96)).astype(np.float32)
+    other = np.maximum(values, other).round(1)  # ties
+    maps = {"a": values, "b": values**3, "c": other, "d": np.ones_like(values)}
+    told = rank_correlations(maps)
+    assert list(told) == ["a / b", "a / c", "a / d", "b / c", "b / d", "c / d"]
+    assert told["a / b"] == pytest.approx(1)
+    assert told["a / c"] == pytest.approx(spearmanr(values.ravel(), other.ravel())[0])
+    assert all(math.isnan(told[f"{one} / d"]) for one in "abc")
+    assert rank_correlations({"a": values}) == {}
 
 
 def test_iou_of_boxes():

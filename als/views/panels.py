@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from als.drawing import (
     CLASSIFICATION,
@@ -184,9 +184,7 @@ def figures_of(study: Study, settings: Settings) -> dict:
         "box_share_of_image": float(region.mean()),
         "share_inside_box": each(energy),
         "iou_at_half_with_box": each(mask_iou),
-        "rank_correlation": {
-            f"{a} / {b}": rank_correlation(maps[a], maps[b]) for a, b in combinations(maps, 2)
-        },
+        "rank_correlation": rank_correlations(maps),
         "milliseconds": {
             step: 1000 * seconds
             for step, seconds in (study.prediction.seconds | study.seconds).items()
@@ -194,10 +192,13 @@ def figures_of(study: Study, settings: Settings) -> dict:
     }
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's rank correlation of two maps [H, W]; NaN where one of them is constant."""
-    one, two = (sampled(values, GRID).ravel() for values in (first, second))
-    return float(spearmanr(one, two)[0]) if np.ptp(one) and np.ptp(two) else float("nan")
+def rank_correlations(maps: dict[str, np.ndarray]) -> dict[str, float]:
+    """Spearman's rank correlation of each two maps [H, W]; NaN where one of them is constant."""
+    ranks = [rankdata(sampled(values, GRID)) for values in maps.values()]
+    with np.errstate(invalid="ignore"):
+        square = np.corrcoef(np.reshape(ranks, (len(maps), -1)))
+    places = combinations(enumerate(maps), 2)
+    return {f"{a} / {b}": float(square[i, j]) for (i, a), (j, b) in places}
 
 
 def record_of(study: Study, settings: Settings) -> dict:
