@@ -47,11 +47,12 @@ def tradeoff(arguments: list[str]) -> None:
             for record, one in _found(way, records)
         }
         figures[pair] = judge_by_id(found, records, detector.config.classes)
-    photo = as_rgb(package_photographs()[1])
+    photos = [as_rgb(path) for path in package_photographs()]
     predictors = {pair: Predictor(way, {}) for pair, way in ways.items()}
-    turns = in_turns({pair: lambda p=p: p.analyse(photo) for pair, p in predictors.items()}, ROUNDS)
+    each = {p: lambda p=p: list(map(predictors[p].analyse, photos)) for p in predictors}
+    turns, of_one = in_turns(each, ROUNDS), 1000 / len(photos)
     rows = [
-        {"side": side, "proposals": count, "milliseconds": 1000 * turns.seconds(pair).median}
+        {"side": side, "proposals": count, "milliseconds": of_one * turns.seconds(pair).median}
         | figures[pair]
         for pair in pairs
         for side, count in (pair,)
@@ -82,21 +83,25 @@ def _found(detector: AnyDetector, records) -> list:
 
 
 def _draw(rows: list[dict], own: dict, path: Path) -> None:
-    """A line a size, a point a number of proposals; a ring is how the checkpoint runs."""
+    """A line a size, a dot a number of proposals; a ring is how the checkpoint runs."""
     figure, axis = plt.subplots(figsize=(6.5, 4.5), layout="constrained")
     for colour, side in zip(COLOURS, sorted({row["side"] for row in rows}), strict=False):
         line = [row for row in rows if row["side"] == side]
-        places = [[row["milliseconds"] for row in line], [100 * row["AP50"] for row in line]]
-        axis.plot(*places, "o-", color=colour, label=f"shorter side {side}")
-        for row, x, y in zip(line, *places, strict=True):
-            axis.annotate(row["proposals"], (x, y), (0, 6), textcoords="offset points", **SMALL)
+        x, y = [row["milliseconds"] for row in line], [100 * row["AP50"] for row in line]
+        axis.plot(x, y, color=colour, label=f"shorter side {side}")
+        axis.scatter(x, y, [_area(row["proposals"]) for row in line], [colour])
+        for row, *place in zip(line, x, y, strict=True):
             if own == {name: row[name] for name in own}:
-                axis.plot(x, y, "o", ms=12, mfc="none", color="black")
+                axis.plot(*place, "o", ms=16, mfc="none", color="black")
+    for count in sorted({row["proposals"] for row in rows}):
+        axis.scatter([], [], _area(count), "grey", label=f"{count} proposals")
     axis.set(xlabel="Milliseconds a photograph", ylabel="AP50, in percent")
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(path, format="png", dpi=150)
     plt.close(figure)
 
 
-SMALL = {"fontsize": 7, "ha": "center"}
+def _area(proposals: int) -> float:
+    """Of a dot, in points squared."""
+    return 8 + 0.4 * proposals
