@@ -56,7 +56,9 @@ RECORD = {
     "per_class": {EACH: {"AP50_11point": SOME_NUMBER}},
     "maps?": {EACH: SOME_NUMBER},
     "changed_options?": [str],
-    # What the time of another run is told from.
+}
+# And of what the time of another run is told from.
+TIMED_RECORD = RECORD | {
     "config?": {EACH: object},
     "data?": {"images": int},
     "seconds?": {"images_per_second": NUMBER},
@@ -97,12 +99,8 @@ def records_of(run: Run | None, results: Path) -> dict[int, dict]:
     return {seed: read_record(path) for seed, path in record_files(run, results).items()}
 
 
-def read_record(path: Path) -> dict:
-    """A record of `als evaluate`. Raises InputError for a file of another shape."""
-    return _read(path, RECORD)
-
-
-def _read(path: Path, shape: dict) -> dict:
+def read_record(path: Path, shape: dict = RECORD) -> dict:
+    """A record, of `als evaluate` by default. Raises InputError for a file of another shape."""
     record = read_json(path)
     if (name := _misfit(record, shape)) is not None:
         raise InputError(
@@ -221,7 +219,8 @@ def bootstrapped(table: str, scale: Scale, results: Path) -> dict[tuple[str, str
     if not path.is_file():
         return None
     keys = {row.key for row in ROWS[table]}
-    pairs = {(step["first"], step["second"]): step for step in _read(path, BOOTSTRAP)["steps"]}
+    steps = read_record(path, BOOTSTRAP)["steps"]
+    pairs = {(step["first"], step["second"]): step for step in steps}
     return {pair: step for pair, step in pairs.items() if keys.issuperset(pair)}
 
 
