@@ -3,9 +3,10 @@
 import io
 import os
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from matplotlib import colormaps, get_data_path
@@ -172,43 +173,43 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
-def class_colours(labels: Iterable[int]) -> dict[int, str]:
+def class_colours(names: Iterable[str], kept: Mapping[str, str] | None = None) -> dict[str, str]:
     """A colour for each class that is there, the surest detection's class first.
 
-    A class has a colour of its own, or takes the next one that is free: as many classes as there
-    are colours stay apart. Classes of later labels change nothing for those of earlier ones.
+    A class has a colour of its own, the same for every model that knows it, or takes the next one
+    that is free: as many classes as there are colours stay apart. Later names change nothing for
+    earlier ones, nor for those of `kept`.
     """
-    colours: dict[int, str] = {}
-    for label in map(int, labels):
-        if label not in colours:
-            count = len(CLASS_COLOURS)
-            wished = [CLASS_COLOURS[(label - 1 + step) % count] for step in range(count)]
+    colours, count = dict(kept or {}), len(CLASS_COLOURS)
+    for name in names:
+        if name not in colours:
+            own = crc32(name.encode())
+            wished = [CLASS_COLOURS[(own + step) % count] for step in range(count)]
             free = [colour for colour in wished if colour not in colours.values()]
-            colours[label] = (free or wished)[0]
+            colours[name] = (free or wished)[0]
     return colours
 
 
 def draw_boxes(
     photo: Image.Image,
     boxes: np.ndarray,
-    labels: np.ndarray,
-    texts: list[str],
+    names: Sequence[str],
+    texts: Sequence[str],
     chosen: int | None = None,
-    colours: dict[int, str] | None = None,
+    colours: Mapping[str, str] | None = None,
 ) -> Image.Image:
     """Boxes [N, 4] (pixels of `photo`) on a copy of it, the chosen one last, thick and named.
 
-    labels: class of each box, 1 to C, which gives its colour (`class_colours` of all labels of
-    the photo, if others are drawn elsewhere). Beyond eight boxes only the chosen one is named, so
-    that the names do not cover the photo.
+    names: class of each box, which gives its colour, of `colours` or else of `class_colours`.
+    Beyond eight boxes only the chosen one has its text, so that texts do not cover the photo.
     """
-    by_class = class_colours(labels) if colours is None else colours
+    by_class = class_colours(names) if colours is None else colours
     picture = photo.copy()
     draw = ImageDraw.Draw(picture)
     line = max(2, max(photo.size) // 200)
     first = [] if chosen is None else [chosen]
     order = first + [i for i in range(len(boxes)) if i != chosen]
-    inks = [by_class[int(label)] for label in labels]
+    inks = [by_class[name] for name in names]
     for i in reversed(order):
         if i == chosen:
             draw.rectangle(_inside(boxes[i], photo.size, line), outline="black", width=3 * line)
@@ -249,7 +250,7 @@ def _draw_name(draw: ImageDraw.ImageDraw, box, text: str, colour: str, size, tak
 def draw_detections(shown: Image.Image, prediction: Prediction) -> Image.Image:
     """A prediction's boxes with names and scores on a photo at its display size."""
     boxes = boxes_to_display(prediction.boxes, prediction.size)
-    return draw_boxes(shown, boxes, prediction.labels, scored_names(prediction))
+    return draw_boxes(shown, boxes, prediction.names, scored_names(prediction))
 
 
 def scored_names(prediction: Prediction) -> list[str]:

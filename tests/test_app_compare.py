@@ -7,6 +7,7 @@ from tiny import tiny_config
 from als.checkpoint import build_detector, save_checkpoint
 from als.drawing import RULES
 from als.inference import Predictor
+from als.views.panels import colours_of
 from als.views.photo_study import Choice, study_photo
 
 
@@ -34,6 +35,8 @@ def test_comparison_has_two_rows_and_runs_the_second_model_once(tab, monkeypatch
     assert page["compare_views"].count("<img") == 8
     compare(tab, request)
     assert runs.count("analyse") == 1
+    above, below = tab.store.get("a").photo, tab.store.get("a").compared
+    assert colours_of(above).items() <= colours_of(below).items(), "a class has one colour"
 
 
 def test_the_comparison_follows_the_chosen_detection(tab, monkeypatch):

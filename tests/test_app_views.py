@@ -1,18 +1,21 @@
 """Pictures and numbers of the app, against values worked out by hand."""
 
 import math
+from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 from scipy.stats import spearmanr
 
 from als import drawing as views
+from als.classes import VOC_CLASSES
 from als.drawing import RULES, Look, Panel, comparison
 from als.inference import Prediction
-from als.views.panels import rank_correlations
-from als.views.photo_study import iou
+from als.views.panels import colours_of, rank_correlations
+from als.views.photo_study import Study, iou
 
 RAW, MIN_MAX, PERCENTILE = RULES
 GREY = Image.new("RGB", (4, 2), (100, 100, 100))
@@ -69,9 +72,9 @@ def test_a_map_is_sampled_to_the_size_of_the_picture():
 def test_boxes_are_drawn_where_they_are():
     photo = Image.new("RGB", (640, 480))
     box = np.array([[100, 200, 300, 400]])
-    drawn = np.asarray(views.draw_boxes(photo, box, np.array([2]), ["dog 0.50"]))
+    drawn = np.asarray(views.draw_boxes(photo, box, ["dog"], ["dog 0.50"]))
     changed = np.argwhere(drawn.any(-1))
-    expected = tuple(int(views.CLASS_COLOURS[1][i : i + 2], 16) for i in (1, 3, 5))
+    expected = ImageColor.getrgb(views.class_colours(["dog"])["dog"])
     assert tuple(drawn[300, 100]) == tuple(drawn[399, 250]) == tuple(drawn[300, 299]) == expected
     assert not drawn[300, 150].any() and not drawn[300, 97].any()
     assert changed[:, 1].min() == 100 and changed[:, 0].max() == 399
@@ -79,15 +82,32 @@ def test_boxes_are_drawn_where_they_are():
 
 
 def test_classes_of_a_photo_have_colours_apart_as_long_as_there_are_colours():
-    """Classes 1 and 8 would have one colour by their numbers."""
-    labels = [8, 1, 15, 2, 8, 20]
-    colours = views.class_colours(labels)
-    assert colours[8] == views.CLASS_COLOURS[0], "the surest keeps its own"
-    assert len(set(colours.values())) == len(colours) == 5
-    for end in range(len(labels)):
-        before = views.class_colours(labels[:end])
+    own = {name: views.class_colours([name])[name] for name in VOC_CLASSES}
+    same = [name for name in VOC_CLASSES if own[name] == own["cat"]]
+    assert len(same) > 1, "of two of them the surer one keeps its own"
+    names = [same[-1], "person", *same[:-1], "person"][: len(views.CLASS_COLOURS)]
+    colours = views.class_colours(names)
+    assert colours[names[0]] == own[names[0]]
+    assert len(set(colours.values())) == len(colours) == len(set(names))
+    for end in range(len(names)):
+        before = views.class_colours(names[:end])
         assert before.items() <= colours.items(), "a threshold changes no colour"
-    assert set(views.class_colours(range(1, 21))) == set(range(1, 21))
+    assert set(views.class_colours(VOC_CLASSES)) == set(VOC_CLASSES)
+
+
+def test_a_class_keeps_its_colour_in_the_row_below():
+    """Alone, the surest of the lower row would take the colour that another one has above."""
+    own = {name: views.class_colours([name])[name] for name in VOC_CLASSES}
+    one, two = next((a, b) for a, b in combinations(VOC_CLASSES, 2) if own[a] == own[b])
+    above = colours_of(study_of(one, two))
+    below = colours_of(study_of(two, "cat", above=study_of(one, two)))
+    assert views.class_colours([two])[two] == above[one] != above[two] == below[two]
+    assert len(set(below.values())) == 3
+
+
+def study_of(*names: str, above: Study | None = None) -> Study:
+    found = SimpleNamespace(prediction=SimpleNamespace(names=names))
+    return Study(None, found, "photo", above=above)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +115,7 @@ def test_classes_of_a_photo_have_colours_apart_as_long_as_there_are_colours():
 )
 def test_boxes_at_the_edge_and_without_area_can_be_drawn(box):
     picture = Image.new("RGB", (640, 640))
-    drawn = views.draw_boxes(picture, np.array([box]), np.array([1]), ["cat"], chosen=0)
+    drawn = views.draw_boxes(picture, np.array([box]), ["cat"], ["cat"], chosen=0)
     assert drawn.getbbox() is not None
 
 
@@ -116,7 +136,7 @@ def test_photos_are_shown_in_a_size_that_can_be_seen(size, display):
 
 def test_a_name_is_not_wider_than_a_strip():
     strip, box = Image.new("RGB", (60, 640), "white"), np.array([[0, 300, 20, 400]])
-    drawn = np.asarray(views.draw_boxes(strip, box, np.array([1]), ["horse"]))
+    drawn = np.asarray(views.draw_boxes(strip, box, ["dog"], ["horse"]))
     ink = drawn.sum(-1) < 100
     assert ink.any() and not ink[:, -3:].any()
 

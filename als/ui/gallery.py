@@ -112,9 +112,8 @@ class Gallery:
         size = photograph.size
         scale = np.tile([picture.width / size[1], picture.height / size[0]], 2)
         if told is None:
-            boxes, labels = found.boxes[tally.found], found.labels[tally.found]
-            texts = [self.classes[label - 1] for label in labels]
-            return draw_boxes(picture, boxes * scale, labels, texts)
+            names = [self.classes[label - 1] for label in found.labels[tally.found]]
+            return draw_boxes(picture, found.boxes[tally.found] * scale, names, names)
         groups = {
             MISSED: (photograph.truth, told.missed),  # the first lie on top
             FALSE: (found, told.false),
@@ -122,10 +121,9 @@ class Gallery:
         }
         boxes = np.concatenate([given.boxes[rows] for given, rows in groups.values()])
         labels = np.concatenate([given.labels[rows] for given, rows in groups.values()])
-        kinds = np.repeat(range(len(groups)), [int(rows.sum()) for _, rows in groups.values()])
+        kinds = [kind for kind, (_, rows) in groups.items() for _ in range(rows.sum())]
         texts = [self.classes[label - 1] for label in labels]
-        colours = {kind: COLOURS[name] for kind, name in enumerate(groups)}
-        return draw_boxes(picture, boxes * scale, kinds, texts, colours=colours)
+        return draw_boxes(picture, boxes * scale, kinds, texts, colours=COLOURS)
 
     def bytes(self) -> int:
         """About what it takes in memory; Pillow takes 4 bytes a pixel."""

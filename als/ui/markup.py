@@ -9,12 +9,12 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from als.drawing import Look, Panel, class_colours, css_gradient, jpeg
+from als.drawing import Look, Panel, css_gradient, jpeg
 from als.evaluation.missed import SAYS, Lost
 from als.inference import Predictor
 from als.model.attention import FORMS
 from als.ui.gallery import COLOURS, Gallery, Tally
-from als.views.panels import figures_of
+from als.views.panels import colours_of, figures_of
 from als.views.photo_study import Settings, Study
 
 
@@ -91,7 +91,7 @@ def detections_table(study: Study, threshold: float, models: bool = False) -> st
 
 def _detection_row(study: Study, i: int) -> str:
     found, chosen = study.prediction, study.choice.detection == i
-    colour = class_colours(found.labels)[int(found.labels[i])]
+    colour = colours_of(study)[found.names[i]]
     box = ", ".join(f"{value:.0f}" for value in found.boxes[i])
     return (
         f'<tr data-row="{i}"{" class=als-chosen" if chosen else ""}><td>'

@@ -41,7 +41,9 @@ def with_changed_maps(study: Study, loc: str, cls: str, painting: dict | None) -
         _map(loc, "classification", found.localization_map, regions, found.size),
         _map(cls, "localization", found.classification_map, regions, found.size),
     )
-    return study_photo(study.predictor, study.analysis.image, study.name, *maps)
+    changed = study_photo(study.predictor, study.analysis.image, study.name, *maps)
+    changed.above = study
+    return changed
 
 
 def _map(change: str, other: str, made: np.ndarray, regions: dict[str, np.ndarray], size):

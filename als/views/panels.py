@@ -98,24 +98,26 @@ def first_panels(study: Study, settings: Settings, waiting: bool = True) -> list
 def detections_panel(study: Study, threshold: float, chosen: Explanation | None) -> Panel:
     """Every detection over the threshold, and the chosen box even if it is below it."""
     found, shown = study.prediction, study.shown(threshold)
-    boxes, labels = found.boxes[:shown], found.labels[:shown]
-    texts = scored_names(found)[:shown]
+    boxes, names, texts = found.boxes[:shown], found.names[:shown], scored_names(found)[:shown]
     row = study.choice.detection if chosen is not None else None
     if chosen is not None and (row is None or row >= shown):
         boxes = np.concatenate([boxes, chosen.box[None]])
-        labels, row = np.append(labels, chosen.label), shown
+        names, row = [*names, chosen.name], shown
         texts.append(f"{chosen.name} {chosen.score:.2f}")
     boxes = boxes_to_display(boxes, found.size)
-    colours = _colours(study, chosen)
-    picture = draw_boxes(study.display, boxes, labels, texts, row, colours)
+    picture = draw_boxes(study.display, boxes, names, texts, row, colours_of(study, chosen))
     alt = f"The photo with {len(texts)} boxes: {', '.join(texts[:8]) or 'none'}"
     return Panel(DETECTIONS, picture, alt=alt)
 
 
-def _colours(study: Study, chosen: Explanation | None) -> dict[int, str]:
-    """The colour of each class in every picture of the photo; the chosen one may be undetected."""
-    labels = study.prediction.labels
-    return class_colours(labels if chosen is None else np.append(labels, chosen.label))
+def colours_of(study: Study, chosen: Explanation | None = None) -> dict[str, str]:
+    """The colour of each class in every picture of the photo; the chosen one may be undetected.
+
+    Classes of the study that this one stands below keep their colours.
+    """
+    names, above = study.prediction.names, study.above
+    kept = above and colours_of(above, None if chosen is None else above.class_map())
+    return class_colours(names if chosen is None else [*names, chosen.name], kept)
 
 
 def _explanation_panel(study: Study, title: str, told: Explanation | None, look: Look) -> Panel:
@@ -131,8 +133,8 @@ def _boxed(study: Study, panel: Panel, chosen: Explanation) -> Panel:
     if panel.picture is None:
         return panel
     box = boxes_to_display(chosen.box[None], study.prediction.size)
-    labels, colours = np.array([chosen.label]), _colours(study, chosen)
-    boxed = draw_boxes(panel.picture, box, labels, [chosen.name], 0, colours)
+    names, colours = [chosen.name], colours_of(study, chosen)
+    boxed = draw_boxes(panel.picture, box, names, names, 0, colours)
     return replace(panel, picture=boxed)
 
 

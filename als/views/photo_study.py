@@ -117,7 +117,8 @@ class Study:
 
     Maps are kept at most 1,024 pixels long, boxes are in pixels of the photo. Nothing here runs the
     network's trunk again; an explanation is a backward pass from one RoI. truth: the annotation
-    of which `losses` tells; lost: what it found. example: its name, if the photo is one.
+    of which `losses` tells; lost: what it found. example: its name, if the photo is one. above:
+    of the same photo, the study whose pictures stand above those of this one.
     """
 
     predictor: Predictor
@@ -126,6 +127,7 @@ class Study:
     choice: Choice = Choice()
     truth: GroundTruth | None = None
     example: str | None = None
+    above: "Study | None" = None
     lost: dict = field(default_factory=dict)
     explained: dict = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
