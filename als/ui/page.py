@@ -137,9 +137,9 @@ def build_app(
         _connect_gallery(handle, parts, controls, uploads, listing)
 
         answer, values = _answering(parts), list(controls.values())
-        shown = list(parts.values())
+        shown, quiet = list(parts.values()), _quiet(parts)
         given = [*corners, *values]
-        boxed.click(answer(handle.explain_box), given, shown, **HIDDEN, **MODEL, **RAW)
+        boxed.click(answer(handle.explain_box), given, shown, **quiet, **MODEL, **RAW)
         there = {"show_progress_on": [parts["compare_views"]]} | MODEL | RAW
         file.change(answer(handle.load_second), [file, *values], shown, **there)
         given = [parts["second_model"], *values]
@@ -151,9 +151,18 @@ def build_app(
         export.click(answer(handle.download), values, shown, **there)
         linked = parts | controls
         unique = list(dict.fromkeys(linked.values()))
-        app.load(_answering(linked)(handle.follow_link), None, unique, **HIDDEN, **DRAW)
+        app.load(_answering(linked)(handle.follow_link), None, unique, **quiet, **DRAW)
         app.unload(handle.forget)
     return app.queue(max_size=MAX_WAITING)
+
+
+def _quiet(parts: dict) -> dict:
+    """Of an event that shows no progress.
+
+    At each step of an event Gradio's page copies all that the parts hold that could show it, the
+    pictures too: here it is one small part.
+    """
+    return HIDDEN | {"show_progress_on": [parts["status"]]}
 
 
 def _answering(parts: dict[str, gr.components.Component]) -> Callable:
@@ -176,6 +185,7 @@ def _answering(parts: dict[str, gr.components.Component]) -> Callable:
 def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, listing) -> None:
     """Events of the fourth tab."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
+    quiet = _quiet(parts)
     given = [gr.Number(visible=False), *listing, *values]
     listed = answer(handle.in_order(handle.list_gallery, "gallery"))
 
@@ -185,31 +195,32 @@ def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, lis
             yield {parts[name]: value for name, value in told.items()}
 
     again = {"fn": listed, "inputs": given, "outputs": [parts["gallery"]]} | STAMP
-    again |= HIDDEN | DRAW | RAW
+    again |= quiet | DRAW | RAW
     there = {"show_progress_on": [parts["gallery"]]} | GALLERY | RAW
     for upload in uploads:
         upload.change(load, upload, shown, **there).then(**again, **LATEST)
     triggers = [*(one.input for one in listing), controls["threshold"].input]
     gr.on(triggers, **again, **LATEST)
     parts["gallery"].pick(
-        answer(handle.open_listed), values, shown, **EACH, **HIDDEN, **MODEL, **RAW
+        answer(handle.open_listed), values, shown, **EACH, **quiet, **MODEL, **RAW
     )
 
 
 def _connect(handle: Handlers, parts: dict, controls: dict) -> None:
     """Events of the row above the tabs, of the pictures and of the tabs."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
+    quiet = _quiet(parts)
     stamped = {"inputs": [gr.Number(visible=False), *values], "outputs": shown} | STAMP
     refresh = {"fn": answer(handle.in_order(handle.refresh))} | stamped
     catch_up = {"fn": answer(handle.in_order(handle.catch_up))} | stamped
-    hidden = HIDDEN | MODEL | RAW
+    hidden = quiet | MODEL | RAW
     latest, each = LATEST | hidden, EACH | hidden
     views = {"show_progress_on": [parts["views"], parts["compare_views"]]} | MODEL | RAW
     opened = parts["photo"].change(
         answer(handle.open_photo), [parts["photo"], *values], shown, **views
     )
     explainer, own = controls["explainer"], answer(handle.pick_explainer)
-    of_explainer = explainer.input(own, explainer, parts["kind"], **LATEST, **HIDDEN, **DRAW)
+    of_explainer = explainer.input(own, explainer, parts["kind"], **LATEST, **quiet, **DRAW)
     chosen = [parts["model"], *values]
     slow = [
         opened.then(**refresh, **latest),
@@ -223,10 +234,10 @@ def _connect(handle: Handlers, parts: dict, controls: dict) -> None:
         parts["name"].input(answer(handle.pick_class), [parts["name"], *values], shown, **latest),
     ]
     for event in slow:  # the settings that it was sent may be older by the time it answers
-        event.then(**catch_up, **LATEST, **HIDDEN, **DRAW, **RAW)
-    parts["draw"].click(answer(handle.draw_box), None, shown, **HIDDEN, **DRAW)
+        event.then(**catch_up, **LATEST, **quiet, **DRAW, **RAW)
+    parts["draw"].click(answer(handle.draw_box), None, shown, **quiet, **DRAW)
     drawing = [controls[name].input for name in ("threshold", "opacity", "colour_map", "rule")]
-    gr.on(drawing, **refresh, **LATEST, **HIDDEN, **DRAW, **RAW)
+    gr.on(drawing, **refresh, **LATEST, **quiet, **DRAW, **RAW)
 
 
 def _head(predictor: Predictor, model: str | None) -> dict:
