@@ -490,7 +490,8 @@ class Handlers:
             return {"compare_status": "", "compare_views": views, "compare_numbers": ""}
         if session.compared is None:
             session.compared = study_photo(second, first.analysis.image, first.name)
-        session.compared.choice, session.compared.above = session.compared.same_choice(first), first
+        session.compared.choice = session.compared.same_choice(first)
+        session.compared.above = first
         rows = [
             (_title("First", first), first),
             (_title("Second", session.compared), session.compared),
