@@ -128,6 +128,10 @@ def test_a_folder_in_voc_s_layout_gives_the_ids_of_to_coco(toy_root, tmp_path):
     content["images"] = [{"id": 5, "file_name": "cam1\\a.jpg"}]  # as Windows writes it
     (tmp_path / "windows.json").write_text(json.dumps(content | {"annotations": []}))
     assert ids_in(tmp_path / "windows.json").of_file(tmp_path / "cam1" / "a.jpg") == 5
+    content["images"].append({"id": 6, "file_name": "cam1/a.jpg"})
+    (tmp_path / "windows.json").write_text(json.dumps(content | {"annotations": []}))
+    with pytest.raises(InputError, match="images 5 and 6 are both cam1/a.jpg"):
+        ids_in(tmp_path / "windows.json")
     with pytest.raises(InputError, match="has no Annotations"):
         ids_in(tmp_path)
 

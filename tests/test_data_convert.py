@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from als.data.masks import read_class_map, read_object_map
 from als.data.record import fingerprint
 from als.data.rle import VOID
 from als.data.toy import TOY_CLASSES
+from als.data.voc_layout import image_folder
 from als.errors import InputError
 
 
@@ -101,6 +103,46 @@ def test_class_masks_alone_are_cut_by_the_boxes(tmp_path):
     expected[25:28, 30:38] = VOID  # a dog, but nobody's
     expected[20:25, 0:5] = VOID  # of the third dog no pixel is known
     assert np.array_equal(read_object_map(record, ["dog"]), expected)
+
+
+def test_an_object_without_area_leaves_the_others_their_own_pixels(toy_root, tmp_path):
+    """SegmentationObject counts the XML's objects, the one that is left out too."""
+    folder = shutil.copytree(toy_root / "VOC2012", tmp_path / "VOC2012")
+    to_coco(folder, ["trainval"], tmp_path / "whole")
+    xml = folder / "Annotations" / "toy_000002.xml"
+    tree = ET.parse(xml)
+    width, box = tree.findtext("size/width"), tree.find("object/bndbox")
+    box.find("xmin").text = box.find("xmax").text = str(int(width) + 1)  # within the tolerance
+    tree.write(xml)
+    with pytest.warns(UserWarning, match="object 1 of toy_000002"):
+        to_coco(folder, ["trainval"], tmp_path / "part")
+    whole, part = (
+        [
+            {k: a[k] for k in ("bbox", "area", "segmentation")}
+            for a in json.loads(
+                (tmp_path / out / "annotations/instances_trainval.json").read_text()
+            )["annotations"]
+            if a["image_id"] == 3
+        ]
+        for out in ("whole", "part")
+    )
+    assert len(whole) > 1 and any(a["segmentation"] for a in whole[1:])
+    assert part == whole[1:]
+
+
+def test_annotations_in_a_folder_that_is_a_link_are_numbered(toy_root, tmp_path):
+    folder = tmp_path / "VOC2012"
+    shutil.copytree(toy_root / "VOC2012", folder)
+    for kind in ("Annotations", "JPEGImages"):
+        (folder / kind).rename(tmp_path / kind)
+        (folder / kind).mkdir()
+        (folder / kind / "cam1").symlink_to(tmp_path / kind)
+        (tmp_path / kind / "again").symlink_to(tmp_path / kind)  # a circle
+    listed = folder / "ImageSets/Main/val.txt"
+    names = listed.read_text().split()
+    listed.write_text("".join(f"cam1/{name}\n" for name in names))
+    assert to_coco(folder, ["val"], tmp_path / "out") == {"val": len(names)}
+    assert image_folder(folder).count() == 24
 
 
 def test_a_split_that_is_named_twice_is_written_once(toy_root, tmp_path):

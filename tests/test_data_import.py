@@ -495,6 +495,38 @@ def test_the_command_tells_counts_and_what_comes_next(tmp_path, capsys):
     assert "it exists; name a new folder" in capsys.readouterr().err
 
 
+def test_paths_as_windows_writes_them_and_folders_that_are_links(tmp_path):
+    source = yolo(tmp_path / "export")
+    (source / "images").rename(tmp_path / "elsewhere")
+    (source / "images").mkdir()
+    (source / "images/cam").symlink_to(tmp_path / "elsewhere")
+    (source / "labels").rename(tmp_path / "cam")
+    (source / "labels").mkdir()
+    (tmp_path / "cam").rename(source / "labels/cam")
+    text(source / "data.yaml", r"train: .\images", "names: ['cat ', dog]")
+    photo(source / r"images/cam/a\b.jpg", 9)
+    done = import_export(source, tmp_path / "set")
+    assert done.table["images"].sum() == 6 and done.classes == ("cat", "dog")
+    assert check_folder(tmp_path / "set").empty
+
+
+def test_a_split_that_no_data_can_be_named_by_is_refused(tmp_path):
+    photo(tmp_path / "export/fold+1/a.jpg")
+    xml(tmp_path / "export/fold+1/a.xml", "a.jpg", thing("cat", 1, 1, 9, 9))
+    with pytest.raises(InputError, match=r"its split 'fold\+1' has one of the signs"):
+        import_export(tmp_path / "export", tmp_path / "new")
+
+
+def test_an_id_is_the_same_as_a_whole_and_as_a_decimal_number(tmp_path):
+    """pandas writes a column of ids with a gap as 1.0."""
+    photo(tmp_path / "export/a.jpg")
+    label = marked(1, 1.0, 2.0, [1, 1, 9, 9])
+    kinds = [{"id": 2, "name": "cat"}]
+    coco(tmp_path / "export/result.json", [entry(1, "a.jpg")], [label], kinds)
+    _, record = imported(tmp_path / "export", ("cat",))["a"]
+    assert record.labels.tolist() == [1]
+
+
 def test_the_printed_options_train(tmp_path, capsys):
     """Spaces in the folder's name; YAML's own reading of the class names."""
     from jsonargparse import ArgumentParser
@@ -581,6 +613,8 @@ def test_a_broken_data_set_is_not_taken_for_an_export(toy_root, tmp_path):
         ("data.yaml", ["names: [cat]", "train: [{a: b}]"], "cannot be read"),
         ("data.yaml", ["names: [cat, '']", "train: images"], "'names' cannot be read"),
         ("data.yaml", ["names: [cat]"], "there is no photograph in it"),
+        ("data.yaml", ['path: "C:\\data"', "names: [cat]"], "data.yaml: it cannot be read (while"),
+        ("data.yaml", ["train: images", "nc: 1"], "data.yaml: it has no 'names'; mend it"),
         ("result.json", ["[" * 100_000], "nested too deeply"),
         ("result.json", ['{"images": [null], "annotations": [], "categories": []}'], "entry 0"),
         ("labelmap.txt", ["c\0t"], "cannot be read (a null character)"),

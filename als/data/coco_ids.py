@@ -82,7 +82,13 @@ def ids_in(place: Path) -> CocoIds:
         return _numbered(place)
     file = coco_file.read_file(place, annotated=False)
     names = {name: id_ for id_, name in file.categories.items()}
-    images = {entry["file_name"].replace("\\", "/"): entry["id"] for entry in file.images}
+    images: dict[str, Id] = {}
+    for entry in file.images:
+        name = entry["file_name"].replace("\\", "/")
+        if images.setdefault(name, entry["id"]) != entry["id"]:
+            raise InputError(
+                f"{place}: images {images[name]} and {entry['id']} are both {name}; remove one."
+            )
     return CocoIds(images, names)
 
 

@@ -14,13 +14,14 @@ from tqdm import tqdm
 
 from als.data.derived_masks import without_derived
 from als.data.masks import fill, read_class_map, read_object_numbers
-from als.data.record import Problem, Record, nothing_to_count, read_photo, refuse
+from als.data.record import Problem, Record, clip_boxes, nothing_to_count, read_photo, refuse
 from als.data.rle import VOID, write_runs
 from als.data.voc_layout import (
     class_names,
     image_folder,
     image_numbers,
     listing_file,
+    read_annotation,
     read_records,
 )
 from als.errors import InputError
@@ -80,7 +81,7 @@ def _write_split(folder: Path, split: str, out: Path) -> int:
         name = record.path.relative_to(image_folder(folder).folder).as_posix()
         link_or_copy(record.path, out / split / name)
         labels = read_class_map(record, classes)
-        numbers = read_object_numbers(record, folder, highest=len(record.labels))
+        numbers = _own_numbers(record, folder)
         objects, void = segment(record, labels, numbers)
         height, width = record.size
         entry = {"id": ids[record.image_id], "file_name": name}
@@ -96,6 +97,16 @@ def _write_split(folder: Path, split: str, out: Path) -> int:
     }
     (out / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     return len(images)
+
+
+def _own_numbers(record: Record, folder: Path) -> np.ndarray | None:
+    """As `read_object_numbers`, in the record's order; an object that it left out is void."""
+    boxes = read_annotation(folder / "Annotations" / f"{record.image_id}.xml").boxes
+    numbers = read_object_numbers(record, folder, highest=len(boxes))
+    _, has_area = clip_boxes(boxes, record.size)
+    own = np.full(VOID + 1, VOID, np.uint8)
+    own[0], own[1 + np.flatnonzero(has_area)] = 0, np.arange(1, has_area.sum() + 1)
+    return None if numbers is None else own[numbers]
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -24,7 +24,7 @@ from als.data import fields
 from als.data.coco_file import read_parts
 from als.data.convert import segment
 from als.data.derived_masks import is_marked
-from als.data.image_folder import ImageFolder
+from als.data.image_folder import ImageFolder, files_below
 from als.data.masks import palette
 from als.data.record import TOLERANCE, Problem, Record
 from als.data.rle import VOID
@@ -129,6 +129,8 @@ def read_export(source: Path, report: Report) -> Export:
         raise InputError(f"{source}: is a file; unpack it and give the folder.")
     kind = kind_of(source) if source.is_dir() else None
     if kind is None:
+        for file in sorted(source.glob("data.y*ml")):
+            raise InputError(f"{file}: {_why_not(file)}; mend it, or export again.")
         raise InputError(
             f"{source}: there is no export in it: no data.yaml, no classes.txt with labels/, no "
             "_annotations.coco.json, result.json or annotations/instances_*.json, no XML; give the "
@@ -145,14 +147,14 @@ def read_export(source: Path, report: Report) -> Export:
     export.classes = list(dict.fromkeys(export.classes))
     used = named | {photo.path.resolve() for photo in export.photos}
     for folder in sorted({photo.path.parent for photo in export.photos}):
-        for path in _images_in(folder):
+        for path in _images_in(folder.glob("*")):
             if path.resolve() not in used:
                 report(LeftOut("photograph", path, "it stands alone: no label file names it"))
     return export
 
 
-def _images_in(folder: Path, pattern: str = "*") -> list[Path]:
-    return sorted(p for p in folder.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES)
+def _images_in(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _finite(values: Iterable[Any], name: str = "a value") -> list[float]:
@@ -171,26 +173,39 @@ def _yolo_config(source: Path) -> dict | None:
     """The data.yaml of a folder as text values ("yes" stays a word), with its file as "file"."""
     for file in sorted(source.glob("*.y*ml"), key=lambda file: (file.stem != "data", file)):
         try:
-            config = yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)
-        except (OSError, yaml.YAMLError):
+            config = _loaded(file)
+        except (OSError, yaml.YAMLError):  # `_why_not` says it where nothing else is there
             continue
         if isinstance(config, dict) and config.get("names"):
             return {**config, "file": file}
     return None
 
 
+def _loaded(file: Path) -> Any:
+    return yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)
+
+
+def _why_not(file: Path) -> str:
+    """Why a data.yaml is none of YOLO's."""
+    try:
+        _loaded(file)
+    except (OSError, yaml.YAMLError) as error:
+        return f"it cannot be read ({' '.join(str(error).split())})"
+    return "it has no 'names'"
+
+
 def _read_yolo(source: Path, kind: str, report: Report) -> Export:
     config = _yolo_config(source)
     if config is None:
         names = lines(source / "classes.txt")
-        images = {"": _images_in(source / "images", "**/*")}
+        images = {"": _images_in(files_below(source / "images"))}
         points = 0
     else:
         names, file = _yolo_names(config), config["file"]
         try:
             images = _yolo_images(config, report)
             points = math.prod(map(int, config.get("kpt_shape") or ["0"]))
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             told = "its paths and kpt_shape cannot be read"
             raise InputError(f"{file}: {told} ({error}); mend it.") from error
     export = Export(kind, names)
@@ -236,30 +251,36 @@ def _yolo_names(config: dict) -> list[str]:
             raise ValueError("they are no list of names")
     except ValueError as error:
         raise InputError(f"{file}: 'names' cannot be read ({error}); mend it.") from error
-    return names
+    return [name.strip() for name in names]
 
 
 def _yolo_images(config: dict, report: Report) -> dict[str, list[Path]]:
     """The images of each split. Roboflow's paths begin with ../, but mean the folder itself."""
     file, found = config["file"], {}
-    roots = [file.parent / config.get("path", "."), file.parent]
+    roots = [file.parent / _slashed(config.get("path", ".")), file.parent]
     for split in ("train", "val", "valid", "test"):
         entries = config.get(split) or []
-        for entry in [entries] if isinstance(entries, str) else entries:
+        for entry in map(_slashed, [entries] if isinstance(entries, str) else entries):
             inside = re.sub(r"^(\.\./)+", "", entry)
             places = [root / name for root in roots for name in (inside, entry)]
             place = next(filter(os.path.exists, places), None)
             if place is None:
                 report(LeftOut("split", file, f"its '{split}', {entry}, is not there"))
                 continue
-            paths = _images_in(place, "**/*") if place.is_dir() else _listed(place, roots, report)
+            of_folder = place.is_dir()
+            paths = _images_in(files_below(place)) if of_folder else _listed(place, roots, report)
             found.setdefault(split, []).extend(paths)
     return found
 
 
+def _slashed(path: str) -> str:
+    """As Windows writes it, too."""
+    return path.replace("\\", "/")
+
+
 def _listed(file: Path, roots: list[Path], report: Report) -> Iterator[Path]:
     """The images that a text file lists, a path a line."""
-    for line in lines(file):
+    for line in map(_slashed, lines(file)):
         inside = line.removeprefix("./").removeprefix("data/")  # CVAT's lines begin with data/
         places = [r / n for r in (file.parent, *roots) for n in (line, inside)]
         path = next(filter(os.path.isfile, places), None)
@@ -330,21 +351,21 @@ def _read_coco(source: Path, kind: str, report: Report) -> Export:
         top = (file.parent, source)  # CVAT's images lie in images/default/, once in images/
         folders = [f for t in top for f in (t, t / "images", t / "images" / split, t / split)]
         split = "" if split in ("default", "result") else split
-        ids = Counter(str(entry.get("id")) for entry in images)
+        ids = Counter(_id(entry.get("id")) for entry in images)
         of_image: dict[str, list[dict]] = {}
         for annotation in annotations:
-            place = str(annotation.get("image_id"))
+            place = _id(annotation.get("image_id"))
             of_image.setdefault(place, []).append(annotation)
             if place not in ids:
                 why = f"annotation {annotation.get('id')}: the file lists no image {place}"
                 report(LeftOut("object", file, why))
         for entry in images:
             told = f"image {entry.get('id')}, {entry.get('file_name')}"
-            found = of_image.get(str(entry.get("id")), [])
+            found = of_image.get(_id(entry.get("id")), [])
             path = None
             try:
                 path = _find_image(str(entry.get("file_name")), folders)
-                if ids[str(entry.get("id"))] > 1:
+                if ids[_id(entry.get("id"))] > 1:
                     raise ValueError("another image has its id")
                 objects = [_coco_object(annotation, names) for annotation in found]
                 frame = fields.size(entry.get("height"), entry.get("width"))
@@ -367,17 +388,22 @@ def _read_coco(source: Path, kind: str, report: Report) -> Export:
 
 def _coco_names(categories: list[dict], annotations: list[dict]) -> dict[str, str]:
     """Category id -> name, by rising id. Roboflow's root, a class of classes, is left out."""
-    if len({str(category["id"]) for category in categories}) < len(categories):
+    if len({_id(category["id"]) for category in categories}) < len(categories):
         raise ValueError("two categories have one id")
-    used = {str(annotation.get("category_id")) for annotation in annotations}
+    used = {_id(annotation.get("category_id")) for annotation in annotations}
     above = {category.get("supercategory") for category in categories}
     kept = {}
-    for category in sorted(categories, key=lambda c: (len(str(c["id"])), str(c["id"]))):
+    for category in sorted(categories, key=lambda c: (len(_id(c["id"])), _id(c["id"]))):
         is_root = category.get("supercategory") == "none" and category["name"] in above
-        if not (is_root and str(category["id"]) not in used):
+        if not (is_root and _id(category["id"]) not in used):
             name = fields.text(str(category["name"]), "name of a category")
-            kept[str(category["id"])] = name.strip()
+            kept[_id(category["id"])] = name.strip()
     return kept
+
+
+def _id(value: Any) -> str:
+    """An id as ids are compared: 1, "1" and 1.0, which pandas writes, are one."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _is_brushed(annotation: dict) -> bool:
@@ -390,7 +416,7 @@ def _is_brushed(annotation: dict) -> bool:
 def _coco_object(annotation: dict, names: dict[str, str]) -> Labelled:
     """Raises ValueError or TypeError that says what is wrong with the annotation."""
     told = f"annotation {annotation.get('id')}"
-    category = str(annotation.get("category_id"))
+    category = _id(annotation.get("category_id"))
     if category not in names:
         raise ValueError(f"{told}: the file has no category {category}")
     segmentation = (not annotation.get("derived") and annotation.get("segmentation")) or []
@@ -449,7 +475,8 @@ def _read_voc(source: Path, kind: str, report: Report) -> Export:
         top = source / "Annotations"
         names = ("JPEGImages", "images", "Images", "", "Annotations")
         images = [ImageFolder(source / name) for name in names]
-        ids = {str(p.relative_to(top).with_suffix("")) for p in top.rglob("*.xml")}
+        files = (path for path in files_below(top) if path.suffix == ".xml")
+        ids = {str(path.relative_to(top).with_suffix("")) for path in files}
         split_of = _voc_splits(source, ids, table)
         for name in sorted(ids - set(split_of)) if split_of else ():
             report(LeftOut("label file", top / f"{name}.xml", "no list of ImageSets names it"))

@@ -3,6 +3,7 @@
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from als.data.record import Problem
@@ -51,8 +52,7 @@ class ImageFolder:
 
     def count(self) -> int:
         """Images in the folder and all its subfolders."""
-        walked = (name for _, _, names in os.walk(self.folder) for name in names)
-        return sum(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in walked)
+        return sum(path.suffix.lower() in IMAGE_SUFFIXES for path in files_below(self.folder))
 
     def _listed(self, parent: str) -> set[str]:
         if parent not in self._names:
@@ -66,6 +66,14 @@ class ImageFolder:
                     stems[stem].append(stem + ending)
             self._names[parent], self._by_stem[parent] = set(names), stems
         return self._names[parent]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and its subfolders, also of those that are links, without a circle."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        above = Path(place).resolve()
+        folders[:] = [f for f in folders if not above.is_relative_to(Path(place, f).resolve())]
+        yield from (Path(place, name) for name in names)
 
 
 def inside(name: str) -> str | None:

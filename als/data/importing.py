@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -66,6 +67,12 @@ def import_export(
         raise InputError(f"seed {seed}: give at least 0.")
     left_out: list[LeftOut] = []
     export = read_export(source, left_out.append)
+    for split in sorted({photo.split for photo in export.photos}):
+        if re.search(r"[:+/\\]", split):
+            raise InputError(
+                f"{source}: its split '{split}' has one of the signs : + / \\, which part names of "
+                "data; rename its folder or file."
+            )
     photos = _checked(export, left_out.append)
     if not any(photo.objects for photo in photos):
         why = "none of its photographs shows one" if photos else "there is no photograph in it"
@@ -221,7 +228,7 @@ def _names(photos: Sequence[LabelledPhoto], source: Path) -> list[str]:
     stems = Counter(photo.path.stem.casefold() for photo in photos)
     names, taken = [], set()
     for photo in photos:
-        path, name = photo.path, photo.path.name
+        path, name = photo.path, photo.path.name.replace("\\", "-")  # which parts folders elsewhere
         if stems[path.stem.casefold()] > 1:
             inside = path.is_relative_to(source)
             name = "-".join(path.relative_to(source).parts if inside else path.parts[1:])

@@ -14,7 +14,7 @@ import numpy as np
 
 from als.classes import VOC_CLASSES
 from als.data.fields import mark, number, shown, size
-from als.data.image_folder import ImageFolder, inside
+from als.data.image_folder import ImageFolder, files_below, inside
 from als.data.masks import find_masks, shown_classes
 from als.data.record import MaskSource, Problem, Record, box_problem, clip_boxes, told_without_area
 from als.errors import InputError
@@ -53,7 +53,7 @@ def data_folder(record: Record) -> Path:
 def image_numbers(folder: Path) -> dict[str, int]:
     """Image id -> its place among all annotation files by name, from 1: the same in every split."""
     annotated = folder / "Annotations"
-    files = sorted(path.relative_to(annotated) for path in annotated.rglob("*.xml"))
+    files = sorted(p.relative_to(annotated) for p in files_below(annotated) if p.suffix == ".xml")
     return {path.with_suffix("").as_posix(): number for number, path in enumerate(files, start=1)}
 
 
