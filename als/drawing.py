@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 
-from als.files import atomic_write, printable, write_json
+from als.files import LONGEST_STEM, atomic_write, printable, write_json
 from als.inference import Prediction
 
 # Perceptually even; all but magma keep their order for colour-blind readers too.
@@ -31,7 +31,6 @@ NO_ATTENTION = "This model has no attention, so there is no such map."
 WIDTH, MARGIN, TEXT, BAR = 480, 24, 20, 14
 HIGHEST, TITLE_ROOM, FOOT_ROOM = 640, 40, 110
 INK, PALE, PAPER = "#1b1f24", "#57606a", "white"
-LONGEST_STEM = 235  # bytes; a file system takes 255, with the suffix and that of a file unfinished
 COMPRESSION = 1  # of PNG's 9 levels; the usual 6 takes 4.5 times as long and saves a tenth
 
 

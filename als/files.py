@@ -24,6 +24,7 @@ PLACES |= {errno.ENAMETOOLONG, errno.ENOTEMPTY, errno.ELOOP}
 UNWRITABLE = FULL | PLACES
 """Of an OSError: no room for what is written, or no place where it can be."""
 PART = re.compile(r"\.als-[0-9a-f]{12}\.part")  # what is being written, or was when it was killed
+LONGEST_STEM = 235  # bytes; a file system takes 255, with the suffix and that of a file unfinished
 OLD = 3600  # seconds without a write after which a part is left over
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -124,6 +125,10 @@ def test_kept_detections_are_judged_in_part_and_together(trained, toy_root, tmp_
     with pytest.raises(SystemExit):
         main(["evaluate", *given[2:], "VOC2012:val", *told[:-1], str(tmp_path / "old.npz")])
     assert "does not say of which classes" in capsys.readouterr().err
+    shutil.copy(whole, tmp_path / "old.json")  # the record beside them does
+    again = ["--out", str(tmp_path / "again.json"), *told[:-1], str(tmp_path / "old.npz")]
+    main(["evaluate", *given[2:], "VOC2012:val", *again])
+    assert json.loads((tmp_path / "again.json").read_text())["metrics"] == record["metrics"]
     maps = dict(zip(saved.detections, saved.maps, strict=True))
     means = [maps[one.image_id]["cls_mean"] for one in records]
     assert record["maps"]["cls_mean"] == pytest.approx(sum(means) / len(means))
@@ -223,6 +228,13 @@ def test_evaluate_writes_over_nothing_that_it_reads_or_wrote(told, tmp_path, cap
     assert (tmp_path / "record.json").read_text() == "[]"
 
 
+def test_records_whose_names_hold_a_point_keep_their_own_detections(trained, toy_root, tmp_path):
+    given = ["evaluate", str(trained), "--data=VOC2012:val", f"--root={toy_root}", "--workers=0"]
+    for name in ("r-0.5", "r-0.7"):
+        main([*given, f"--out={tmp_path / name}"])
+    assert sorted(p.name for p in tmp_path.glob("*.npz")) == ["r-0.5.npz", "r-0.7.npz"]
+
+
 def test_a_record_that_cannot_be_written_is_said_before_the_work(trained, tmp_path, capsys):
     given = [str(trained), "--data", "VOC2012:test", "--root", str(tmp_path / "nowhere")]
     with pytest.raises(SystemExit) as stop:
@@ -274,7 +286,7 @@ def test_a_reader_that_has_enough_is_no_error():
     assert (run.returncode, run.stderr) == (141, b"")
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+@pytest.mark.parametrize("device", ["cuda:99", "abacus", "meta"])
 def test_a_device_that_is_not_there_is_said(trained, toy_root, device, capsys):
     image = next((toy_root / "VOC2012" / "JPEGImages").glob("*.jpg"))
     data = ["--data", "VOC2012:val", "--root", str(toy_root)]
@@ -283,7 +295,7 @@ def test_a_device_that_is_not_there_is_said(trained, toy_root, device, capsys):
             main([*arguments, "--device", device])
         assert stop.value.code == 2
         error = capsys.readouterr().err
-        assert f"device '{device}' cannot be used here" in error and error.count("\n") == 1
+        assert f"device '{device}' " in error and "; try cpu" in error and error.count("\n") == 1
 
 
 def test_a_trainer_that_cannot_be_had_is_said(toy_root, tmp_path, capsys):

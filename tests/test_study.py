@@ -139,6 +139,23 @@ def test_cases_have_regions_of_their_own(records, predictor):
     assert heads > 0
 
 
+def test_animals_of_photographs_in_subfolders_are_found(tmp_path):
+    write_toy(tmp_path, 4)
+    folder = tmp_path / "VOC2012"
+    for kind in ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationObject"):
+        files = list((folder / kind).iterdir())
+        (folder / kind / "cam1").mkdir()
+        for file in files:
+            file.rename(file.parent / "cam1" / file.name)
+    listed = folder / "ImageSets/Main/trainval.txt"
+    listed.write_text("".join(f"cam1/{name}\n" for name in listed.read_text().split()))
+    file = folder / "Keypoints/animal_keypoints.json"
+    known = json.loads(file.read_text())
+    file.write_text(json.dumps({f"cam1/{name}": told for name, told in known.items()}))
+    records = load_records("VOC2012:trainval", tmp_path, TOY_CLASSES)
+    assert len(keypoints_of(records)) == len(known) > 0
+
+
 def test_without_instances_an_object_is_what_its_class_has_in_its_box(tmp_path):
     """A dog, a cat, a difficult dog that is no case but another object, a dog without a pixel."""
     path = tmp_path / "SegmentationClass" / "a.png"
@@ -486,6 +503,19 @@ def test_no_spread_is_a_difference_for_sure_or_none():
     assert (other.p_value, other.separated) == (0, True)
 
 
+def test_one_photograph_says_nothing_of_chance():
+    table = [
+        {"image_id": "a", "object": k, "map": name, "measure": "energy_mask", "value": value + k}
+        for k in range(3)
+        for name, value in (("localization", 0.6), ("random", 0.5))
+    ]
+    (row,) = differences(pd.DataFrame(table)).to_dict("records")
+    assert row["mean"] == pytest.approx(0.1) and row["images"] == 1 and not row["separated"]
+    assert np.isnan([row["low"], row["high"], row["p_holm"]]).all()
+    one = resampled_mean(np.array([0.1, 0.9]), np.array([0, 0]), draw_weights(1, 50))
+    assert one.whole == 0.5 and np.isnan([*one.interval, one.p_value, one.detectable]).all()
+
+
 def test_weights_that_are_shared_cannot_be_written():
     weights = draw_weights(5, 3)
     assert weights.shape == (3, 5) and (weights.sum(1) == 5).all()
@@ -594,6 +624,30 @@ def test_interventions_without_masks_are_refused_before_anything_runs(detector, 
     with pytest.raises(InputError, match="two photographs with masks"):
         study(*given, tmp_path / "out", ["uniform"], ["energy_box"], interventions=True)
     assert not (tmp_path / "out/parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("attention", "options", "told"),
+    [
+        (False, {"interventions": True}, "--interventions: no checkpoint here has attention"),
+        (True, {"gallery": True}, "--gallery: goes by energy_mask; name it"),
+    ],
+)
+def test_what_would_write_nothing_is_refused_before_anything_runs(
+    attention, options, told, root, tmp_path
+):
+    checkpoint = tmp_path / "toy.safetensors"
+    save_checkpoint(lively_detector(classes=TOY_CLASSES, attention=attention).float(), checkpoint)
+    given = [[str(checkpoint)], "VOC2012:test", root, tmp_path / "out", ["uniform"]]
+    with pytest.raises(InputError, match=told):
+        study(*given, ["energy_box"], **options)
+    assert not (tmp_path / "out/parts").exists()
+
+
+def test_chance_alone_has_a_panel_of_its_own():
+    figure = study_figures.forest({"uniform": {"peak_on_head_chance": {"mean": 0.1}}})
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title("left") for axis in shown] == ["Peak on the head, chance"]
 
 
 def test_the_gallery_shows_the_maps_that_were_measured(root, detector, tmp_path, monkeypatch):

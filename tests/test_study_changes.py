@@ -1,6 +1,7 @@
 """The study's checks that change something: weights, the photograph, the maps inside."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from als.study.cases import Case
 from als.study.interventions import (
     REPLACEMENTS,
     _displaced,
+    _photograph,
     _replacement,
     _with_change,
     intervene,
@@ -139,6 +141,12 @@ def test_a_shift_compares_what_both_photographs_show(predictor, records, scene):
     assert np.nanmax(values) > 0.3
 
 
+def test_a_photograph_that_a_shift_takes_away_has_no_value(predictor, scene):  # noqa: F811
+    maps = make_maps("uniform", scene)
+    values = under_shift(predictor, Image.new("RGB", (200, 8)), scene)("uniform", maps)
+    assert len(values) == len(maps) > 0 and np.isnan(values).all()
+
+
 def test_a_shift_leaves_the_upper_left_edge_out(predictor, records, scene, monkeypatch):  # noqa: F811
     maps = make_maps("localization", scene)
     monkeypatch.setattr(
@@ -185,6 +193,17 @@ def test_curves_of_a_scene_are_those_of_each_detection(scene, name):
         ]
         areas = Curves(scene).areas(maps, measure)
         assert areas == pytest.approx(expected, rel=1e-5) and all(0 < area < 1 for area in areas)
+
+
+def test_photographs_of_long_names_are_kept_and_read_again(predictor, records, tmp_path):  # noqa: F811
+    record, before = records[:2]
+    names = [replace(one, image_id=60 * sign) for one, sign in ((record, "字"), (before, "宇"))]
+    made = _photograph(predictor, *names, 0, tmp_path)
+    (file,) = tmp_path.iterdir()
+    write_arrays(file, {row: {"boxes": one["boxes"][:0]} for row, one in made.items()})
+    assert all(
+        len(one["boxes"]) == 0 for one in _photograph(predictor, *names, 0, tmp_path).values()
+    )
 
 
 def test_what_an_intervention_keeps_is_what_it_found(tmp_path):

@@ -22,7 +22,10 @@ POWER = 1.96 + 0.84
 
 @dataclass(frozen=True)
 class Resampled:
-    """A figure: `whole` on all images, `drawn` [R] on each resample of them."""
+    """A figure: `whole` on all images, `drawn` [R] on each resample of them, NaN without one.
+
+    What it says of chance is NaN, and nothing is `separated`, where no resample has a figure.
+    """
 
     whole: float
     drawn: np.ndarray
@@ -34,7 +37,8 @@ class Resampled:
     @property
     def interval(self) -> tuple[float, float]:
         """(low, high): between them lie 95% of the resamples that have a figure."""
-        low, high = np.nanpercentile(self.drawn, INTERVAL)
+        known = self.drawn[np.isfinite(self.drawn)]
+        low, high = np.percentile(known, INTERVAL) if len(known) else (np.nan, np.nan)
         return float(low), float(high)
 
     @property
@@ -46,7 +50,7 @@ class Resampled:
     @property
     def p_value(self) -> float:
         """Two-sided, of no difference: the normal distribution with the resamples' spread."""
-        spread = float(np.nanstd(self.drawn, ddof=1))
+        spread = self._spread
         if spread == 0:
             return float(self.whole == 0)
         return float(2 * norm.sf(abs(self.whole) / spread))
@@ -54,7 +58,12 @@ class Resampled:
     @property
     def detectable(self) -> float:
         """The smallest true difference that these images would have shown four times in five."""
-        return POWER * float(np.nanstd(self.drawn, ddof=1))
+        return POWER * self._spread
+
+    @property
+    def _spread(self) -> float:
+        known = self.drawn[np.isfinite(self.drawn)]
+        return float(np.std(known, ddof=1)) if len(known) > 1 else np.nan
 
 
 @lru_cache(maxsize=2)  # tens of megabytes for thousands of images
@@ -76,7 +85,12 @@ def resampled_mean(values: np.ndarray, image: np.ndarray, weights: np.ndarray) -
     images = weights.shape[1]
     sums, counts = np.bincount(image, values, images), np.bincount(image, minlength=images)
     with np.errstate(invalid="ignore"):
-        return Resampled(float(np.mean(values)), (weights @ sums) / (weights @ counts))
+        return _resampled(float(np.mean(values)), (weights @ sums) / (weights @ counts), images)
+
+
+def _resampled(whole: float, drawn: np.ndarray, images: int) -> Resampled:
+    """One image is all of each resample: it says nothing of chance."""
+    return Resampled(whole, drawn if images > 1 else np.full(drawn.shape, np.nan))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -97,4 +111,5 @@ def resampled_ap(matches: Matches, weights: np.ndarray) -> dict[str, Resampled]:
         {name: float(class_mean(values)) for name, values in measures(matches, one).items()}
         for one in (None, *weights)
     )
-    return {name: Resampled(whole[name], np.array([d[name] for d in drawn])) for name in whole}
+    images = weights.shape[1]
+    return {n: _resampled(whole[n], np.array([d[n] for d in drawn]), images) for n in whole}

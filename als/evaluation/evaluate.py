@@ -32,6 +32,7 @@ from als.evaluation.detections import (
     of_classes,
     save_detections,
 )
+from als.files import read_json
 from als.machine import machine, revision
 from als.model import AnyDetector, Found
 from als.model.grid import map_to_image
@@ -122,7 +123,7 @@ def evaluate(
         "data": {
             "images": len(records),
             "fingerprint": fingerprint(records),
-            "COCO_areas": "masks" if _coco_file(records) else "boxes",
+            "COCO_areas": "masks" if _areas_of_masks(records) else "boxes",
         },
         "revision": revision(),
         "machine": machine(),
@@ -148,12 +149,11 @@ def _saved(
             some = read_results(path, ids_of(records), classes)
         else:
             saved = load_judgeable(path)
-            if not saved.classes:
-                raise InputError(f"{path}: does not say of which classes; evaluate again.")
-            if own is not None and saved.classes != tuple(own):
-                told = f"detections of {', '.join(saved.classes)}, not of this checkpoint"
+            names = saved.classes or _classes_beside(path)
+            if own is not None and names != tuple(own):
+                told = f"detections of {', '.join(names)}, not of this checkpoint"
                 raise InputError(f"{path}: {told}; evaluate again.")
-            numbers = class_numbers(saved.classes, classes)
+            numbers = class_numbers(names, classes)
             some = {name: of_classes(one, numbers) for name, one in saved.detections.items()}
             if saved.maps:
                 maps |= dict(zip(saved.detections, saved.maps, strict=True))
@@ -272,10 +272,24 @@ def table(record: dict, title: str | Path) -> str:
     return "\n".join(lines)
 
 
+def _classes_beside(path: Path) -> tuple[str, ...]:
+    """The classes of detections of an earlier version, which the record beside them knows."""
+    try:
+        return tuple(read_json(path.with_suffix(".json"))["config"]["classes"])
+    except (InputError, KeyError, TypeError) as error:
+        told = "does not say of which classes, nor does a record beside it"
+        raise InputError(f"{path}: {told}; evaluate again.") from error
+
+
 def _coco_file(records: Sequence[Record]) -> Path | None:
     """The COCO file that all records come from, None when there is no such one."""
     files = {record.coco.file if record.coco else None for record in records}
     return files.pop() if len(files) == 1 else None
+
+
+def _areas_of_masks(records: Sequence[Record]) -> bool:
+    """Whether COCO's sizes are of the areas that a file gives, and that has masks."""
+    return _coco_file(records) is not None and any(record.mask for record in records)
 
 
 def _map_figures(encoding, index: int, record: Record, classes) -> dict[str, float]:

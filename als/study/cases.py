@@ -15,6 +15,7 @@ from als.data.fields import numbers
 from als.data.masks import read_class_map, read_instances
 from als.data.record import Record
 from als.data.rle import VOID
+from als.data.voc_layout import data_folder
 from als.errors import InputError
 from als.explain.faithfulness import Curves
 from als.explain.map_measures import box_region
@@ -204,7 +205,8 @@ def size_name(box: np.ndarray) -> str:
 
 def keypoints_of(records: Sequence[Record]) -> dict[str, list[Animal]]:
     """Image id -> animals, from the keypoints files that lie in the records' folders, if any."""
-    files = {r.path.parents[1] / "Keypoints" / "animal_keypoints.json" for r in records}
+    folders = {data_folder(record) for record in records if record.coco is None}
+    files = [folder / "Keypoints" / "animal_keypoints.json" for folder in folders]
     animals: dict[str, list[Animal]] = {}
     for file in sorted(files):
         if file.is_file():

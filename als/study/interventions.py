@@ -5,6 +5,8 @@ the box branch F_loc alone, so each error is taken where only one of them speaks
 true box, the box from a displaced true box.
 """
 
+import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +27,7 @@ from als.evaluation.average_precision import match
 from als.evaluation.bootstrap import Resampled, draw_weights, resampled_ap, resampled_mean
 from als.evaluation.detections import DAMAGED, Detections
 from als.evaluation.evaluate import truths_of
-from als.files import atomic_write
+from als.files import LONGEST_STEM, atomic_write
 from als.inference import Predictor
 from als.model import Detector, Encoding
 from als.model.boxes import rescaled
@@ -112,6 +114,8 @@ def _photograph(
     """Each row of the table on one photograph; from its file, if there is one."""
     # The other photograph is a part of the name: it depends on which ones are studied.
     name = f"{record.image_id},{before.image_id}.npz".replace("/", "%2F")  # ids in subfolders
+    if len(os.fsencode(name)) > LONGEST_STEM:
+        name = f"{hashlib.sha256(os.fsencode(name)).hexdigest()}.npz"
     file = None if folder is None else Path(folder) / name
     if file is not None and file.exists():
         try:

@@ -100,7 +100,9 @@ def under_flip(predictor: Predictor, image: Image.Image, scene: Scene) -> Compar
 
 
 def under_shift(predictor: Predictor, image: Image.Image, scene: Scene) -> Compare:
-    """The same for a photograph without its leftmost and topmost 8 pixels."""
+    """The same for a photograph without its leftmost and topmost 8 pixels; NaN if none are left."""
+    if min(image.size) <= SHIFT:
+        return lambda name, maps: [float("nan")] * len(maps)
     crop = image.crop((SHIFT, SHIFT, image.width, image.height))
     boxes = np.maximum(scene.boxes - SHIFT, 0)
     changed = scene_again(predictor, crop, boxes, scene.labels, scene.seed)

@@ -73,8 +73,12 @@ def study(
     classes = next(iter(predictors.values())).classes
     everything = without_derived(load_records(spec, root, classes))
     records = chosen(everything, limit, seed)
-    if interventions and any(p.detector.config.attention for p in predictors.values()):
-        masked(records)  # before hours of measuring
+    if interventions:  # before hours of measuring
+        if not any(p.detector.config.attention for p in predictors.values()):
+            raise InputError("--interventions: no checkpoint here has attention maps to replace.")
+        masked(records)
+    if gallery and GALLERY_MEASURE not in measures:
+        raise InputError(f"--gallery: goes by {GALLERY_MEASURE}; name it among the --measures too.")
     names = default_explainers() if maps is None else list(maps)
     _announce(predictors, records[own], names, measures, drise_masks)
     started = time.perf_counter()

@@ -58,7 +58,8 @@ def colour_of(name: str) -> str:
 def forest(summary: dict) -> Figure:
     """A panel a measure, a row a map: mean and 95% interval. `summary` as of `summarise`."""
     measures = [m for m in MEASURES if any(m in values for values in summary.values())]
-    measures = [m for m in measures if m not in CHANCE.values()]
+    beside = {CHANCE[m] for m in measures if m in CHANCE}  # drawn as a line in another's panel
+    measures = [m for m in measures if m not in beside]
     rows = -(-len(measures) // COLUMNS)
     figure = Figure(figsize=(13, 0.6 + rows * (0.75 + 0.21 * len(summary))), layout="constrained")
     axes = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).ravel()
