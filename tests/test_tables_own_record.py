@@ -154,6 +154,9 @@ def test_other_rows_and_files_are_refused(results, tmp_path, capsys):
     write_json(tmp_path / "odd.json", {"metrics": {}, "per_class": {}})
     with pytest.raises(InputError, match="odd.json: does not say of which network"):
         beside(tmp_path / "odd.json", results)
+    write_json(tmp_path / "odd.json", record(0.6) | {"training": {"data": ["a"]}})
+    with pytest.raises(InputError, match=r"odd.json: is no record .*\(its training.data"):
+        beside(tmp_path / "odd.json", results)
     main(["tables", "compare", str(mine(results, 0.61)), "--results", str(results)])
     said = capsys.readouterr().out
     assert "mine.json: table" in said and "VOC AP" in said and "within" in said

@@ -48,7 +48,9 @@ def test_a_training_that_was_cut_short_is_another_one(tmp_path):
     assert differences(saved, comparable(config)) == ["trainer"]
 
 
-@pytest.mark.parametrize("name", ["data.root", "seed", "model.attention"])
+@pytest.mark.parametrize(
+    "name", ["data.root", "seed", "model.attention", "config", "trainer.max_steps"]
+)
 def test_what_a_row_is_cannot_be_set(name):
     stage = Stage("compact/als-stage2", Data("a:b", "a:c"), {"model.attention": False}, "x")
     with pytest.raises(InputError, match=f"--set {name}: "):

@@ -17,12 +17,19 @@ from als.evaluation.detections import load_detections
 from als.evaluation.evaluate import truths_of
 from als.files import read_json, write_json
 from als.machine import revision
-from als.tables.measured import bootstrap_file, bootstrapped, record_files
+from als.tables.measured import (
+    RECORD,
+    bootstrap_file,
+    bootstrapped,
+    read_record,
+    record_files,
+)
 from als.tables.rows import COMPARED, ROWS, Run
 from als.tables.stage_config import Settings
 from als.tables.training_steps import State, detections_of
 
 RESAMPLES = 1000
+JUDGED_RECORD = RECORD | {"config": {"classes": [str]}, "data": {"fingerprint": str}}
 Figures = Mapping[str, Resampled]  # measure -> it, of one detector
 
 
@@ -60,7 +67,7 @@ class Compare:
     def _ap50(self) -> dict[str, float]:
         """The figure of every record, by which a bootstrap of other records is told apart."""
         return {
-            f"{key}-seed{seed}": read_json(path)["metrics"]["AP50_area"]
+            f"{key}-seed{seed}": read_record(path)["metrics"].get("AP50_area")
             for key, _, seed, path in self._records()
         }
 
@@ -81,7 +88,7 @@ class Compare:
         load = cache(load_records)
         for key, run, seed, path in self._records():
             if detections_of(path).is_file():
-                made, root = read_json(path), self.settings.root(run.data)
+                made, root = read_record(path, JUDGED_RECORD), self.settings.root(run.data)
                 classes = made["config"]["classes"]
                 records = load(run.data.test, root, tuple(classes))
                 if made["data"]["fingerprint"] != fingerprint(records):

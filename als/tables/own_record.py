@@ -11,9 +11,10 @@ from scipy import stats
 
 from als.config import ModelConfig
 from als.errors import InputError
-from als.tables.measured import MEASURES, bootstrapped, read_record, records_of
+from als.tables.measured import EACH, MEASURES, RECORD, bootstrapped, read_record, records_of
 from als.tables.rows import SCALES, TABLES, Row, Run, Scale
 
+HELD_RECORD = RECORD | {"data?": {EACH: object}, "training?": {"data?": {EACH: object}}}
 LEVEL = 0.95  # of the interval that one more training of the row falls in
 
 
@@ -67,7 +68,7 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
 
     Raises InputError for a file that is no record, or when no row fits or has a record.
     """
-    own = read_record(Path(path))
+    own = read_record(Path(path), HELD_RECORD)
     network = _network(own, Path(path))
     candidates = [
         (f"{table}/{one.key}", table, scale, one, made)

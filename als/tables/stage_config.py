@@ -73,6 +73,8 @@ def stage_config(
     for name in settings.changes:
         if name in DECIDED:
             raise InputError(f"--set {name}: give {DECIDED[name]} instead.")
+        if name == "config" or name.partition(".")[0] == "trainer":
+            raise InputError(f"--set {name}: changes options of the row's config; this is none.")
         if name in stage.changes:
             raise InputError(f"--set {name}: is what makes this row ({stage.out}); leave it out.")
     file = config_file(stage)

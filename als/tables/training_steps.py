@@ -14,7 +14,8 @@ from als.data.convert import to_coco
 from als.data.layouts import load_records
 from als.data.prepare import SETS, prepare
 from als.evaluation.evaluate import evaluate, judge_by_id
-from als.files import read_json, write_json
+from als.files import write_json
+from als.tables.measured import TIMED_RECORD, read_record
 from als.tables.rows import Data, Run, Stage
 from als.tables.stage_config import Settings, stage_config
 from als.training.same_config import comparable, differences, filled, saved_config
@@ -179,13 +180,17 @@ class Evaluate:
         """Options in which the record's trainings differ; empty without a record."""
         if not self.target.is_file():
             return []
-        made = read_json(self.target).get("stages", [])
+        made = read_record(self.target, TIMED_RECORD).get("stages") or []
         if len(made) != len(self.stages):
             return ["the number of stages"]
+        try:
+            configs = [filled(one["config"]) for one in made]
+        except (KeyError, TypeError):
+            return ["a config that cannot be read"]
         return [
             name
-            for one, stage in zip(made, self.stages, strict=True)
-            for name in differences(filled(one["config"]), comparable(stage.config))
+            for config, stage in zip(configs, self.stages, strict=True)
+            for name in differences(config, comparable(stage.config))
         ]
 
     def state(self) -> State:
