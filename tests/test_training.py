@@ -99,6 +99,20 @@ def test_a_run_ends_when_its_time_is_over(toy, tmp_path, monkeypatch):
         train(config_of(toy, tmp_path / "other"), max_time="an hour", **QUIET)
 
 
+def test_a_drop_within_the_warm_up_comes_after_it(toy, tmp_path):
+    config = config_of(toy, tmp_path / "run")
+    options = replace(config.optimizer, schedule="step", warmup_steps=4, milestones=(0.1,))
+    config = replace(config, optimizer=options)
+    module = DetectorModule(training._start(config), config, total_steps=20)
+    parts = module.configure_optimizers()
+    rates = []
+    for _ in range(8):
+        rates.append(parts["optimizer"].param_groups[0]["lr"] / options.lr)
+        parts["optimizer"].step()
+        parts["lr_scheduler"]["scheduler"].step()
+    assert rates[3] < rates[4] == pytest.approx(1) and rates[5:] == pytest.approx([0.1] * 3)
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "step"])
 def test_learning_rates_follow_the_schedule(toy, tmp_path, schedule):
     config = config_of(toy, tmp_path / "run")

@@ -1,19 +1,25 @@
 """Order and augmentation of every step are fixed, and a resumed run ends bit for bit the same."""
 
+import os
+import signal
 from dataclasses import replace
+from time import sleep
 
+import pandas as pd
 import pytest
 import torch
 from tiny import Payload
 from training_toys import (
     QUIET,
     assert_same_tensors,
+    at_step,
     break_image,
     config_of,
     power_cut,
     tensors_of,
 )
 
+from als.checkpoint import load_checkpoint
 from als.data.toy import write_toy
 from als.errors import InputError
 from als.files import read_json
@@ -81,6 +87,59 @@ def test_resumed_run_equals_the_uninterrupted(
     path = train(config, resume=True, **QUIET)
     assert seen == seen_whole[saved_at:]
     assert_same_tensors(path, whole)
+
+
+@pytest.mark.parametrize(
+    ("limit", "accumulated"),
+    [
+        ({"max_steps": 2}, 1),
+        ({"max_steps": 5}, 2),
+        *(({"max_time": "00:00:00:01"}, k) for k in (1, 2)),
+    ],
+    ids=str,
+)
+def test_a_run_that_ended_within_an_epoch_goes_on_there(
+    toy, tmp_path, monkeypatch, limit, accumulated
+):
+    options = QUIET | {"accumulate_grad_batches": accumulated}
+    with pytest.MonkeyPatch.context() as patch:
+        whole_seen = record_batches(patch)
+        whole = train(config_of(toy, tmp_path / "whole"), **options)
+    config, seen = config_of(toy, tmp_path / "run"), record_batches(monkeypatch)
+    if "max_time" in limit:
+        at_step(2, lambda: sleep(1.1), monkeypatch)
+    first = train(config, **options, **limit)
+    assert 0 < len(seen) < 9 and 0 < load_checkpoint(first)[1]["epochs"] < 3
+    path = train(config, resume=True, **options)
+    assert seen == whole_seen
+    assert_same_tensors(path, whole)
+
+
+def test_a_place_that_another_batch_counts_is_refused(toy, tmp_path, monkeypatch):
+    with power_cut(2, monkeypatch):
+        train(config_of(toy, tmp_path / "run"), **QUIET)
+    told = (
+        "last.ckpt: was saved by a run of 3 batches an epoch, now 6, 9 steps in all, now 18; resume"
+    )
+    with pytest.raises(InputError, match=told):
+        train(config_of(toy, tmp_path / "run", batch_size=1), resume=True, **QUIET)
+    with pytest.raises(InputError, match="9 steps in all, now 6; resume"):
+        train(config_of(toy, tmp_path / "run"), resume=True, accumulate_grad_batches=2, **QUIET)
+
+
+def test_a_validation_is_not_left_out_where_a_run_was_stopped(toy, tmp_path, monkeypatch):
+    options = QUIET | {"val_check_interval": 2, "judge": lambda *given: {"AP50": 0.5}}
+    configs = [config_of(toy, tmp_path / n, epochs=2, val="VOC2012:val") for n in ("whole", "run")]
+    train(configs[0], **options)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        at_step(1, lambda: os.kill(os.getpid(), signal.SIGTERM), patch)
+        train(configs[1], **options)
+    train(configs[1], resume=True, **options)
+    whole, run = (
+        pd.read_csv(tmp_path / name / "metrics.csv").dropna(subset="val_AP50")["step"].tolist()
+        for name in ("whole", "run")
+    )
+    assert run == whole and len(whole) == 2
 
 
 def test_twice_interrupted_run_in_a_moved_folder(toy, tmp_path, monkeypatch, whole_run):

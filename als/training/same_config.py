@@ -14,7 +14,7 @@ from als.files import read_json
 PLACES = {"out", "start_from", "channels_last", "compile"}
 DATA_PLACES = {"root", "workers"}
 # What may also differ between two sittings of one run. The batch may have been made by another
-# number of processes, or accumulated.
+# number of processes; `SaveLast` refuses one of another size.
 OF_A_SITTING = {"trainer", "data.batch_size", "data.skip_broken", "data.keep_decoded"}
 # Arguments of lightning's Trainer that leave out a part of the training.
 SHORTENING = {"max_steps", "max_time", "limit_train_batches"}

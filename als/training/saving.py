@@ -61,7 +61,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
 
 
 class SaveLast(L.Callback):
-    """Saves all that resuming needs, every so many steps, after every epoch and at a signal.
+    """Saves all that resuming needs, every so many steps, after every epoch and where a run stops.
 
     After a SIGTERM or Ctrl-C the step is finished, the run saved, and the process ends with
     status 128 + the signal's number. A second Ctrl-C ends it on the spot.
@@ -74,6 +74,7 @@ class SaveLast(L.Callback):
     def __init__(self, path: Path, every: int):
         self.path, self.every = path, every
         self.step = 0
+        self.due = False
         self.asked_to_stop = 0  # the signal's number
 
     def on_train_start(self, trainer, module) -> None:
@@ -87,26 +88,39 @@ class SaveLast(L.Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         if trainer.global_step == self.step:  # gradients accumulate, or the batch was skipped
+            trainer.should_stop = False  # where the time is over, the step is finished first
             return
         self.step = trainer.global_step
-        # After an epoch's last step comes its validation; it would be left out on resuming.
-        if trainer.is_last_batch:
+        self.due = self.due or self.step % self.every == 0
+        # Where lightning ends the run within an epoch it then takes that for the epoch's end.
+        ends = trainer.should_stop or self.step == trainer.max_steps
+        # A validation that comes after this step would be left out on resuming.
+        if trainer.is_last_batch or (_validates(trainer, batch_idx) and not ends):
             return
         stop = self._all_stop(trainer)
-        if stop or self.step % self.every == 0:
+        if stop or ends or self.due:
             self._save(trainer)
         if stop:
             self._leave()
 
     def on_train_epoch_end(self, trainer, module) -> None:
-        self._save(trainer)
+        if trainer.is_last_batch:
+            self._save(trainer)
         if self._all_stop(trainer):
             self._leave()
 
     def on_save_checkpoint(self, trainer, module, checkpoint) -> None:
         checkpoint["skipped"] = _total_skipped(trainer, module)
+        checkpoint["counted"] = _counted(trainer, module)
 
     def on_load_checkpoint(self, trainer, module, checkpoint) -> None:
+        made, now = checkpoint.get("counted"), _counted(trainer, module)
+        if made is not None and made != now:
+            told = ", ".join(f"{made[name]} {name}, now {now[name]}" for name in now)
+            raise InputError(
+                f"{self.path}: was saved by a run of {told}; resume with as many images a batch, "
+                "all processes together, and a step of as many batches."
+            )
         if trainer.is_global_zero:
             module.skipped = checkpoint.get("skipped", 0)
 
@@ -117,6 +131,7 @@ class SaveLast(L.Callback):
 
     def _save(self, trainer: L.Trainer) -> None:
         """Every process takes part. False: optimiser and schedule too, not the weights alone."""
+        self.due = False
         trainer.save_checkpoint(self.path, weights_only=False)
 
     def _ask_to_stop(self, number, frame) -> None:
@@ -150,6 +165,17 @@ def interrupts_put_back() -> Iterator[None]:
 def ignore_interrupts(worker: int) -> None:
     """For the processes that load images: Ctrl-C reaches them too, and the step needs them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _validates(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether a validation comes after this batch, which is not the epoch's last."""
+    return trainer.enable_validation and (batch_idx + 1) % trainer.val_check_batch == 0
+
+
+def _counted(trainer: L.Trainer, module) -> dict[str, int]:
+    """What a place within the run is counted by."""
+    batches = len(trainer.datamodule.train_sampler(trainer))
+    return {"batches an epoch": batches, "steps in all": module.total_steps}
 
 
 def _total_skipped(trainer: L.Trainer, module) -> int:

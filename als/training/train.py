@@ -159,10 +159,12 @@ def train(
 
     Raises:
         InputError: data, weights or options cannot be used, the run that is to go on had another
-            config, the loss is not finite, `out` cannot be written (the checkpoint before stays
-            as it was), or a worker died.
+            config or batch, the loss is not finite, `out` cannot be written (the checkpoint before
+            stays as it was), or a worker died.
         SystemExit: SIGTERM or Ctrl-C came and the run is saved; its status is 143 or 130.
     """
+    if not config.model.classes:
+        raise InputError("model.classes is empty; give a config, or name the classes to detect.")
     out = Path(config.out)
     options = TrainerConfig(**trainer_options).given()
     with failures_in_a_sentence(out):
@@ -298,8 +300,8 @@ def _callbacks(
     callbacks = [
         # In this order: a checkpoint finds the figures of its step written.
         LogFigures(out / "metrics.csv", first_step),
-        SaveLast(checkpoints / LAST, SAVE_EVERY_STEPS),
         Timer(max_time),  # counts on after a resumption; lightning adds none beside it
+        SaveLast(checkpoints / LAST, SAVE_EVERY_STEPS),  # knows whether the time is over
     ]
     if config.data.val:
         callbacks.append(
