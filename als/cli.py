@@ -19,6 +19,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from als import __version__
 from als.errors import InputError
 from als.files import (
     FULL,
@@ -160,7 +161,8 @@ def evaluate(arguments: list[str]) -> None:
         raise InputError("there is nothing to evaluate: give a checkpoint, or --detections.")
     for out in filter(None, (given.out, given.coco_results)):
         check_writable(out)  # else this would be found out after the evaluation
-    keep = None if given.detections else given.out.with_suffix(".npz")
+    stem = given.out.stem if given.out.suffix in (".json", ".npz") else given.out.name
+    keep = None if given.detections else given.out.with_name(f"{stem}.npz")
     if keep == given.out:
         raise InputError(f"{given.out}: the detections go there; give --out another name.")
     written = [path.resolve() for path in (given.out, given.coco_results, keep) if path]
@@ -249,7 +251,7 @@ def predict(arguments: list[str]) -> None:
 
 
 def _refuse_overwriting(files: list[Path], out: Path) -> None:
-    """Raise InputError where two images would write the same files, or over an image itself."""
+    """Raise InputError where two images would write one file, or one over what lies beside it."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is no folder; give another --out.")
     check_writable(out / "predictions")
@@ -263,9 +265,12 @@ def _refuse_overwriting(files: list[Path], out: Path) -> None:
                 f"{seen[stem]} and {path} would both write {stem}.png; rename one or predict them "
                 "apart."
             )
-        picture = out / f"{stem}.png"
-        if path.exists() and picture.exists() and picture.samefile(path):
-            raise InputError(f"{path}: its picture would overwrite it; give another --out.")
+        for written in (out / f"{stem}.png", out / f"{stem}.json"):
+            if written.exists() and written.resolve().parent == path.resolve().parent:
+                raise InputError(
+                    f"{written}: would be written over, and lies beside {path.name}; give another "
+                    "--out."
+                )
 
 
 def save_all(found: Iterable, out: Path) -> None:
@@ -606,6 +611,9 @@ def main(arguments: list[str] | None = None) -> None:
         print("als COMMAND ... (als COMMAND --help tells more)\n")
         for name, run in COMMANDS.items():
             print(f"  {name:<10}{run.__doc__}")
+        return
+    if arguments == ["--version"]:
+        print(f"als {__version__}")
         return
     if arguments[0] in COMPUTE:
         keep_freed_memory()

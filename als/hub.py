@@ -60,10 +60,11 @@ def save_pretrained(
     The card loads the model from the repository where it will be, or else from the folder.
     """
     folder = Path(folder)
+    card = card_of(detector, info, repository or folder.name)
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(detector, folder / CHECKPOINT, info)
     with atomic_write(folder / CARD) as aside:
-        aside.write_text(card_of(detector, info, repository or folder.name))
+        aside.write_text(card)
     return folder
 
 
@@ -91,8 +92,9 @@ def card_of(detector: AnyDetector, info: dict, place: str) -> str:
 
     place: the repository or folder that its example loads.
     """
-    config, data = detector.config, info.get("data", {}).get("train", "data that it does not name")
-    figures = info.get("figures", {})
+    config, data, figures = detector.config, info.get("data"), info.get("figures")
+    data = data.get("train") if isinstance(data, dict) else None
+    figures = figures if isinstance(figures, dict) and "data" in figures else {}
     results = [
         EvalResult(
             task_type="object-detection",
@@ -121,7 +123,7 @@ def card_of(detector: AnyDetector, info: dict, place: str) -> str:
         count=len(config.classes),
         classes=", ".join(config.classes),
         network=network,
-        data=data,
+        data=data or "data that it does not name",
         place=place,
     )
     return str(ModelCard(f"---\n{head.to_yaml()}\n---\n{text}"))

@@ -81,15 +81,20 @@ def as_rgb(image: str | Path | Image.Image | np.ndarray, name: str | None = None
         name: what a refusal calls the image; by default the file's name without its folder.
 
     Raises:
-        InputError: missing, empty, truncated, of none of `FORMATS`, or larger than `MAX_PIXELS` or
-            `MAX_SIDE`, which the header says before anything is decoded.
+        InputError: of another type, missing, empty, truncated, of none of `FORMATS`, or larger than
+            `MAX_PIXELS` or `MAX_SIDE`, which the header says before anything is decoded.
     """
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, Image.Image):
         return _decode(image, name or "image")
+    if not isinstance(image, str | os.PathLike):
+        raise InputError(
+            f"{name or 'image'}: a {type(image).__name__} is no photo; give a path, a PIL image or "
+            "an array of uint8, [H, W, 3]."
+        )
     path = Path(image)
-    name = name or printable(path.name)
+    name = name or printable(path.name) or str(path)
     with open_image(path, name) as opened:
         return _decode(opened, name, own=True)
 
@@ -141,7 +146,8 @@ def open_image(file: Path | bytes, name: str, formats: tuple[str, ...] = FORMATS
     tried. Raises InputError, which calls the file `name`.
     """
     if isinstance(file, Path) and not os.path.isfile(file):  # also of a name that none can have
-        raise InputError(f"{name}: no such file; give a photo.")
+        told = "is a folder" if os.path.isdir(file) else "no such file"
+        raise InputError(f"{name}: {told}; give a photo.")
     if (file.stat().st_size if isinstance(file, Path) else len(file)) == 0:
         raise InputError(f"{name}: the file is empty (0 bytes); copy or upload it again.")
     try:
@@ -250,6 +256,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         raise InputError(f"{name}: pixels of mode {image.mode} are not read; save it as 8 bit RGB.")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         grey = np.clip(np.asarray(image), 0, 65535).astype(np.int32)
+        grey[grey == image.info.get("transparency")] = 65535  # a PNG's; laid on white
         grey += SIXTEEN_TO_EIGHT_BIT // 2  # the nearest of the 256
         grey //= SIXTEEN_TO_EIGHT_BIT
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

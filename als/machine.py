@@ -64,6 +64,8 @@ def device_named(name: str):
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"device '{name}' cannot be used here ({reason}); try cpu.") from error
+    if device.type == "meta":
+        raise InputError("device 'meta' holds no numbers; try cpu.")
     return device
 
 

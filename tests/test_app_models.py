@@ -1,5 +1,7 @@
 """The page's choice of a model: the same photo, that model's boxes and classes."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import gradio as gr
 import pytest
 from app_server import VALUES, scene, tiny_predictor
@@ -51,6 +53,13 @@ def test_the_photo_stays_and_is_seen_by_the_chosen_model(tab):
     back = tab.choose_model(request, "shipped", *VALUES)
     assert session.photo.predictor is tab.predictor
     assert back["name"]["value"] == NO_CLASS and session.photo.choice.label is None
+
+
+def test_two_pages_that_ask_for_a_model_at_once_share_it(tab):
+    fresh = Handlers(tab.predictor, None, SessionStore(), "shipped")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(fresh._named, ["twenty"] * 4))
+    assert all(one is found[0] for one in found)
 
 
 def test_where_nothing_is_found_another_model_is_suggested(tab):

@@ -142,3 +142,16 @@ def test_predict_overwrites_no_photo(folder, tmp_path, capsys, place):
         main(["predict", str(checkpoint), str(photo), "--out", str(out)])
     assert stop.value.code == 2 and "give another --out" in capsys.readouterr().err
     assert photo.read_bytes() == content
+
+
+@pytest.mark.parametrize("suffix", [".json", ".png"])
+def test_predict_overwrites_nothing_that_lies_beside_a_photo(folder, tmp_path, capsys, suffix):
+    """Some tools keep an annotation as cat.json beside cat.jpg."""
+    checkpoint, photo = tmp_path / "m.safetensors", tmp_path / "photo.jpg"
+    save_checkpoint(lively_detector().float(), checkpoint)
+    photo.write_bytes((folder / "photo0.png").read_bytes())
+    photo.with_suffix(suffix).write_text("mine")
+    with pytest.raises(SystemExit):
+        main(["predict", str(checkpoint), str(photo), "--out", str(tmp_path)])
+    assert f"photo{suffix}: would be written over" in capsys.readouterr().err
+    assert photo.with_suffix(suffix).read_text() == "mine"

@@ -38,6 +38,15 @@ def test_the_card_is_what_the_hub_reads(folder):
     assert f'from_pretrained("{folder.name}")' in text
 
 
+@pytest.mark.parametrize("data", [None, "voc", {}])
+@pytest.mark.parametrize("figures", [None, {"AP": 0.5}])
+def test_a_checkpoint_that_says_little_has_a_card(data, figures, tmp_path):
+    detector = tiny_predictor().detector
+    hub.save_pretrained(detector, {"data": data, "figures": figures}, tmp_path / "model")
+    _, head, text = (tmp_path / "model/README.md").read_text().split("---\n", 2)
+    assert "data that it does not name" in text and "metrics" not in head
+
+
 def test_a_folder_without_a_model_is_told(tmp_path):
     with pytest.raises(InputError, match="model.safetensors"):
         load(tmp_path)

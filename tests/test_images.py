@@ -89,6 +89,12 @@ def test_sixteen_bit_grey_keeps_its_range(tmp_path):
     assert np.asarray(as_rgb(tmp_path / "a.png"))[0, :, 0].tolist() == [0, 100, 255]
 
 
+def test_transparent_sixteen_bit_grey_is_laid_on_white(tmp_path):
+    grey = Image.fromarray(np.array([[0, 257 * 100, 65535]], np.uint16))
+    grey.save(tmp_path / "a.png", transparency=0)
+    assert np.asarray(as_rgb(tmp_path / "a.png"))[0, :, 0].tolist() == [255, 100, 255]
+
+
 def test_floating_point_pixels_are_refused(tmp_path):
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(InputError, match="8 bit"):
@@ -174,6 +180,11 @@ def test_files_that_are_no_photos(tmp_path):
     assert "HEIC" in refused(tmp_path, "phone.heic", heic)
     with pytest.raises(InputError, match="no such file"):
         as_rgb(tmp_path / "absent.jpg")
+    with pytest.raises(InputError, match="is a folder; give a photo"):
+        as_rgb(tmp_path)
+    for given in (torch.zeros(3, 8, 8), b"bytes", None):
+        with pytest.raises(InputError, match=f"a {type(given).__name__} is no photo; give a path"):
+            as_rgb(given)
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PPM", "TGA", "PCX", "JPEG2000", "ICO"])

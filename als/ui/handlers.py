@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
+from threading import Lock
 
 import gradio as gr
 
@@ -88,6 +89,7 @@ class Handlers:
     ):
         self.predictor, self.other, self.store, self.model = predictor, other, store, model
         self.models = {} if model is None else {model: predictor}
+        self.loading = Lock()
 
     def model_of(self, session: Session) -> Predictor:
         """The one that a page has chosen."""
@@ -97,8 +99,9 @@ class Handlers:
         """One of `MODELS`. Raises InputError if it is none."""
         if not isinstance(name, str) or name not in MODELS:
             raise InputError(f"This page has no such model; it has {', '.join(MODELS)}.")
-        if name not in self.models:
-            self.models[name] = load(name, str(self.predictor.device))
+        with self.loading:  # of two pages that ask for it at once, one waits
+            if name not in self.models:
+                self.models[name] = load(name, str(self.predictor.device))
         return self.models[name]
 
     def _take_model(self, session: Session, name: str) -> dict:
