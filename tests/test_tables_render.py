@@ -291,14 +291,32 @@ def test_figures_show_every_row_and_say_what_was_not_run(results):
     assert len(sizes.axes[4].get_yticks()), "a row of panels that has a figure has a scale"
     full, compact = rows_per_class("table2", results).axes
     assert [tick.get_text() for tick in compact.get_xticklabels()] == ["cat", "person"]
-    bars, labels = compact.get_legend_handles_labels()
+    dots, labels = compact.get_legend_handles_labels()
     assert "Attention alone: not run" in labels
-    heights = [bar.get_height() for bar in bars[labels.index("Separation and attention")]]
-    assert heights == pytest.approx([75.0, 45.0])
+    places, heights = dots[labels.index("Separation and attention")].lines[0].get_data()
+    assert heights == pytest.approx([75.0, 45.0]) and (np.abs(places - [0, 1]) < 0.5).all()
     assert "full scale" in full.get_title(loc="left")
     assert "Neither: Faster R-CNN" in full.get_legend_handles_labels()[1]
     (results / "voc-full/faster-rcnn-seed0.json").unlink()
     assert len(rows_per_class("table2", results).axes) == 1
+
+
+def test_rows_that_lie_near_each_other_stay_apart_beside_one_far_off(results):
+    near, far = (
+        {"difference": mean, "low": mean - 0.01, "high": mean + 0.01, "detectable": 0.03}
+        | {"seed_spread": None, "per_seed": {"1": mean}}
+        for mean in (0.01, 0.48)
+    )
+    steps = [
+        {"first": key, "second": "proposed"} | dict.fromkeys(MEASURES, value)
+        for key, value in (("faster-rcnn", near), ("ssd300", far))
+    ]
+    write_json(results / "table1-compact/bootstrap.json", {"steps": steps})
+    axis = steps_chart("table1", results).axes[0]
+    zero, one, most = axis.transData.transform([(x, 0) for x in (0, 1, 48)])[:, 0]
+    assert (one - zero) > 5 / 48 * (most - zero), "one point is as thin as on an even axis"
+    low, high = axis.get_xlim()
+    assert low <= -5 and high > 49
 
 
 def test_steps_are_drawn_with_their_interval_and_the_papers_figure(results):

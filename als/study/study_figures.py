@@ -27,6 +27,13 @@ TITLE_WIDTH = 34  # letters of a line above one of them
 CHANCE = {"peak_on_head": "peak_on_head_chance"}  # drawn as a line in the other's panel
 EACH = 3  # best, median and worst cases of a gallery
 REPLACED = {"localization": "A_loc", "classification": "A_cls", "both": "both"}
+BY = {
+    "neutral": "neutral",
+    "mean": "its mean",
+    "other": "the other map",
+    "another image": "another photograph's",
+    "mask": "the true mask",
+}
 CHANGES = {
     "AP50": "AP50  → better",
     "AP75": "AP75  → better",
@@ -94,7 +101,7 @@ def class_table(per_class: pd.DataFrame, measures: Sequence[str]) -> Figure:
         axis.imshow(table.to_numpy(), cmap="viridis", aspect="auto")
         low, high = np.nanmin(table.to_numpy()), np.nanmax(table.to_numpy())
         for (y, x), value in np.ndenumerate(table.to_numpy()):
-            dark = value < (low + high) / 2
+            dark = value < low + 0.65 * (high - low)
             axis.text(
                 x, y, "–" if np.isnan(value) else f"{value:.2f}", ha="center", va="center",
                 fontsize=7.5, color="white" if dark else "black",
@@ -112,7 +119,7 @@ def intervention_figure(table: list[dict]) -> Figure:
     rows = [row for row in table if row["map"]]
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     axes = figure.subplots(1, len(CHANGES), sharey=True)
-    names = [f"{REPLACED[row['map']]} := {row['by']}" for row in rows]
+    names = [f"{REPLACED[row['map']]}: {BY[row['by']]}" for row in rows]
     for axis, (name, title) in zip(axes, CHANGES.items(), strict=True):
         for y, row in enumerate(rows):
             colours = {"localization": ATTENTION, "classification": GRADIENT}
@@ -234,7 +241,9 @@ def _draw_maps(
     axes[0].imshow(photo)
     for axis, name in zip(axes[1:], maps, strict=True):
         axis.imshow(np.asarray(photo.convert("L")), cmap="gray")
-        axis.imshow(make_maps(name, scene)[index], cmap="viridis", alpha=0.7)
+        values = make_maps(name, scene)[index]
+        axis.imshow(values, cmap="viridis", alpha=0.7)
+        axis.set_xlabel(f"{values.min():.2g} to {values.max():.2g}", fontsize=8)
     for axis in axes:
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="white", lw=1.5))
         axis.set_xticks([])

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+from PIL import ImageOps
 
-from als.drawing import Look, draw_detections, overlay, to_display
+from als.drawing import RULES, Look, draw_detections, overlay, to_display, value_range
 from als.errors import InputError
 from als.images import as_rgb
 from als.inference import Prediction, Predictor
@@ -37,7 +39,8 @@ SETTINGS = {"the paper's setting": ("paper", "full"), "compact models": ("compac
 LEAST_RANGE = 4  # percentage points that an axis of a table's figures spans, at the least
 ROW_COLOURS = ("#777777", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#009E73")
 ROW_COLOURS += ("#CC79A7", "#F0E442")  # as many as a table has rows that are run
-HATCHES = ("", "//", "..", "", "xx", "--", "\\\\", "++")
+SHAPES = "osD^vPX*"
+WIDE = 20  # percentage points: beyond, an axis of differences is logarithmic but around 0
 CURVES = {
     "loss": ("all terms", "black"),
     "loss_rpn": ("region proposals", "#0072B2"),
@@ -128,7 +131,7 @@ def rows_per_class(table: str, results: Path, class_name: str | None = None) -> 
     figure = Figure(figsize=(11, 4 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), squeeze=False)[:, 0]
     for axis, (found, title) in zip(axes, panels, strict=True):
-        _bars(axis, found, title)
+        _dots(axis, found, title)
     return figure
 
 
@@ -138,22 +141,23 @@ def classes_measured(table: str, results: Path) -> list[str]:
     return list(dict.fromkeys(name for of_row in rows for name in of_row.index))
 
 
-def _bars(axis: Axes, found: Mapping[str, pd.DataFrame], title: str) -> None:
+def _dots(axis: Axes, found: Mapping[str, pd.DataFrame], title: str) -> None:
     """found: row -> its `per_class`."""
     classes = next(of_row.index for of_row in found.values() if len(of_row))
     for place, (row, of_row) in enumerate(found.items()):
         values = of_row.reindex(classes)
-        axis.bar(
-            np.arange(len(classes)) + (place - (len(found) - 1) / 2) * 0.8 / len(found),
+        axis.errorbar(
+            np.arange(len(classes)) + (place - (len(found) - 1) / 2) * 0.7 / len(found),
             values["mean"],
-            0.75 / len(found),
             yerr=values["std"].fillna(0),
             label=row if len(of_row) else f"{row}: {NOT_RUN}",
             color=ROW_COLOURS[place],
-            hatch=HATCHES[place],
-            edgecolor="white",
+            fmt=SHAPES[place],
         )
-    axis.set_xticks(range(len(classes)), classes, rotation=45 if len(classes) > 10 else 0)
+    turned = {"rotation": 45, "ha": "right"} if len(classes) > 10 else {}
+    axis.set_xticks(range(len(classes)), classes, **turned)
+    for between in range(1, len(classes)):
+        axis.axvline(between - 0.5, color="#dddddd", lw=0.8)
     axis.set_ylabel("AP50 by 11 points (VOC's), percent")
     axis.set_title(title, loc="left")
     _tidy(axis, "y")
@@ -191,7 +195,8 @@ def _curves_found(table: str, results: Path) -> dict[tuple[Scale, int], list[dic
 def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
     """The bootstrap's steps of a table or of the variants: a panel a measure, percentage points.
 
-    Mean difference with its 95% interval over the images; small strokes are the seeds.
+    Mean difference with its 95% interval over the images; small strokes are the seeds. Beyond 20
+    points the axis is logarithmic, so that rows that lie near each other stay apart.
     """
     found = bootstrapped(table, scale, results)
     if not found:
@@ -202,6 +207,12 @@ def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
         for place, step in enumerate(found.values()):
             _step(axis, place, step[measure])
         axis.axvline(0, color="black", lw=0.8)
+        low, high = axis.get_xlim()
+        if max(-low, high) > WIDE:
+            axis.set_xscale("symlog", linthresh=5)
+            axis.set_xlim(min(1.2 * low, -5), max(1.2 * high, 5))
+            ticks = [tick for tick in (-50, -20, -5, 0, 5, 20, 50) if low <= tick <= high]
+            axis.set_xticks(ticks, map(str, ticks))
         axis.set_title(name, fontsize=10, loc="left")
         axis.tick_params(labelsize=8)
         _tidy(axis, "x")
@@ -213,7 +224,11 @@ def steps_chart(table: str, results: Path, scale: Scale = "compact") -> Figure:
     if np.isfinite(np.array(printed, float)).any():
         axes[0].plot(printed, range(len(found)), "s", mfc="none", color="black", label="paper")
         figure.legend(loc="outside upper left", frameon=False, fontsize=9)
-    figure.supxlabel("difference, percentage points", fontsize=9)
+    figure.supxlabel(
+        "difference, percentage points; blue above 0 for other photographs too, orange below, grey "
+        "where these cannot tell",
+        fontsize=9,
+    )
     return figure
 
 
@@ -245,6 +260,9 @@ def _curves(stages: list[dict], title: str) -> Figure:
         axis.set_xlabel("step")
         axis.set_ylabel("loss")
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
         _tidy(axis, "y")
     lines = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
     figure.legend(
@@ -307,7 +325,7 @@ def attention_figure(
     """
     if not len(images):
         raise InputError("no image to show; give at least one.")
-    look = look or Look(opacity=0.75, rule="raw 0 to 1")
+    look = look or Look(opacity=0.75, rule=RULES[0])
     size = 2.6 * len(images) + 0.9, 8.4 * len(predictors)
     figure = Figure(figsize=size, layout="constrained")
     rows = figure.subplots(len(PANELS) * len(predictors), len(images), squeeze=False)
@@ -331,8 +349,10 @@ def _draw_column(column: Sequence[Axes], photo, prediction: Prediction, look: Lo
         pictures.append(overlay(shown, heat_map, look))
         low, high = np.percentile(heat_map, [5, 95])
         notes.append(f"mean {heat_map.mean():.2f}, 5 to 95%: {low:.2f} to {high:.2f}")
+        if look.rule != RULES[0]:
+            notes[-1] += "\ncolours: {:.2f} to {:.2f}".format(*value_range(heat_map, look.rule))
     for axis, picture, note in zip(column, pictures, notes, strict=True):
-        axis.imshow(picture.resize((SIDE, SIDE)))
+        axis.imshow(ImageOps.pad(picture, (SIDE, SIDE), color="white"))
         axis.set_xticks([])
         axis.set_yticks([])
         axis.set_xlabel(note, fontsize=8)
