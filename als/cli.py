@@ -298,7 +298,7 @@ def save_all(found: Iterable, out: Path) -> None:
 def study(arguments: list[str]) -> None:
     """Compare maps: als study CHECKPOINT... --data VOC2012:test --root DIR --out DIR [--resume]"""
     parser = ArgumentParser(prog="als study", description=study.__doc__)
-    parser.add_argument("checkpoints", nargs="+", help="files, or 'shipped'")
+    parser.add_argument("checkpoints", nargs="+", help=CHECKPOINT)
     parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
     parser.add_argument("--out", type=Path, required=True)

@@ -1,7 +1,7 @@
 """Menus of the table notebooks: what a choice shows, and what a saved notebook shows."""
 
 import nbformat
-import numpy as np
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
@@ -74,6 +74,6 @@ def test_one_class_of_the_rows_can_be_chosen(results):
     marks, labels = axis.get_legend_handles_labels()
     shown = {name: mark.lines[0].get_ydata() for mark, name in zip(marks, labels, strict=True)}
     assert shown.pop("Separation and attention") == [25]
-    assert all(np.isnan(values).all() for values in shown.values())
+    assert all(pd.isna(list(values)).all() for values in shown.values())
     (text,) = rows_per_class("table2", results, "horse").axes[0].texts
     assert "not run" in text.get_text()
