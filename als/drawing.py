@@ -228,22 +228,28 @@ def _inside(box: np.ndarray, size: tuple[int, int], margin: int) -> tuple[float,
 
 
 def _draw_name(draw: ImageDraw.ImageDraw, box, text: str, colour: str, size, taken) -> None:
-    """A name at the box's upper left corner, unless one of those `taken` stands there already."""
+    """A name at a corner of the box, from the upper left on, that none of those `taken` covers."""
     letters = font(max(12, max(size) // 24))
     if (wide := letters.getlength(text)) > (room := size[0] - 8):  # a strip
         letters = font(max(12, int(letters.size * room / wide)))
     left, top, right, bottom = draw.textbbox((0, 0), text, font=letters)
     width, height = right - left + 8, bottom - top + 8
-    x = float(np.clip(box[0], 0, max(0, size[0] - width)))
-    y = float(box[1] - height if box[1] >= height else max(0, min(box[1], size[1] - height)))
-    place = (x, y, x + width, y + height)
-    if any(x < t[2] and t[0] < place[2] and y < t[3] and t[1] < place[3] for t in taken):
+    lefts = np.clip((box[0], box[2] - width), 0, max(0, size[0] - width))
+    tops = np.clip((box[1] - height if box[1] >= height else box[1], box[3]), 0, size[1] - height)
+    places = [(x, y, x + width, y + height) for y in tops.clip(0) for x in lefts]
+    place = next((p for p in places if not any(_overlap(p, other) for other in taken)), None)
+    if place is None:
         return
     taken.append(place)
+    x, y, *_ = place
     draw.rectangle(place, fill=colour)
     red, green, blue = ImageColor.getrgb(colour)
     ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "white"
     draw.text((x + 4 - left, y + 4 - top), text, font=letters, fill=ink)
+
+
+def _overlap(one: Sequence[float], two: Sequence[float]) -> bool:
+    return all(one[k] < two[k + 2] and two[k] < one[k + 2] for k in (0, 1))
 
 
 def draw_detections(shown: Image.Image, prediction: Prediction) -> Image.Image:

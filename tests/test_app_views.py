@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw
 from scipy.stats import spearmanr
 
 from als import drawing as views
@@ -117,6 +117,23 @@ def test_boxes_at_the_edge_and_without_area_can_be_drawn(box):
     picture = Image.new("RGB", (640, 640))
     drawn = views.draw_boxes(picture, np.array([box]), ["cat"], ["cat"], chosen=0)
     assert drawn.getbbox() is not None
+
+
+def test_names_of_boxes_over_one_another_stand_at_other_corners(monkeypatch):
+    written = []
+    text = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda *a, **k: (written.append(a[2]), text(*a, **k))
+    )
+    boxes = np.array([[100, 100, 300, 300], [110, 110, 310, 290], [105, 105, 295, 280]], float)
+    names = ["cat", "dog", "cow"]
+    photo = Image.new("RGB", (400, 400))
+    views.draw_boxes(photo, boxes, names, names)
+    assert sorted(written) == sorted(names)
+    # As many as a box has corners, where all are of one place.
+    written.clear()
+    views.draw_boxes(photo, boxes[[0] * 6], names * 2, names * 2)
+    assert len(written) == 4
 
 
 @pytest.mark.parametrize(
