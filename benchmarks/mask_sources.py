@@ -51,7 +51,7 @@ def mask_sources(arguments: list[str]) -> None:
     records = []
     for name in given.only:
         has_masks, family = SOURCES[name]
-        root = given.runs / "data" / name.replace(" ", "-")
+        root = given.runs / "data" / f"{name.replace(' ', '-')}-{given.photographs}"
         _make_data(given.root, root, given.photographs, has_masks)
         changes = data | {"data.root": str(root), "epochs": stage2, "start_from": str(start)}
         with _family(family):
@@ -65,11 +65,9 @@ def mask_sources(arguments: list[str]) -> None:
 
 
 def _trained(config: str, out: Path, changes: Mapping[str, Any]) -> Path:
-    """The checkpoint of a run of a config, which is trained or gone on with if it is not there."""
-    if not (out / "model.safetensors").exists():
-        run = read_config(CONFIGS / f"{config}.yaml", changes | {"out": str(out)})
-        train(run, resume=True, enable_progress_bar=False)
-    return out / "model.safetensors"
+    """The checkpoint of a run of a config: trained, or gone on with where it is the same one."""
+    run = read_config(CONFIGS / f"{config}.yaml", changes | {"out": str(out)})
+    return train(run, resume=True, enable_progress_bar=False)
 
 
 def _make_data(source: Path, root: Path, photographs: int, has_masks: bool | None) -> None:

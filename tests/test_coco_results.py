@@ -152,6 +152,7 @@ ROW = {"image_id": 1, "category_id": 13, "bbox": [1, 2, 3, 4], "score": 0.5}
         ([ROW | {"bbox": [1, 2, math.nan, 4]}], "width of bbox is nan; write a number"),
         ([ROW | {"bbox": [1, 2, -3, 4]}], "bbox is .*; write x, y, width, height"),
         ([ROW | {"bbox": [1, 2, 3]}], "bbox is .*; write x, y, width, height"),
+        ([ROW | {"bbox": [1e308, 2, 1e308, 4]}], r"result 0 .*x \+ width of bbox is inf"),
         ([ROW | {"score": math.inf}], "score is inf; write a number"),
         ([{"image_id": 1, "category_id": 13}], "bbox is missing or null"),
     ],

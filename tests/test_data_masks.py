@@ -137,7 +137,7 @@ def test_no_mask_gives_none_and_never_an_empty_target(tmp_path):
     [
         ([[0, 1, 0]], "P", "3x1 pixels but the image is 3x2"),
         ([[0, 1, 0], [0, 21, 0]], "P", "value 21 has no meaning"),
-        ([[0, 1, 0], [0, 1, 0]], "RGB", "holds colours"),
+        ([[0, 1, 0], [0, 1, 0]], "RGB", "pixels of mode RGB where an index"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(tmp_path, values, mode, problem):

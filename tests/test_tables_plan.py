@@ -147,13 +147,37 @@ def test_a_bootstrap_of_other_steps_is_made_anew(reproduced, tmp_path):
 def test_a_bootstrap_that_does_not_say_of_which_records_is_made_anew(tmp_path):
     folder = tmp_path / "table2-compact"
     for key in ("faster-rcnn", "proposed"):
-        write_json(folder / f"{key}-seed0.json", {"metrics": {"AP50_area": 0.5}})
+        told = {"metrics": {"AP50_area": 0.5}, "per_class": {}}
+        write_json(folder / f"{key}-seed0.json", told)
         (folder / f"{key}-seed0.npz").touch()
     value = dict.fromkeys(("difference", "low", "high", "detectable"), 0.1)
     value |= {"seed_spread": None, "per_seed": {"0": 0.1}}
     step = {"first": "faster-rcnn", "second": "proposed"} | dict.fromkeys(MEASURES, value)
     write_json(folder / "bootstrap.json", {"steps": [step]})
     assert Compare("table2", Settings("compact", results=tmp_path)).state() == "to do"
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({}, "its metrics is missing"),
+        ({"metrics": [], "per_class": {}}, "its metrics is missing or of another kind"),
+        ({"metrics": {}, "per_class": {}, "stages": [{}, {}]}, "its stages.config is missing"),
+    ],
+)
+def test_a_broken_record_is_one_sentence_to_reproduce(tmp_path, broken, told):
+    write_json(tmp_path / "table2-compact/proposed-seed0.json", broken)
+    settings = Settings("compact", results=tmp_path, runs=tmp_path / "runs", rows=("proposed",))
+    with pytest.raises(InputError, match=f"proposed-seed0.json: is no record .*{told}"):
+        describe(make_plan("table2", settings))
+
+
+def test_a_record_of_a_config_that_no_version_reads_is_another_one(tmp_path):
+    stages = [{"config": {"x": 1}}] * 2
+    made = {"metrics": {}, "per_class": {}, "stages": stages}
+    write_json(tmp_path / "table2-compact/proposed-seed0.json", made)
+    settings = Settings("compact", results=tmp_path, runs=tmp_path / "runs", rows=("proposed",))
+    assert "a config that cannot be read" in describe(make_plan("table2", settings))
 
 
 def test_a_bootstrap_of_other_photographs_is_refused(reproduced, tmp_path):

@@ -167,7 +167,7 @@ def _read_png(path: Path) -> np.ndarray:
     with open_image(path, f"{path}: the mask cannot be read", formats=("PNG",)) as image:
         if image.mode not in ("P", "L"):
             raise InputError(
-                f"{path}: the mask holds colours (mode {image.mode}) where one index per pixel is "
+                f"{path}: the mask has pixels of mode {image.mode} where an index of 8 bit is "
                 "needed; save it as a palette PNG."
             )
         return np.array(image)

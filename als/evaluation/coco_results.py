@@ -19,6 +19,7 @@ from als.evaluation.detections import Detections
 from als.files import atomic_write
 
 FIELDS = ("x", "y", "width", "height")
+ENDS = ("x", "y", "x + width", "y + height")
 
 
 def result_rows(
@@ -58,11 +59,12 @@ def read_results(path: Path, ids: CocoIds, classes: Sequence[str]) -> dict[str, 
             x, y, width, height = numbers(row.get("bbox"), FIELDS, "bbox")
             if min(width, height) < 0:
                 raise ValueError(f"bbox is {shown(row['bbox'])}; write {', '.join(FIELDS)}")
+            box = numbers([x, y, x + width, y + height], ENDS, "bbox")
             score = number(row.get("score"), "score")
         except ValueError as error:
             raise InputError(f"{path}: result {place} (from 0): {error}.") from error
         if name in label_of:
-            found[image].append(([x, y, x + width, y + height], label_of[name], score))
+            found[image].append((box, label_of[name], score))
     return {image: Detections(*zip(*some, strict=True)) for image, some in found.items()}
 
 
