@@ -163,7 +163,7 @@ def css_gradient(colour_map: str) -> str:
 def jpeg(picture: Image.Image) -> bytes:
     """A picture as a browser gets it."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, subsampling=0)
+    picture.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 
