@@ -14,7 +14,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from als.data.convert import link_or_copy, new_folder
-from als.data.exports import Export, Labelled, LabelledPhoto, LeftOut, Report, read_export
+from als.data.exports import read_export
+from als.data.labelled import Export, Labelled, LabelledPhoto, LeftOut, Report
 from als.data.record import Problem, read_photo
 from als.data.rle import area, pack
 from als.errors import InputError
@@ -32,7 +33,7 @@ class Imported:
 
     kind: of the export. table: a row a split: images, those without objects, objects with a mask,
         crowds or difficult ones, and the others of each class. left_out, notes: see
-        `als.data.exports`.
+        `als.data.labelled`.
     """
 
     kind: str
