@@ -1,7 +1,9 @@
 """Both attention maps of several trainings on the same photographs, side by side."""
 
 from argparse import ArgumentParser
+from itertools import chain
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -13,9 +15,17 @@ from als.drawing import Look, overlay, to_display
 from als.errors import InputError
 from als.images import as_rgb
 from als.photographs import package_photographs
+from als.tables.rows import CHOICES, TABLES
 
 PHOTOGRAPHS = 2  # of scikit-image
 LOOK = Look(opacity=0.75, rule="raw 0 to 1")
+
+
+def title_of(run: str) -> str:
+    """What the tables call the row of a run KEY-seedN; the run's own name if no row is called so."""
+    key, _, seed = run.rpartition("-seed")
+    rows = chain.from_iterable((*CHOICES.values(), *TABLES.values()))
+    return next((f"{row.title}, seed {seed}" for row in rows if row.key == key), run)
 
 
 def maps_of(runs: list[Path]) -> Figure:
@@ -30,7 +40,7 @@ def maps_of(runs: list[Path]) -> Figure:
         predictor = als.load(run / "model.safetensors")
         if not predictor.detector.config.attention:
             raise InputError(f"{run}: its model has no attention maps; leave it out.")
-        column[0].set_title(run.name, fontsize=10)
+        column[0].set_title(fill(title_of(run.name), 30), fontsize=10)
         found = [predictor.predict(photo) for photo in photos]
         maps = [m for one in found for m in (one.localization_map, one.classification_map)]
         for axis, values, photo in zip(column, maps, np.repeat(photos, 2), strict=True):

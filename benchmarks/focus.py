@@ -19,6 +19,7 @@ from als.inference import Predictor
 from als.study.cases import StudiedPhoto, keypoints_of
 from als.study.study_rows import found_rows, measured_rows
 from als.study.summary import found_share, summarise
+from benchmarks.ablation_maps import title_of
 from benchmarks.recording import made_with, options
 
 # What the network multiplies a box's class feature by, the image's map of it, and what to hold
@@ -90,7 +91,7 @@ def _draw(told: dict[str, dict], with_maps: dict[str, dict], path: Path) -> None
         for name in told.keys() - with_maps.keys():  # a line to hold the others against
             height = 100 * told[name]["AP"]
             axis.axhline(height, color=GREY, lw=0.8, ls=":")
-            axis.annotate(name, (1, height), (-4, 3), fontsize=8, ha="right", **AT)
+            axis.annotate(title_of(name), (1, height), (-4, 3), fontsize=8, ha="right", **AT)
         for name, one in with_maps.items():
             for map_name, (_, face, lift) in DRAWN.items():
                 own = one["maps"][map_name][measure]
@@ -105,7 +106,7 @@ def _draw(told: dict[str, dict], with_maps: dict[str, dict], path: Path) -> None
         axis.margins(y=0.12)
     axes[0].set_ylabel("AP, in percent")
     marks = [
-        Line2D([], [], ls="", marker="o", color=colour, label=name)
+        Line2D([], [], ls="", marker="o", color=colour, label=title_of(name))
         for name, colour in colours.items()
     ]
     marks += [
@@ -113,7 +114,7 @@ def _draw(told: dict[str, dict], with_maps: dict[str, dict], path: Path) -> None
         for title, face, _ in DRAWN.values()
     ]
     marks += [Line2D([], [], color=GREY, lw=0.8, label="Gaussian in the photograph")]
-    figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     figure.savefig(path, format="png", dpi=150)
     plt.close(figure)
 

@@ -173,13 +173,14 @@ def test_growth_changes_what_it_says():
 
 
 def test_maps_of_trainings_stand_side_by_side(tmp_path, capsys):
-    for seed in (0, 1):
-        run = tmp_path / f"run-seed{seed}"
+    for seed, name in enumerate(("f-loc-seed0", "run-seed1")):
+        run = tmp_path / name
         run.mkdir()
         save_checkpoint(lively_detector(seed).float(), run / "model.safetensors")
     figure = ablation_maps.maps_of(sorted(tmp_path.iterdir()))
     axes = [axis for axis in figure.axes if axis.images]
-    assert [axis.get_title() for axis in axes if axis.get_title()] == ["run-seed0", "run-seed1"]
+    titles = [axis.get_title() for axis in axes if axis.get_title()]
+    assert titles == ["F_cls = F_loc A_cls, seed 0", "run-seed1"]
     pictures = [np.asarray(axis.images[0].get_array()) for axis in axes]
     assert len(pictures) == 8 and not np.array_equal(pictures[0], pictures[1])
     plain = tmp_path / "plain"
