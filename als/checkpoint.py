@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from als.baselines.led import LEDDetector
@@ -37,6 +38,9 @@ ROWS_BY_CLASS = {
     for layer in ("cls_score", "bbox_pred")
     for part in ("weight", "bias")
 }
+# Of the RPN and the RoI heads, of R-FCN, of SSD, and after LED.
+OUTPUT_LAYERS = {"cls_logits", "cls_score", "bbox_pred", "score_maps", "box_maps"}
+OUTPUT_LAYERS |= {"classification_head", "regression_head", "quality_head"}
 FAMILIES: dict[Family, type[AnyDetector]] = {
     "als": Detector,
     "rfcn": RFCNDetector,
@@ -54,7 +58,24 @@ def build_detector(config: ModelConfig, pretrained: bool = True) -> AnyDetector:
     """
     if not config.classes:
         raise InputError("model.classes is empty; name the classes to detect.")
-    return FAMILIES[config.family](config, build_backbone(config, pretrained))
+    detector = FAMILIES[config.family](config, build_backbone(config, pretrained))
+    _give_float32(detector)
+    return detector
+
+
+def _give_float32(detector: nn.Module) -> None:
+    """Under autocast too scores and box deltas leave their layers in float32.
+
+    torchvision decodes boxes in the type of the deltas: in bfloat16 a box at 500 pixels could
+    only lie on every second pixel.
+    """
+    for name, part in detector.named_modules():
+        if name.rpartition(".")[2] in OUTPUT_LAYERS:
+            part.register_forward_hook(_in_float32)
+
+
+def _in_float32(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:
+    return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
 def save_checkpoint(

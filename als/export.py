@@ -10,6 +10,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
@@ -89,7 +90,7 @@ def export(detector: AnyDetector, path: Path, format: str, size: tuple[int, int]
     with atomic_write(path) as aside:
         _write(whole, aside, format)
         difference = check(copy, aside, format, size)
-        if difference > TOLERANCE:
+        if not difference <= TOLERANCE:
             raise InputError(
                 f"{path}: the exported model differs from the detector by {difference:.2g}, more "
                 f"than {TOLERANCE:g}, and was not kept; try another format."
@@ -159,7 +160,7 @@ def check(detector: Detector, path: Path, format: str, size: tuple[int, int]) ->
             if ours.dtype == torch.int64 and not torch.equal(ours, theirs):
                 return float("inf")
             differences.append(float((ours - theirs).abs().max()) if ours.numel() else 0.0)
-    return max(differences)
+    return float(np.max(differences))  # NaN if there is one
 
 
 def photographs(size: tuple[int, int]) -> list[Tensor]:

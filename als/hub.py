@@ -60,7 +60,7 @@ def save_pretrained(
     The card loads the model from the repository where it will be, or else from the folder.
     """
     folder = Path(folder)
-    card = card_of(detector, info, repository or folder.name)
+    card = card_of(detector, info, repository or folder.resolve().name)
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(detector, folder / CHECKPOINT, info)
     with atomic_write(folder / CARD) as aside:
@@ -71,8 +71,10 @@ def save_pretrained(
 def push_to_hub(detector: AnyDetector, info: dict, repository: str, private: bool) -> str:
     """Make the repository where there is none, upload checkpoint and card, and give its address.
 
-    Raises InputError where the hub does not take them.
+    Raises InputError for a name that is not USER/MODEL, or where the hub does not take them.
     """
+    if "/" not in repository:  # the hub would make it of the login's user, then know no such name
+        raise InputError(f"{repository}: cannot be pushed; give a name as USER/MODEL.")
     with TemporaryDirectory() as folder:
         save_pretrained(detector, info, folder, repository)
         try:

@@ -74,7 +74,7 @@ def as_rgb(image: str | Path | Image.Image | np.ndarray, name: str | None = None
     """A photo -> PIL image of mode RGB, as every viewer shows it.
 
     EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled from
-    0..65535 to 0..255, CMYK is converted, and an animation gives its first frame.
+    0..65535 to 0..255, CMYK is converted, and the file of an animation gives its first frame.
 
     Args:
         image: path, PIL image, or uint8 array [H, W], [H, W, 3] or [H, W, 4].
@@ -223,15 +223,15 @@ def _decode(image: Image.Image, name: str, own: bool = False) -> Image.Image:
 
 
 def _load(image: Image.Image, name: str) -> None:
-    """Decode the first frame."""
     try:
-        image.seek(0)
         image.load()
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, ...
         raise InputError(_damaged(name, error)) from error
 
 
 def _refuse_large(image: Image.Image, name: str) -> None:
+    if not image.width * image.height:
+        raise InputError(f"{name}: {image.width} x {image.height} pixels show nothing; cut again.")
     if image.width * image.height > MAX_PIXELS:
         raise InputError(_too_large(name, f"{image.width} x {image.height}"))
     if max(image.size) > MAX_SIDE:

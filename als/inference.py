@@ -57,7 +57,7 @@ PADDING = 32  # torchvision pads the sides of a batch to a multiple of this
 OnError = Callable[[Path, InputError], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """Detections and maps of one photo, as numpy arrays in the photo's own pixels.
 
@@ -102,7 +102,7 @@ class Prediction:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Analysis:
     """A prediction with what it was computed from, so that explaining it needs no second trunk.
 
@@ -116,7 +116,7 @@ class Analysis:
     found: Found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """A map of one proposal: what raised its class score, or one delta of its box.
 
@@ -324,7 +324,7 @@ class Predictor:
         label = int(scene.labels[0])
         passed = score > self.detector.config.score_threshold
         return Explanation(
-            *(explained, scene.boxes[0], label, self.classes[label - 1], score, passed),
+            *(explained.copy(), scene.boxes[0], label, self.classes[label - 1], score, passed),
             is_empty(explained),
         )
 
@@ -363,7 +363,7 @@ class Predictor:
         """
         found, rows = analysis.prediction, list(detections)
         for row in rows:
-            if not 0 <= row < len(found.boxes):
+            if row not in range(len(found.boxes)):
                 count = len(found.boxes)
                 raise InputError(f"detection {row}: this image has {count}, counted from 0.")
         rois = analysis.found.proposals  # none of SSD
@@ -430,7 +430,7 @@ class Predictor:
                 return lambda loc, cls: torch.full_like(loc, detector.form.neutral)
             return lambda loc, cls: loc if value == "localization" else cls
         try:
-            array = np.asarray(value, dtype=np.float32)
+            array = np.array(value, dtype=np.float32, order="C")  # also of a view, turned or not
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"{name}: '{value}' is unknown; give a number, an array, or one of "
@@ -475,8 +475,8 @@ def _closest_class(logits: Tensor) -> int:
 
 
 def _checked_threshold(value: float | None) -> float | None:
-    if value is not None and not 0 <= value <= 1:
-        raise InputError(f"score threshold {value:g}: give a number from 0 to 1.")
+    if value is not None and not (isinstance(value, int | float | np.number) and 0 <= value <= 1):
+        raise InputError(f"score threshold {value}: give a number from 0 to 1.")
     return value
 
 

@@ -175,7 +175,7 @@ def microsoft(scene: SceneOfOne, masks: int) -> dict[str, float]:
 
     def our_map(seed: int) -> np.ndarray:
         pairs = [(scene.box, scene.label)]
-        return drise(keeping, scene.image, pairs, masks, seed=seed, progress=False)[0]
+        return drise(keeping, scene.image, pairs, masks, seed=seed)[0]
 
     def their_map(seed: int) -> np.ndarray:
         torch.manual_seed(seed)

@@ -11,7 +11,16 @@ from torchvision.transforms.functional import resize
 from als.checkpoint import save_checkpoint
 from als.cli import main
 from als.errors import InputError
-from als.export import FORMATS, OUTPUTS, WholeDetector, check, export, photographs, runner
+from als.export import (
+    FORMATS,
+    OUTPUTS,
+    TOLERANCE,
+    WholeDetector,
+    check,
+    export,
+    photographs,
+    runner,
+)
 from als.images import as_rgb
 from als.inference import load
 from als.model.grid import map_to_image
@@ -139,6 +148,17 @@ def test_a_file_of_another_detector_is_found_out(detector, exported):
     assert check(changed, path, format, SIZE) > 1e-3
     few = detector_of(score_threshold=0.2, detections_per_image=2)
     assert check(few, path, format, SIZE) == float("inf")
+
+
+def test_a_file_that_gives_no_numbers_is_found_out(detector, exported, monkeypatch):
+    format, path, _ = exported
+    run = runner(path, format)
+
+    def lost(image):
+        return [t * float("nan") if t.is_floating_point() else t for t in run(image)]
+
+    monkeypatch.setattr("als.export.runner", lambda *_: lost)
+    assert not check(detector, path, format, SIZE) <= TOLERANCE
 
 
 def test_what_differs_is_not_kept(detector, tmp_path, monkeypatch):

@@ -79,6 +79,18 @@ def test_a_hub_that_refuses_is_one_sentence(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+def test_a_name_without_its_owner_makes_no_repository(monkeypatch):
+    monkeypatch.setattr(hub, "HfApi", lambda: pytest.fail("the hub was asked"))
+    with pytest.raises(InputError, match="cats: cannot be pushed; give a name as USER/MODEL"):
+        tiny_predictor().push_to_hub("cats")
+
+
+def test_the_card_of_this_very_folder_names_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_predictor().save_pretrained(".")
+    assert f'from_pretrained("{tmp_path.name}")' in (tmp_path / "README.md").read_text()
+
+
 def test_no_such_repository_is_one_sentence():
     with pytest.raises(InputError, match="hub says") as caught:
         load("no/such/repository/name")

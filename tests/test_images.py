@@ -125,9 +125,10 @@ def test_an_animation_gives_its_first_frame(tmp_path, suffix):
     frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
     with Image.open(tmp_path / f"a.{suffix}") as opened:
-        opened.seek(1)  # also where the caller has moved on
+        opened.seek(1)  # of an image that the caller has moved on it is the frame that shows
         red, _, blue = as_rgb(opened).getpixel((8, 8))
-    assert red > 240 and blue < 15
+        assert opened.tell() == 1
+    assert blue > 240 and red < 15
     assert as_rgb(tmp_path / f"a.{suffix}").getpixel((8, 8))[0] > 240
 
 
@@ -253,3 +254,8 @@ def test_a_map_is_shrunk_as_its_photo_is():
 def test_a_name_too_long_for_a_file_is_said_so():
     with pytest.raises(InputError, match="no such file"):
         as_rgb("x" * 300 + ".jpg")
+
+
+def test_a_crop_of_no_pixels_is_refused():
+    with pytest.raises(InputError, match="image: 0 x 20 pixels show nothing"):
+        as_rgb(photo().crop((10, 10, 10, 30)))

@@ -93,6 +93,39 @@ def test_arrays_replace_maps(predictor, image):
     np.testing.assert_allclose(constant.scores, number.scores, atol=1e-5)
 
 
+def test_a_mirrored_map_replaces_a_map(predictor, image):
+    turned = predictor.predict(image).classification_map[:, ::-1]
+    (one, two) = (predictor.predict(image, classification_map=m) for m in (turned, turned.copy()))
+    np.testing.assert_array_equal(one.boxes, two.boxes)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_boxes_are_exact_under_autocast(predictor, image, dtype):
+    with torch.autocast("cpu", dtype):
+        found = predictor.predict(image)
+    assert found.boxes.dtype == found.scores.dtype == np.float32 and len(found.boxes)
+    assert (found.boxes % 0.25 != 0).any()
+
+
+def test_results_are_compared_and_kept_by_which_they_are(predictor, image):
+    one, two = predictor.analyse(image), predictor.analyse(image)
+    assert one != two and len({one, two, one.prediction, one.encoding, one.found}) == 5
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda p, i: p.predict(i, score_threshold="0.5"), "score threshold 0.5"),
+        (lambda p, i: p.explain(p.analyse(i), detection="cat"), "detection cat"),
+        (lambda p, i: p.explain(p.analyse(i), detection=0.5), "detection 0.5"),
+        (lambda p, i: Predictor(p.detector, {}, None), "device 'None'"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(predictor, image, call, says):
+    with pytest.raises(InputError, match=says):
+        call(predictor, image)
+
+
 def test_the_classification_map_follows(predictor, image):
     plain = predictor.predict(image)
     assert not np.allclose(

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_iou
-from tqdm import tqdm
 
 from als.images import photo_of
 from als.model import AnyDetector, Detector
+from als.model.detector import MapOverride
 
 BlackBox = Callable[[Tensor], list[dict[str, Tensor]]]
 """Images [B, 3, H, W] in 0..1 -> for each boxes [K, 4] xyxy pixels, labels [K], scores [K]."""
@@ -31,13 +31,17 @@ GONE = 0.01  # a score under which nothing is left to hide
 
 
 def black_box(
-    detector: AnyDetector, proposals: int | None = None, labels: Sequence[int] | None = None
+    detector: AnyDetector,
+    proposals: int | None = None,
+    labels: Sequence[int] | None = None,
+    overrides: Sequence[MapOverride | None] = (),
 ) -> BlackBox:
-    """The detector, in evaluation mode and without gradients, with its own score threshold.
+    """The detector, which is in evaluation mode, without gradients, with its own score threshold.
 
     Args:
         proposals, labels: limits as of `Detector.detect`, which other families do not have: most
             of the time of hundreds of passes goes into RoIs that score nothing.
+        overrides: of A_loc and of A_cls, as of `Detector.encode`.
     """
     device = next(detector.parameters()).device
     limits = {"proposals": proposals, "labels": labels} if isinstance(detector, Detector) else {}
@@ -46,7 +50,7 @@ def black_box(
     @torch.no_grad()
     def detect(images: Tensor) -> list[dict[str, Tensor]]:
         photos = [photo_of(image, detector.config.max_size) for image in images.to(device)]
-        found = detector.detect(detector.encode(photos), **limits)
+        found = detector.detect(detector.encode(photos, *overrides), **limits)
         return [one.as_dict() for one in found]
 
     return detect
@@ -77,7 +81,6 @@ def drise(
     masks: int,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
-    progress: bool = True,
 ) -> np.ndarray:
     """Mean of random masks, each weighted by how much of the detection is left under it.
 
@@ -90,21 +93,19 @@ def drise(
         image: [3, H, W] in 0..1; hidden pixels become 0.
         detections: box [4] xyxy pixels and label of each detection; all share the passes.
         masks: forward passes. batch_size: masked images in one pass; does not change the result.
-        seed: of the masks. progress: a bar with the time left, on stderr.
+        seed: of the masks.
 
     Returns:
         float32 [K, H, W], raw, 0 to about 1 / 0.5.
     """
     height, width = image.shape[-2:]
     total = np.zeros((len(detections), height, width), dtype=np.float64)
-    with tqdm(total=masks, desc="D-RISE", unit="mask", disable=not progress) as bar:
-        for batch in random_masks((height, width), masks, batch_size, seed):
-            visible = batch.numpy()
-            found = detect(image[None] * batch[:, None].to(image))
-            for k, (box, label) in enumerate(detections):
-                weights = np.array([detection_score(f, box, label) for f in found])
-                total[k] += np.tensordot(weights, visible, axes=1)
-            bar.update(len(batch))
+    for batch in random_masks((height, width), masks, batch_size, seed):
+        visible = batch.numpy()
+        found = detect(image[None] * batch[:, None].to(image))
+        for k, (box, label) in enumerate(detections):
+            weights = np.array([detection_score(f, box, label) for f in found])
+            total[k] += np.tensordot(weights, visible, axes=1)
     return (total / (masks * VISIBLE)).astype(np.float32)
 
 
@@ -147,7 +148,8 @@ def greedy_patches(
         image: [3, H, W] in 0..1; hidden pixels become 0. box: [4] xyxy pixels. label: its class.
 
     Returns:
-        float32 [H, W]: 1 in the first patch, (steps - 1) / steps in the second, ..., 0 elsewhere.
+        float32 [H, W]: 1 in the first patch, (steps - 1) / steps in the second, ..., 0 elsewhere;
+        0 everywhere where nothing of the class is found at the box.
     """
     height, width = image.shape[-2:]
     x1, y1, x2, y2 = np.asarray(box, dtype=float)
@@ -166,6 +168,8 @@ def greedy_patches(
         for start in range(0, len(left), batch_size):
             some = [image * (patches != one) for one in left[start : start + batch_size]]
             scores += [detection_score(f, box, label) for f in detect(torch.stack(some))]
+        if not step and max(scores) < GONE:  # it is not there, whatever is hidden
+            break
         hidden = left.pop(int(np.argmin(scores)))
         heat[patch_of == hidden] = 1 - step / steps
         image = image * (patches != hidden)

@@ -38,7 +38,10 @@ class Curve(NamedTuple):
 
 
 class Curves:
-    """The curves of a scene's detections; those of all maps begin and end with the same images."""
+    """The curves of a scene's detections; those of all maps begin and end with the same images.
+
+    Each image has its first 100 proposals: a detection at a later one begins with a lower score.
+    """
 
     def __init__(self, scene: Scene):
         self.scene = scene
@@ -118,8 +121,8 @@ def pixel_ranks(heat: np.ndarray, seed: int) -> np.ndarray:
 
 def blurred(image: Tensor) -> Tensor:
     """The image [3, H, W] without detail: a Gaussian of sigma 10 pixels, cut at two sigma."""
-    reach = int(min(2 * BLUR_SIGMA, *(side - 1 for side in image.shape[-2:])))
-    for kernel in ([2 * reach + 1, 1], [1, 2 * reach + 1]):  # 82 products a pixel, not 41 x 41
+    down, along = (int(min(2 * BLUR_SIGMA, side - 1)) for side in image.shape[-2:])
+    for kernel in ([2 * along + 1, 1], [1, 2 * down + 1]):  # 82 products a pixel, not 41 x 41
         image = tv.gaussian_blur(image, kernel, [BLUR_SIGMA] * 2)
     return image
 

@@ -5,7 +5,8 @@ the same shape: the object's box (`box_region`) or its mask. Measures without a 
 arrays of any shape, so that void pixels can be left out: `energy(heat[known], mask[known])`.
 
 A map without a value over 0 is empty: it misses, and scores 0. Of what is measured within the
-object or between objects (all from `leakage` on) it has no value: not a number.
+object or between objects (all from `leakage` on) it has no value: not a number. Nor has a map with
+nothing on the object, though it may have values elsewhere.
 """
 
 import numpy as np

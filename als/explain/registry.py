@@ -28,7 +28,7 @@ from als.model.grid import map_to_image
 DRISE_MASKS = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """A photo with the detections to explain.
 
@@ -123,14 +123,18 @@ def _odam(scene: Scene, kind: str) -> np.ndarray:
 
 
 def black_box_of(scene: Scene) -> tuple[BlackBox, list[tuple[np.ndarray, int]]]:
-    """The detector, asked for the classes of the scene alone; box and label of each detection."""
+    """The detector, with the scene's own maps replaced as there, asked for its classes alone; box
+    and label of each detection."""
     pairs = list(zip(scene.boxes, scene.labels.tolist(), strict=True))
-    return black_box(scene.detector, PROPOSALS, sorted(set(scene.labels.tolist()))), pairs
+    encoding, labels = scene.encoding, sorted(set(scene.labels.tolist()))
+    replaced = isinstance(scene.detector, Detector)
+    overrides = (encoding.override_loc, encoding.override_cls) if replaced else ()
+    return black_box(scene.detector, PROPOSALS, labels, overrides), pairs
 
 
 def _drise(scene: Scene, kind: str) -> np.ndarray:
     detect, pairs = black_box_of(scene)
-    return drise(detect, scene.image, pairs, scene.drise_masks, seed=scene.seed, progress=False)
+    return drise(detect, scene.image, pairs, scene.drise_masks, seed=scene.seed)
 
 
 def _greedy(scene: Scene, kind: str) -> np.ndarray:
@@ -204,7 +208,10 @@ EXPLAINERS: dict[str, Explainer] = {
         package="pytorch_grad_cam",
     ),
     "eigencam": Explainer(
-        "EigenCAM", partial(_gradients, method="eigencam"), package="pytorch_grad_cam"
+        "EigenCAM",
+        lambda scene, kind: _gradients(scene, kind, method="eigencam")[0],  # of any target the same
+        per_object=False,
+        package="pytorch_grad_cam",
     ),
     "drise": Explainer("D-RISE", _drise, slow=True, black_box=True),
     "greedy": Explainer("Greedy patches, VX-CODE with r = 1", _greedy, slow=True, black_box=True),
@@ -216,9 +223,13 @@ EXPLAINERS: dict[str, Explainer] = {
         lambda s, _: np.stack([trivial.box_gaussian(s.size, box) for box in s.boxes]),
     ),
     "image_gaussian": _knows_nothing(
-        "Gaussian in the image", lambda s, _: trivial.image_gaussian(s.size), per_object=False
+        "Gaussian in the image",
+        lambda s, _: trivial.box_gaussian(s.size, (0, 0, *s.size[::-1])),
+        per_object=False,
     ),
-    "uniform": _knows_nothing("Uniform", lambda s, _: trivial.uniform(s.size), per_object=False),
+    "uniform": _knows_nothing(
+        "Uniform", lambda s, _: np.ones(s.size, np.float32), per_object=False
+    ),
     "random": _knows_nothing(
         "Random", lambda s, _: trivial.random(s.size, s.seed), per_object=False
     ),

@@ -11,19 +11,6 @@ from als.model.grid import map_to_image
 SIGMA = 0.25  # standard deviation of the Gaussians, as a share of each side
 
 
-def image_gaussian(size: tuple[int, int]) -> np.ndarray:
-    """Photographers' prior: a Gaussian in the middle of the image, sigma a quarter of each side.
-
-    Args:
-        size: (height, width).
-
-    Returns:
-        float32 [H, W], peak 1.
-    """
-    height, width = size
-    return box_gaussian(size, (0, 0, width, height))
-
-
 def box_gaussian(size: tuple[int, int], box) -> np.ndarray:
     """A Gaussian in the middle of a box, sigma a quarter of each of its sides.
 
@@ -53,11 +40,6 @@ def objectness(detector: Detector, encoding: Encoding) -> np.ndarray:
     """
     (logits,), _ = detector.rpn.head([encoding.f_loc])
     return map_to_image(logits.amax(1, keepdim=True).sigmoid(), encoding)
-
-
-def uniform(size: tuple[int, int]) -> np.ndarray:
-    """Ones, float32 [H, W]; size is (height, width)."""
-    return np.ones(size, dtype=np.float32)
 
 
 def random(size: tuple[int, int], seed: int) -> np.ndarray:

@@ -35,7 +35,7 @@ from als.model.rpn import RPN
 MapOverride = Callable[[Tensor, Tensor], Tensor]  # (A_loc, A_cls) [B, 1, h, w] -> the map used
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoding:
     """What stands before the RoIs: features and maps of a batch, at conv4 resolution.
 
@@ -126,11 +126,11 @@ class Detector(AnyDetector):
         f_loc = self.form.apply(f, a_loc)
         made_cls = a_cls = self.attention_cls(f_loc).sigmoid()
         if override_loc is not None:
-            a_loc = override_loc(made_loc, made_cls)
+            a_loc = override_loc(made_loc, made_cls).expand_as(made_loc)
             f_loc = self.form.apply(f, a_loc)
             a_cls = self.attention_cls(f_loc).sigmoid()
         if override_cls is not None:
-            a_cls = override_cls(made_loc, made_cls)
+            a_cls = override_cls(made_loc, made_cls).expand_as(made_cls)
         f_cls = self.form.apply(f if self.config.attention_source == "F" else f_loc, a_cls)
         maps = {"a_loc": a_loc, "a_cls": a_cls, "loc_logits": loc_logits}
         rivals = a_cls if self.form.competes else None

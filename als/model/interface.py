@@ -13,7 +13,7 @@ from als.images import Photo
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
     """What a detector finds in one photo.
 
@@ -37,7 +37,7 @@ class Found:
 
 class AnyDetector(nn.Module):
     """A detector of any family: `Detector` (ALS, Faster R-CNN), `RFCNDetector`,
-    `MRCNNDetector`, `SSDDetector`.
+    `MRCNNDetector`, `SSDDetector`, `LEDDetector`.
 
     It is made of a `ModelConfig` and a `Backbone`, keeps the first as `config`, and works in two
     steps. `encode` is everything up to the features (for SSD up to the outputs of its heads); its
