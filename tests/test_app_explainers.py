@@ -5,7 +5,7 @@ import pytest
 from app_server import VALUES, scene, served, tiny_predictor
 from gradio_client import Client, handle_file
 
-from als.explain import EXPLAINERS, Explainer
+from als.explain import EXPLAINERS, Explainer, make_maps
 from als.ui.handlers import NO_VIEWS
 from als.views.panels import captions, figures_of, last_title, panels_of
 from als.views.photo_study import Settings, offered, study_photo
@@ -49,6 +49,23 @@ def test_each_makes_the_last_view_and_its_numbers(study, name):
     assert title in captions(settings) and title in figures_of(study, settings)["share_inside_box"]
 
 
+@pytest.mark.parametrize("name", offered(tiny_predictor()))
+def test_a_caption_says_whether_all_boxes_have_one_map(study, name):
+    maps = make_maps(name, study.predictor.scene(study.analysis, [0, 3]))
+    same = np.array_equal(*maps)
+    assert same == (not EXPLAINERS[name].per_object)
+
+
+def test_milliseconds_are_of_what_is_shown(study):
+    steps = [
+        figures_of(study, Settings(explainer=name))["milliseconds"] for name in ("odam", "random")
+    ]
+    assert [set(told) & {"ODAM, class score and box", "Random"} for told in steps] == [
+        {"ODAM, class score and box"},
+        {"Random"},
+    ]
+
+
 def test_the_choice_of_a_scalar_is_for_those_that_explain_one(study):
     for name, kind, target in (
         ("gradact", "width (dw)", "dw"),
@@ -59,7 +76,9 @@ def test_the_choice_of_a_scalar_is_for_those_that_explain_one(study):
     ):
         assert Settings(kind=kind, explainer=name).target == target
     said = captions(Settings(kind="width (dw)", explainer="random"))["Random"]
-    assert "that choice does not apply" in said and "Not learnt" in said
+    assert "choice of a score or side does not apply" in said and "Not learnt" in said
+    assert Settings(explainer="odam").target is None  # it explains a score and all sides
+    assert "no score" not in captions(Settings(explainer="odam"))[EXPLAINERS["odam"].title]
     layer = Settings(kind="width (dw)", explainer="gradcam_F")
     assert last_title(layer) == "Grad-CAM, width (dw), layer F"
     assert "width (dw) of the chosen box" in captions(layer)[last_title(layer)]

@@ -142,6 +142,14 @@ def test_a_click_opens_the_photograph_and_tells_why_an_object_was_missed(listed)
     assert other["missed"] == "" and tab.refresh(request, *VALUES)["missed"] == ""
 
 
+def test_of_two_quick_choices_each_photograph_keeps_its_annotation(listed):
+    tab, request, _ = listed
+    pages = [tab.open_listed(request, Click(row=row), *VALUES) for row in (1, 0)]
+    for page in pages:
+        tab.open_photo(request, payload_of(page["photo"]), *VALUES)
+    assert "Why 1 object was missed" in tab.refresh(request, *VALUES)["missed"]
+
+
 def test_a_proposal_under_a_pixel_is_refused_and_the_choice_stays(listed):
     tab, request, _ = listed
     page = tab.open_listed(request, Click(row=0), *VALUES)

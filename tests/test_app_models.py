@@ -12,7 +12,7 @@ from als.errors import InputError
 from als.inference import load
 from als.photographs import package_photographs
 from als.ui import build_app
-from als.ui.handlers import EVERY_CLASS, MODELS, NO_CLASS, NO_GALLERY, Handlers
+from als.ui.handlers import EVERY_CLASS, MODELS, NO_CLASS, NO_GALLERY, Handlers, lowest_of
 from als.ui.session import SessionStore
 from als.views.photo_study import Choice, offered
 
@@ -119,6 +119,9 @@ def test_one_of_them_is_the_second_model_until_a_file_is_given(tab, tmp_path):
     given = {"path": str(tmp_path / "mine.safetensors"), "orig_name": "mine.safetensors"}
     page = tab.load_second(request, given, *VALUES)
     assert "mine.safetensors" in page["second"] and page["second_model"] is None
+    tab.choose_second(request, "animals", *VALUES)
+    assert tab.load_second(request, None, *VALUES) == {}  # the unused file is taken off the page
+    assert tab.store.get("s").second is tab.models["animals"]
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "compact.safetensors", "", None, ["twenty"]])
@@ -127,6 +130,15 @@ def test_no_file_is_a_model_of_the_page(tab, name):
         with pytest.raises(InputError, match="no such model"):
             choose(gr.Request(session_hash="g"), name, *VALUES)
     assert tab.store.get("g").model is tab.store.get("g").second is None
+
+
+def test_the_threshold_begins_at_a_hundredth_that_the_model_keeps(tab):
+    page = tab.choose_model(opened(tab, "t"), "twenty", *VALUES)
+    own = load("twenty").detector.config.score_threshold
+    assert (
+        own <= page["threshold"]["minimum"] == round(page["threshold"]["minimum"], 2) < own + 0.01
+    )
+    assert page["threshold"]["minimum"] < lowest_of(tab.predictor) == 0.05
 
 
 def test_photographs_are_listed_by_one_model(tab, tmp_path):

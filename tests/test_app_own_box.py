@@ -67,6 +67,7 @@ def test_a_box_that_is_none_gets_a_sentence_and_changes_nothing(tab, box, says):
     page = tab.explain_box(request, *box, *VALUES)
     assert says in page["box_status"] and list(page) == ["box_status"]
     assert tab.store.get("a").photo.choice == Choice(detection=0)
+    assert tab.pick(request, Click(row=1), *VALUES)["box_status"] == ""  # what was said is over
 
 
 def test_the_second_model_explains_the_same_box(tab):

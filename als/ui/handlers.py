@@ -1,5 +1,6 @@
 """What the page does on each event: change the session, then draw the tab that is open."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import wraps
@@ -72,6 +73,12 @@ EMPTY_PAGE = {
 }
 
 
+def lowest_of(predictor: Predictor) -> float:
+    """The least threshold of a page: the model's own, below which nothing was kept, or a hundredth
+    above it, on the slider's grid."""
+    return math.ceil(round(100 * predictor.detector.config.score_threshold, 6)) / 100
+
+
 class Handlers:
     """One method an event. Each gives the parts of the page that change, by name.
 
@@ -113,6 +120,7 @@ class Handlers:
             raise InputError("This page has one model: leave 'model' out of the address.")
         classes = self._named(name).classes
         session.model, session.gallery = name, None
+        session.opening = session.asked = None  # their classes are the other model's
         return self._of_model(session) | {
             "listed": gr.update(choices=[EVERY_CLASS, *classes], value=EVERY_CLASS),
             **{"gallery": NO_GALLERY, "gallery_status": ""},
@@ -123,6 +131,7 @@ class Handlers:
         predictor = self.model_of(session)
         names = [NO_CLASS, *predictor.classes]
         return {
+            "threshold": gr.update(minimum=lowest_of(predictor)),
             "model": session.model or self.model,
             "about": markup.model_line(predictor),
             "name": gr.update(choices=names, value=names[label or 0]),
@@ -148,7 +157,11 @@ class Handlers:
         session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
             session.open(None)
-            listed, session.opening = session.opening, None
+            listed, came = session.opening, Path((payload or {}).get("path") or "").name
+            if listed and listed.path.name == came:  # of two quick choices the first comes first
+                session.opening = None
+            else:
+                listed = None
             if not payload or not payload.get("path"):
                 # Emptying the photo after an error comes here too: what was said then stays.
                 said = {} if session.refused else {"status": ""}
@@ -161,7 +174,7 @@ class Handlers:
                 session.refused = True
                 said = {"status": markup.status(str(error), error=True), "photo": None}
                 return EMPTY_PAGE | said | self._canvas(session)
-            if listed and listed.path.name == Path(payload["path"]).name:
+            if listed:
                 session.listed, session.photo.truth = listed, listed.truth
                 session.photo.name = listed.name
             self._as_asked(session, Path(payload["path"]))
@@ -196,7 +209,9 @@ class Handlers:
             if asked is None:
                 return told
             path, settings, session.asked = asked
-            told |= asdict(settings) | {"photo": str(path)}
+            interactive = bool(EXPLAINERS[settings.explainer].kind)
+            kind = gr.update(value=settings.kind, interactive=interactive)
+            told |= asdict(settings) | {"photo": str(path), "kind": kind}
             if session.asked.label is not None:
                 name = self.model_of(session).classes[session.asked.label - 1]
                 told["name"] = told.get("name", {}) | gr.update(value=name)
@@ -256,7 +271,9 @@ class Handlers:
                 said = "No detection there. Lower the threshold to see more, or choose a class."
                 return {"status": markup.status(said)}
             study.choice = Choice(detection=row)
-            return self._drawn(session, settings) | {"name": NO_CLASS}
+            # While a box is drawn, it says how.
+            over = {"name": NO_CLASS} | ({} if session.corners is not None else {"box_status": ""})
+            return self._drawn(session, settings) | over
 
     def pick_missed(self, request: gr.Request, event: gr.EventData, *values) -> dict:
         """A click on a missed object: explain its class at the proposal that came furthest."""
@@ -411,6 +428,8 @@ class Handlers:
         """Take an uploaded checkpoint as the second model."""
         session, said = self.store.get(request.session_hash), {}
         with session.lock:
+            if not payload and any(session.second is one for one in self.models.values()):
+                return {}  # the file was not in use
             session.compared, session.second, session.tab = None, None, "Compare"
             if payload and payload.get("path"):
                 try:

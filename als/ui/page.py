@@ -17,7 +17,7 @@ from als.ui import handlers, markup
 from als.ui.canvas import Canvas
 from als.ui.gallery import ORDERS
 from als.ui.gate import MAX_FILE_SIZE, MAX_UPLOAD
-from als.ui.handlers import MODELS, NO_CLASS, Handlers, event_of
+from als.ui.handlers import MODELS, NO_CLASS, Handlers, event_of, lowest_of
 from als.ui.session import SessionStore
 from als.ui.style import ENLARGE, NAME_EXAMPLES, PICK, REFUSE_LARGE
 from als.ui.takeaway import Endpoint
@@ -258,7 +258,7 @@ def _chooser(label: str, visible: bool = True, **options) -> gr.Dropdown:
 
 def _inputs(predictor: Predictor) -> tuple[dict, dict]:
     """The row above the tabs: parts that handlers change, and controls in the order of Settings."""
-    lowest = predictor.detector.config.score_threshold  # below it nothing was kept
+    lowest = lowest_of(predictor)
     kinds = list(KIND_OF_WORDS)
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
@@ -310,6 +310,7 @@ def _inputs(predictor: Predictor) -> tuple[dict, dict]:
                         RULES, value=Look.rule, label="Scale, for every map", scale=3, min_width=220
                     )
     parts = {"photo": photo, "status": status, "table": table, "name": name, "kind": kind}
+    parts["threshold"] = threshold
     controls = {"threshold": threshold, "kind": kind, "opacity": opacity}
     return parts, controls | {"colour_map": colour_map, "rule": rule, "explainer": explainer}
 
@@ -415,7 +416,7 @@ def _endpoint(endpoint: Endpoint) -> None:
             gr.File(label="image"),
             gr.Number(DEFAULT_THRESHOLD, label="score_threshold"),
             gr.Textbox("", label="explain_class"),
-            gr.Dropdown(list(KIND_OF_WORDS), label="per_box_target"),
+            gr.Dropdown(["", *KIND_OF_WORDS], value="", label="per_box_target"),
             gr.Textbox(DEFAULT_EXPLAINER, label="explainer"),
         ]
         outputs = [gr.JSON(label="record"), gr.File(label="comparison"), gr.File(label="maps")]

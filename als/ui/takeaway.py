@@ -21,6 +21,7 @@ from als.views.photo_study import (
     Study,
     offered,
     study_photo,
+    words_of,
 )
 
 
@@ -51,7 +52,7 @@ class Endpoint:
         image: dict | None,
         score_threshold: float = DEFAULT_THRESHOLD,
         explain_class: str = "",
-        per_box_target: str = next(iter(KIND_OF_WORDS)),
+        per_box_target: str = "",
         explainer: str = DEFAULT_EXPLAINER,
     ) -> tuple[dict, str, str]:
         """Detect the objects of one photo, explain one of them and measure its maps.
@@ -60,7 +61,7 @@ class Endpoint:
             image: a photo by gradio_client.handle_file; of MCP a data: URL or an upload's address.
             score_threshold: 0 to 1; detections below it are left out.
             explain_class: a class to explain at its best proposal; empty for the best detection.
-            per_box_target: what the last map explains.
+            per_box_target: what the last map explains; empty for the explainer's own.
             explainer: what makes the last map.
 
         Returns:
@@ -71,7 +72,8 @@ class Endpoint:
                 raise InputError("image: none given; send a photo with gradio_client.handle_file.")
             settings = self._settings(score_threshold, per_box_target, explainer)
             choice = self._choice(explain_class) if explain_class else None
-            study = study_photo(self.predictor, image["path"], name_of(image))
+            given = self.predictor, image["path"], name_of(image)
+            study = study_photo(*given, threshold=settings.threshold)
             study.choice = choice or study.choice
             picture, record, maps = write_files(study, settings)
         except InputError as error:
@@ -88,9 +90,9 @@ class Endpoint:
     def _settings(self, threshold, kind: str, explainer: str) -> Settings:
         if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
             raise InputError(f"score_threshold {threshold!r}: give a number from 0 to 1.")
-        if not isinstance(kind, str) or kind not in KIND_OF_WORDS:
+        if kind != "" and (not isinstance(kind, str) or kind not in KIND_OF_WORDS):
             raise InputError(f"per_box_target {kind!r}: choose one of {', '.join(KIND_OF_WORDS)}.")
         if not isinstance(explainer, str) or explainer not in offered(self.predictor):
             known = ", ".join(offered(self.predictor))
             raise InputError(f"explainer {explainer!r} is not offered; choose one of {known}.")
-        return Settings(threshold=threshold, kind=kind, explainer=explainer)
+        return Settings(threshold=threshold, kind=kind or words_of(explainer), explainer=explainer)

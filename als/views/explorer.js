@@ -43,6 +43,7 @@ function render({ model, el }) {
   let cells = null, reading = null, start = null, dragged = null;
 
   const choose = (name, value) => {
+    if (model.get(name) === value) return; // nothing would be sent, and no answer come
     root.classList.add("als-waiting");
     model.set(name, value);
     model.save_changes();

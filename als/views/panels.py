@@ -68,7 +68,7 @@ def captions(settings: Settings, clickable: bool = False) -> dict[str, str]:
         if target:
             last = f"What raises the {WORDS[target]} of {of}."
         else:
-            last += " It explains no score or side of the box: that choice does not apply."
+            last += " The choice of a score or side does not apply to it."
         if not explainer.learnt:
             last += " Not learnt: the same for any network."
     says = {title: text.format(click=CLICK if clickable else "") for title, text in SAYS.items()}
@@ -188,8 +188,7 @@ def figures_of(study: Study, settings: Settings) -> dict:
         "iou_at_half_with_box": each(mask_iou),
         "rank_correlation": rank_correlations(maps),
         "milliseconds": {
-            step: 1000 * seconds
-            for step, seconds in (study.prediction.seconds | study.seconds).items()
+            step: 1000 * seconds for step, seconds in study.seconds_of(settings).items()
         },
     }
 

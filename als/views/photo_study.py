@@ -54,6 +54,12 @@ def words_of(explainer: str) -> str:
     return WORDS[own] if own in KIND_OF_WORDS.values() else next(iter(KIND_OF_WORDS))
 
 
+def step_of(explainer: str) -> str:
+    """What an explainer's time is told as."""
+    known = explainer == DEFAULT_EXPLAINER
+    return "gradient x activation" if known else EXPLAINERS[explainer].title
+
+
 @dataclass(frozen=True)
 class Settings:
     """Values of the page's controls, in their order; kind is a key of KIND_OF_WORDS."""
@@ -166,8 +172,13 @@ class Study:
         name = settings.explainer
         if name not in offered(self.predictor):
             return None
-        step = "gradient x activation" if name == DEFAULT_EXPLAINER else EXPLAINERS[name].title
-        return self._explained(step, name, settings.target, whole)
+        return self._explained(step_of(name), name, settings.target, whole)
+
+    def seconds_of(self, settings: Settings) -> dict[str, float]:
+        """Duration of each step to what is shown: of the maps made, Grad-CAM and the last view."""
+        shown = {"Grad-CAM", step_of(settings.explainer)}
+        made = {step: told for step, told in self.seconds.items() if step in shown}
+        return self.prediction.seconds | made
 
     def _explained(self, step: str, name: str, kind: str | None, whole: bool) -> Explanation:
         """`whole`: with a map at the photo's size, which is not kept."""
@@ -284,16 +295,21 @@ def _share(value, default: float) -> float:
     return float(min(max(number, 0), 1))
 
 
-def study_photo(predictor: Predictor, photo, name: str, *maps) -> Study:
+def study_photo(
+    predictor: Predictor, photo, name: str, *maps, threshold: float | None = None
+) -> Study:
     """Run the network on a photo once and choose its first detection.
 
     Args:
         photo: whatever `Predictor.analyse` takes. maps: that replace the network's own.
+        threshold: detections over it are kept too, where the model's own is higher.
 
     Raises:
         InputError: the photo cannot be read, or nothing is proposed in it.
     """
-    analysis = predictor.analyse(photo, *maps, name=name)
+    own = predictor.detector.config.score_threshold
+    least = own if threshold is None else min(threshold, own)
+    analysis = predictor.analyse(photo, *maps, score_threshold=least, name=name)
     if len(analysis.found.logits) == 0:
         raise InputError(f"{name}: the model proposes no region in this photo.")
     found, size = analysis.prediction, reduced_size(analysis.prediction.size, MAP_SIDE)
