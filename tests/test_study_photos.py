@@ -14,7 +14,8 @@ from tiny import lively_detector
 from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.explain import EXPLAINERS, Explainer, make_maps
-from als.explain.blackbox import black_box
+from als.explain.blackbox import black_box, detection_score
+from als.explain.registry import black_box_of
 from als.images import as_rgb
 from als.inference import Predictor
 from als.model.grid import map_to_image
@@ -143,6 +144,16 @@ def test_the_black_box_and_the_sanity_checks_see_what_predict_sees(predictor):  
         assert same == pytest.approx([1.0] * 3)
 
 
+def test_the_black_box_is_the_network_whose_maps_are_replaced():
+    own = Predictor(lively_detector(rpn_post_nms_test=50).float(), {})
+    analysis = own.analyse(noise((96, 128)), np.linspace(0, 1, 128)[None].repeat(96, 0), 1.0)
+    scene = own.scene(analysis, [0, 1])
+    detect, pairs = black_box_of(scene)
+    for image in detect(scene.image[None].repeat(2, 1, 1, 1)):  # in a batch too
+        for (box, label), score in zip(pairs, analysis.prediction.scores, strict=False):
+            assert detection_score(image, box, label) == pytest.approx(score, abs=1e-4)
+
+
 @pytest.fixture(scope="module")
 def resnet():
     torch.manual_seed(0)
@@ -213,6 +224,12 @@ def test_one_entry_is_a_map_or_a_measure_more(predictor, records, tmp_path, monk
     assert class_table(by_group(rows, "class"), ["quarter"]).axes[0].get_title() == "A quarter"
     figure = map_row(predictor, records[0].path, ["left"])
     assert figure.axes[1].get_title() == "The left half"
+
+
+def test_a_photograph_without_a_detection_is_drawn_alone(records):  # noqa: F811
+    silent = Predictor(lively_detector(score_threshold=1.0).float(), {})
+    figure = map_row(silent, records[0].path, ["localization"])
+    assert [axis.get_title() for axis in figure.axes] == ["nothing is detected"]
 
 
 def test_equal_values_whose_mean_is_rounded_are_drawn():

@@ -217,11 +217,20 @@ def map_row(predictor: Predictor, image, maps: Sequence[str], detection: int = 0
         detection: row of the prediction, 0 for the highest score.
 
     Raises:
-        InputError: nothing, or not so much, is detected, or a map is unknown.
+        InputError: there is no such detection, or a map is unknown. Where nothing is detected the
+            photograph says so.
     """
     photo = as_rgb(image)
     analysis = predictor.analyse(photo)
-    scene, found = predictor.scene(analysis, [detection]), analysis.prediction
+    found = analysis.prediction
+    if not len(found.boxes):
+        figure = Figure(figsize=(2.3, 2.3 * photo.height / photo.width + 0.5), layout="constrained")
+        axis = figure.subplots()
+        axis.imshow(photo)
+        axis.set_title("nothing is detected", fontsize=9)
+        axis.set(xticks=[], yticks=[])
+        return figure
+    scene = predictor.scene(analysis, [detection])
     title = f"{found.names[detection]} {found.scores[detection]:.2f}"
     width = 2.3 * (len(maps) + 1)
     figure = Figure(figsize=(width, 2.3 * photo.height / photo.width + 0.5), layout="constrained")

@@ -81,7 +81,8 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
             separated = told[0] is not None and told[0].separated
             line = {"measure": measure, "first": first, "second": second, **_interval(*told)}
             parts.append(line | {"separated": separated, "p_holm": p_value})
-    return pd.DataFrame(parts)
+    columns = ["measure", "first", "second", *_interval(None, 0, 0), "separated", "p_holm"]
+    return pd.DataFrame(parts, columns=columns)  # a header too where nothing can be compared
 
 
 def found_share(rows: pd.DataFrame) -> dict[str, float]:
