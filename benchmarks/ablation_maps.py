@@ -22,7 +22,7 @@ LOOK = Look(opacity=0.75, rule="raw 0 to 1")
 
 
 def title_of(run: str) -> str:
-    """What the tables call the row of a run KEY-seedN; the run's own name if no row is called so."""
+    """What the tables call the row of a run KEY-seedN; the run itself if no row is called so."""
     key, _, seed = run.rpartition("-seed")
     rows = chain.from_iterable((*CHOICES.values(), *TABLES.values()))
     return next((f"{row.title}, seed {seed}" for row in rows if row.key == key), run)

@@ -34,7 +34,7 @@ from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
 from als.files import write_json
 from benchmarks.app import served
-from benchmarks.load import VALUES, Tab
+from benchmarks.load import VALUES, Tab, upload
 from benchmarks.recording import made_with, options
 
 ROOT = Path(__file__).parents[1]
@@ -244,7 +244,7 @@ def page(folder: Path, events: int, seed: int) -> list[dict]:
     with _to_file(log), served(folder / "good" / "tiny.safetensors") as (url, _):
         tab, told = Tab(url), []
         photo = next((folder / "good").rglob("*.jpg")).read_bytes()
-        usual = [tab.upload("a.jpg", photo), *VALUES]
+        usual = [upload(tab.web, "a.jpg", photo), *VALUES]
         indices = [one["id"] for one in tab.config["dependencies"]]
         for number in range(events):
             rng = np.random.default_rng([seed, 10_000 + number])

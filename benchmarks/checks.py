@@ -16,7 +16,7 @@ import numpy as np
 
 from als.data.layouts import load_records
 from als.evaluation.coco_measures import as_coco
-from als.evaluation.detections import Detections, GroundTruth, load_detections
+from als.evaluation.detections import Detections, GroundTruth, load_judgeable
 from als.evaluation.evaluate import evaluate, judge, truths_of
 from als.files import read_json, write_json
 from benchmarks.checks_maps import microsoft, quantus, rise, scenes_of, torchcam
@@ -39,7 +39,7 @@ def checks(arguments: list[str]) -> None:
     kept = Path(given.detections)
     classes = tuple(json.loads(kept.with_suffix(".json").read_text())["per_class"])
     records = load_records("VOC2012:test", given.root, classes)
-    found, truths = load_detections(kept), truths_of(records)
+    found, truths = load_judgeable(kept).detections, truths_of(records)
     detections = [found[record.image_id] for record in records]
     dataset = as_coco(truths, [record.size for record in records], classes).dataset
     scenes = scenes_of(records, given.photographs)

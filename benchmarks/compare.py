@@ -1,11 +1,11 @@
-"""Every comparison in one run: a table, a figure and a record."""
+"""Every comparison in one run: a table and a record."""
 
 import time
 from collections.abc import Callable
 
 from als.machine import keep_freed_memory
 from benchmarks import compare_networks, compare_pipelines
-from benchmarks.goals import MAIN, draw, table
+from benchmarks.goals import MAIN, table
 from benchmarks.memory import compare_memory
 from benchmarks.networks import SHARE, build
 from benchmarks.recording import Setting, quick_options, write
@@ -52,10 +52,10 @@ def record_of(measured: Measured) -> dict:
 
 
 def compare(arguments: list[str]) -> None:
-    """Every comparison in one run: a table, a figure and a record."""
+    """Every comparison in one run: a table and a record."""
     given = quick_options(compare).parse_args(arguments)
     keep_freed_memory()  # as the commands of `als` do
     setting = Setting(given.device, given.quick)
     record = record_of(measure_all(setting))
     print(f"\n{table(record)}\n")
-    write(record, setting, given.out, draw=draw)
+    write(record, setting, given.out)

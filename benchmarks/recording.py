@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from als.files import atomic_write, write_json
+from als.files import write_json
 from als.machine import machine, revision
 
 
@@ -41,21 +41,12 @@ def made_with() -> dict:
     return {"machine": machine(), "revision": revision()}
 
 
-def write(
-    record: dict,
-    setting: Setting,
-    folder: Path,
-    prefix: str = "",
-    draw: Callable[[dict, Path], None] | None = None,
-) -> None:
-    """`<prefix><machine>.json` in the folder, and a PNG that `draw` writes to a path beside it."""
+def write(record: dict, setting: Setting, folder: Path, prefix: str = "") -> None:
+    """`<prefix><machine>.json` in the folder."""
     record |= {"device": setting.device, "quick": setting.quick} | made_with()
     path = folder / f"{prefix}{machine_name(setting.device)}.json"
     write_json(path, record)
-    print(f"{path}")
-    if draw is not None:
-        with atomic_write(path.with_suffix(".png")) as aside:
-            draw(record, aside)
+    print(path)
 
 
 def machine_name(device: str) -> str:

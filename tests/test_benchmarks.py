@@ -47,7 +47,7 @@ def test_every_figure_is_measured(bench):
         assert low <= value <= high
     assert record["voc_eval_seconds"] > 0 and record["quick"] is True
     assert record["machine"]["threads"] == torch.get_num_threads()
-    assert suffixes == [".json", ".png"]
+    assert suffixes == [".json"]
     table = "\n".join(printed)
     assert all(name in table for name in (*RATIOS, "voc_eval_seconds"))
 
@@ -80,9 +80,9 @@ def test_sides_run_in_turns_and_swap_their_order():
 
 
 def test_goals_are_upper_or_lower_bounds():
-    assert Goal(2, "").met(2) and not Goal(2, "").met(2.1)
-    assert Goal(2, "", at_most=False).met(2) and not Goal(2, "", at_most=False).met(1.9)
-    assert Goal(None, "").met(7) is None
+    assert Goal(2).met(2) and not Goal(2).met(2.1)
+    assert Goal(2, at_most=False).met(2) and not Goal(2, at_most=False).met(1.9)
+    assert Goal(None).met(7) is None
 
 
 def test_a_name_without_a_model_is_the_one_with_the_goal():

@@ -15,7 +15,7 @@ import torch
 from als.data.layouts import load_records
 from als.evaluation.average_precision import average_precisions, match
 from als.evaluation.coco_measures import as_coco
-from als.evaluation.detections import Detections, GroundTruth, load_detections
+from als.evaluation.detections import Detections, GroundTruth, load_judgeable
 from als.evaluation.evaluate import judge, truths_of
 from als.explain.faithfulness import change_curves
 from benchmarks import checks
@@ -90,7 +90,7 @@ def test_padilla_s_example_beside_object_detection_metrics():
 def judged(shared_voc):
     """(our figures, detections, ground truths, the same as COCO's JSON)."""
     records = load_records("VOC2012:test", shared_voc, CLASSES)
-    found, truths = load_detections(KEPT), truths_of(records)
+    found, truths = load_judgeable(KEPT).detections, truths_of(records)
     detections = [found[record.image_id] for record in records]
     ours = judge(detections, records, CLASSES)[0]
     assert ours == pytest.approx(TOLD["metrics"])

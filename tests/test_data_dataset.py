@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from als.data.sampler import AspectBatchSampler
 from als.data.toy import TOY_CLASSES
 from als.data.transforms import (
     TidyBoxes,
-    evaluation_transforms,
+    as_photo,
     ssd_transforms,
     training_transforms,
 )
@@ -40,7 +41,7 @@ def dataset(records, transform=None) -> DetectionDataset:
 
 
 def test_evaluation_sample_is_the_photo_and_ground_truth(records):
-    photo, target = dataset(records, evaluation_transforms(500))[0]
+    photo, target = dataset(records, partial(as_photo, 500))[0]
     with Image.open(records[0].path) as stored:
         expected = np.asarray(stored.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
     assert type(photo.pixels) is torch.Tensor and photo.pixels.dtype == torch.float32
@@ -54,7 +55,7 @@ def test_evaluation_sample_is_the_photo_and_ground_truth(records):
 
 
 def test_a_large_image_is_averaged_and_its_target_stays(records):
-    photo, target = dataset(records, evaluation_transforms(40))[0]
+    photo, target = dataset(records, partial(as_photo, 40))[0]
     height, width = records[0].size
     with Image.open(records[0].path) as stored:
         pixels = np.asarray(stored.convert("RGB"), np.float32) / 255
@@ -79,7 +80,7 @@ def test_images_of_a_batch_share_the_size_and_nothing_else(records):
 
 
 def test_difficult_objects_and_absent_masks_are_absent_from_targets(records):
-    data = dataset(records, evaluation_transforms(500))
+    data = dataset(records, partial(as_photo, 500))
     assert any(record.difficult.any() for record in records)
     assert {record.mask is None for record in records} == {True, False}
     for index, record in enumerate(records):
@@ -288,7 +289,7 @@ def test_training_and_evaluation_see_what_prediction_sees(tmp_path, kind):
     record = Record("a", path, (seen.height, seen.width), *nothing, None)
     pixels, _ = dataset([record])[0]
     np.testing.assert_array_equal(pixels.numpy().transpose(1, 2, 0), np.asarray(seen))
-    photo, _ = dataset([record], evaluation_transforms(500))[0]
+    photo, _ = dataset([record], partial(as_photo, 500))[0]
     assert torch.equal(photo.pixels, photo_of(seen, 500).pixels) and photo.size == record.size
     if kind.startswith("EXIF"):
         return

@@ -152,7 +152,7 @@ def test_other_rows_and_files_are_refused(results, tmp_path, capsys):
     with pytest.raises(InputError, match="'table9/x' is no row"):
         beside(mine(results, 0.61), results, "table9/x")
     write_json(tmp_path / "odd.json", {"metrics": {}, "per_class": {}})
-    with pytest.raises(InputError, match="odd.json: does not say of which network"):
+    with pytest.raises(InputError, match=r"odd.json: is no record .*\(its config"):
         beside(tmp_path / "odd.json", results)
     write_json(tmp_path / "odd.json", record(0.6) | {"training": {"data": ["a"]}})
     with pytest.raises(InputError, match=r"odd.json: is no record .*\(its training.data"):

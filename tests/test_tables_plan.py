@@ -16,7 +16,7 @@ from als.classes import VOC_CLASSES
 from als.cli import main
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
-from als.evaluation.detections import load_detections
+from als.evaluation.detections import load_judgeable
 from als.files import read_json, write_json
 from als.tables import training_steps
 from als.tables.comparison import Compare
@@ -107,7 +107,7 @@ def test_every_row_has_a_whole_record(reproduced):
             assert stage["machine"]["threads"] > 0 and stage["config"]["epochs"] == 1
         assert record["config"]["separation"] == (key not in ("faster-rcnn", "attention"))
         assert record["config"]["attention"] == (key not in ("faster-rcnn", "separation"))
-        kept = load_detections(settings.results / f"table2-compact/{key}-seed0.npz")
+        kept = load_judgeable(settings.results / f"table2-compact/{key}-seed0.npz").detections
         assert len(kept) == record["data"]["images"]
 
 

@@ -14,12 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.ssd import (
-    SSD,
-    SSDFeatureExtractorVGG,
-    SSDHead,
-    _xavier_init,
-)
+from torchvision.models.detection.ssd import SSD, SSDFeatureExtractorVGG, SSDHead, _xavier_init
 from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block, _normal_init
 from torchvision.ops import box_iou
 
@@ -27,13 +22,7 @@ from als.config import ModelConfig
 from als.images import Photo
 from als.model.backbone import Backbone
 from als.model.boxes import rescaled
-from als.model.interface import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    AnyDetector,
-    Found,
-    pixels_and_sizes,
-)
+from als.model.interface import IMAGENET_MEAN, IMAGENET_STD, AnyDetector, Found, pixels_and_sizes
 
 CANDIDATES = 400  # of a class and image, that enter NMS (the original's top_k)
 # Side -> scales (shares of the side; the last bounds the largest map's second box) and steps in

@@ -81,7 +81,8 @@ def _check_coco(
             records = [record for record, _ in read]
     except InputError as error:
         return [Problem.of(path, error)]
-    found += _split_problems(path, records)
+    if records and (told := nothing_to_count(records)):
+        found.append(Problem(path, told))
     found += _image_problems_of(records, split)
     _tell_unusual(path, records, tell)
     if not found:
@@ -119,7 +120,8 @@ def _check_voc(
             known = None
     for split, some in listed.items():
         own = [pairs[image_id][0] for image_id in some if image_id in pairs]
-        found += _split_problems(voc_layout.listing_file(folder, split), own)
+        if own and (told := nothing_to_count(own)):
+            found.append(Problem(voc_layout.listing_file(folder, split), told))
     records = [record for record, _ in pairs.values()]
     found += _image_problems_of(records, folder.name)
     if known is not None:
@@ -144,12 +146,6 @@ def _warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
         yield
     for warning in caught:
         tell(str(warning.message))
-
-
-def _split_problems(listing: Path, records: Sequence[Record]) -> Iterator[Problem]:
-    """What is wrong with the records of one split together."""
-    if records and (told := nothing_to_count(records)):
-        yield Problem(listing, told)
 
 
 def _image_problems_of(records: Sequence[Record], title: str) -> Iterator[Problem]:

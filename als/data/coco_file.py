@@ -39,10 +39,6 @@ class CocoFile:
         """The categories' names by rising id."""
         return tuple(self.categories.values())
 
-    def name_of(self, annotation: dict) -> str:
-        """The name of an annotation's category."""
-        return self.categories[annotation["category_id"]]
-
 
 class CocoObject(NamedTuple):
     """An annotation, checked.
@@ -106,7 +102,8 @@ def read_object(file: CocoFile, annotation: dict, place: int, size: tuple[int, i
 
     Raises ValueError, a sentence without its end, when a field cannot be used.
     """
-    told = _told(annotation, place)
+    id_ = annotation.get("id")
+    told = f"annotation number {place} of this image" if id_ is None else f"annotation {shown(id_)}"
     try:
         box = numbers(annotation.get("bbox"), ("x", "y", "width", "height"), "bbox")
         crowd = mark(annotation.get("iscrowd"), "iscrowd")
@@ -116,7 +113,7 @@ def read_object(file: CocoFile, annotation: dict, place: int, size: tuple[int, i
         raise ValueError(f"{told}: {error}") from error
     return CocoObject(
         f"box {annotation['bbox']} of {told}",
-        file.name_of(annotation),
+        file.categories[annotation["category_id"]],
         box,
         _usable_area(annotation.get("area"), size),
         crowd,
@@ -139,11 +136,6 @@ def _usable_area(value: Any, size: tuple[int, int]) -> float | None:
     except ValueError:
         return None
     return found if 0 < found <= size[0] * size[1] else None
-
-
-def _told(annotation: dict, place: int) -> str:
-    id_ = annotation.get("id")
-    return f"annotation number {place} of this image" if id_ is None else f"annotation {shown(id_)}"
 
 
 def _grouped(path: Path, images: list, annotations: list, categories: list) -> CocoFile:

@@ -1,7 +1,5 @@
 """The ids that COCO's results JSON calls images and categories by, of a data set in any layout."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from os.path import splitext
 from pathlib import Path, PurePath

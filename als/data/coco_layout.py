@@ -1,17 +1,8 @@
 """Reads data sets in COCO's layout (Lin et al. 2014) into plain records.
 
 A folder holds annotations/instances_SPLIT.json and the images in SPLIT/ or images/SPLIT/. What
-COCO has and VOC has not:
-
-- Category ids have gaps (80 categories, ids up to 90). Only names count here; where an order is
-  needed, it is that of rising ids.
-- A crowd (iscrowd: 1) outlines many objects at once. It becomes a difficult object, not trained on
-  and not counted, and its pixels are void in the maps.
-- Boxes are x, y, width, height in floating point, 0-based. train2017 has two boxes of height 0:
-  such an object is left out and its pixels are void.
+COCO has and VOC has not, crowds and boxes of height 0, is told in docs/data.md.
 """
-
-from __future__ import annotations
 
 import warnings
 from collections import Counter
@@ -65,17 +56,13 @@ def read_records(
     report: Callable[[Problem], None],
     file: CocoFile | None = None,
 ) -> Iterator[tuple[Record, tuple[str, ...]]]:
-    """Each image of a split, with the names of all its annotated objects, crowds too.
+    """As `als.data.layouts.Layout` says; the names are those of crowds too.
 
-    classes: what to detect, any of the file's categories in any order; label k is
-        `classes[k - 1]`.
-    report: told each image that cannot be used: it is missing, its entry lacks something, a box
-        lies outside, a segmentation cannot be read.
     file: the split's annotations where they are read already (train2017's are half a gigabyte).
 
     Warns of objects that were left out because their box has no area, and of what had to be
-    derived. Raises InputError when the annotations are missing, no JSON or no instance
-    annotations, when the images' folder is missing, and for a class that is none of the categories.
+    derived. Raises InputError when the annotations are missing or broken, when the images' folder
+    is missing, and for a class that is none of the categories.
     """
     file = file or read_file(folder, split)
     if unknown := sorted(set(classes) - set(file.names)):

@@ -1,7 +1,5 @@
 """Writes a data set in the VOC layout as one in COCO's layout."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -5,13 +5,8 @@
 A mask that is made is no truth: training takes it like any other, and `without_derived` keeps it
 out of every measure of maps.
 
-- VOC's layout: SegmentationClass/ID.png, whose text says "derived"; derived.json beside it.
-- COCO's layout: the objects in annotations/instances_SPLIT.json get a segmentation, and nothing
-  else changes, not their areas. The file as it was is kept as annotations/boxes_SPLIT.json, and
-  annotations/derived_SPLIT.json says which images it is.
+Where they are written and how they are marked is told in docs/data.md.
 """
-
-from __future__ import annotations
 
 import filecmp
 import hashlib
@@ -115,8 +110,7 @@ def is_derived(record: Record) -> bool:
     if source.kind == "coco":
         images = _derived_images(_note_of(source.path))
         return record.path.relative_to(source.path.parents[1]).as_posix() in images
-    classes = source.path.parents[record.image_id.count("/")]
-    return _is_file(classes / "derived.json") and is_marked(source.path)
+    return is_marked(source.path)
 
 
 def is_marked(mask: Path) -> bool:
@@ -233,7 +227,6 @@ def _write_voc(folder: Path, records: Sequence[Record]) -> None:
             made.add(record.image_id)
     finally:
         write_json(note, _how(made))
-        _forget()
 
 
 def _class_map(record: Record) -> np.ndarray:
@@ -286,7 +279,7 @@ def _write_coco(folder: Path, split: str, records: Sequence[Record]) -> None:
     with atomic_write(path) as aside:
         aside.write_text(json.dumps(content))
     lines.unlink()
-    _forget()
+    _derived_images.cache_clear()
 
 
 def _waiting(lines: Path, head: dict) -> dict[str, list]:
@@ -309,17 +302,6 @@ def _note_of(path: Path) -> Path:
 @cache
 def _derived_images(note: Path) -> frozenset[str]:
     return frozenset(read_json(note)["images"]) if note.is_file() else frozenset()
-
-
-@cache
-def _is_file(path: Path) -> bool:
-    return path.is_file()
-
-
-def _forget() -> None:
-    """Notes are read once; after writing one they are read again."""
-    _derived_images.cache_clear()
-    _is_file.cache_clear()
 
 
 def _draw_gallery(folder: Path, records: list[Record], tell: Callable[[str], None]) -> None:

@@ -1,7 +1,5 @@
 """Reads COCO's JSON, as Roboflow, Label Studio and CVAT export it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,10 +29,7 @@ def coco_files(source: Path) -> list[Path]:
 
 
 def read_coco(source: Path, kind: str, report: Report) -> Export:
-    """Read it; `report` is told all that cannot be used.
-
-    Raises InputError for a broken file that everything needs.
-    """
+    """As `als.data.exports.read_export`, of a folder of this kind."""
     export, crowds, made = Export(kind, []), 0, 0
     for file in coco_files(source):
         content = read_parts(file)

@@ -1,10 +1,7 @@
 """Reads VOC's XML and masks, as Roboflow, Label Studio and CVAT export them."""
 
-from __future__ import annotations
-
 import math
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,7 +23,7 @@ from als.data.labelled import (
 from als.data.masks import palette
 from als.data.record import Problem, Record
 from als.data.rle import VOID
-from als.data.voc_layout import class_names, lines, read_annotation
+from als.data.voc_layout import Annotation, class_names, lines, read_annotation
 from als.errors import InputError
 from als.images import image_size, open_image
 
@@ -42,10 +39,7 @@ def xml_folders(source: Path) -> Iterator[tuple[str, Path]]:
 
 
 def read_voc(source: Path, kind: str, report: Report) -> Export:
-    """Read it; `report` is told all that cannot be used.
-
-    Raises InputError for a broken file that everything needs.
-    """
+    """As `als.data.exports.read_export`, of a folder of this kind."""
     classes, colours = _voc_classes(source)
     is_cvat = "CVAT" in kind
     table = classes or list(class_names(source))  # of values in masks
@@ -68,34 +62,35 @@ def read_voc(source: Path, kind: str, report: Report) -> Export:
     found: list[tuple] = []
     least = math.inf
     for split, name, xml, folders in entries:
-        tree, told, why = _root(xml), None, ""
+        told, why = None, ""
         try:
             if xml.is_file() or not is_cvat:  # which writes none where there is no box
                 told = read_annotation(xml)
         except Problem as problem:
             why = f"{xml.name}: {problem.problem}"
         try:
-            path = _image_of(name, tree, folders)
+            path = _image_of(name, told, folders)
         except ValueError as error:
             path, why = xml, why or str(error)
         if why:
             report(LeftOut("photograph", path, why))
             continue
-        found.append((split, name, path, tree, told))
+        found.append((split, name, path, told))
         if told is not None and len(told.boxes):
             least = min(least, told.boxes[:, :2].min())
     # Of VOC itself the first pixel is 1; CVAT and Label Studio begin at 0, others now and then.
-    by_tool = is_cvat or any(t.findtext("owner/name") == "Label Studio" for *_, t, _ in found)
+    tools = {told.root.findtext("owner/name") for *_, told in found if told is not None}
+    by_tool = is_cvat or "Label Studio" in tools
     zero_based = by_tool or least < 0
     export, made = Export(kind, classes), 0
     if zero_based and not by_tool:
         export.notes.append("corners are counted from 0, since some are 0; VOC's own are from 1")
     if (source / "SBD").is_dir():
         export.notes.append("the masks in SBD/ are left out: only VOC's own readers take them")
-    for split, name, path, tree, told in found:
+    for split, name, path, told in found:
         try:
             frame = told.size if told is not None else None
-            objects = [] if told is None else _voc_objects(told, tree, int(not zero_based))
+            objects = [] if told is None else _voc_objects(told, int(not zero_based))
             void, mask = None, source / "SegmentationClass" / f"{name}.png"
             if mask.is_file() and is_marked(mask):
                 made += 1
@@ -148,15 +143,7 @@ def _voc_splits(source: Path, ids: set[str], classes: list[str]) -> dict[str, st
     return found
 
 
-def _root(xml: Path) -> ET.Element:
-    """The root of an XML file; an empty one where it does not parse, which is told elsewhere."""
-    try:
-        return ET.parse(xml).getroot()
-    except (OSError, ET.ParseError, ValueError, LookupError):  # the last two of its encoding
-        return ET.Element("annotation")
-
-
-def _image_of(name: str, tree: ET.Element, folders: list[ImageFolder]) -> Path:
+def _image_of(name: str, told: Annotation | None, folders: list[ImageFolder]) -> Path:
     """The photograph of an XML file: by the XML's own name, or by the name that it gives.
 
     Raises ValueError when there is none, or two.
@@ -167,13 +154,14 @@ def _image_of(name: str, tree: ET.Element, folders: list[ImageFolder]) -> Path:
             raise ValueError(f"two images fit, {' and '.join(path.name for path in fits)}")
         if fits:
             return fits[0]
-    return find_image(tree.findtext("filename") or name, [images.folder for images in folders])
+    named = (told and told.root.findtext("filename")) or name
+    return find_image(named, [images.folder for images in folders])
 
 
-def _voc_objects(told, tree: ET.Element, first: int) -> list[Labelled]:
+def _voc_objects(told: Annotation, first: int) -> list[Labelled]:
     """Objects of an annotation whose first pixel is `first`; `read_annotation` takes it to be 1."""
     objects = []
-    for index, element in enumerate(tree.iterfind("object")):
+    for index, element in enumerate(told.root.iterfind("object")):
         x1, y1, x2, y2 = finite(told.boxes[index])
         outline = element.find("polygon")  # Roboflow's: x1, y1, x2, y2, ...
         points = (

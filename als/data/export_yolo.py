@@ -1,7 +1,5 @@
 """Reads the text files of YOLO, as Roboflow, Ultralytics, CVAT and Label Studio export them."""
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -54,10 +52,7 @@ def why_not(file: Path) -> str:
 
 
 def read_yolo(source: Path, kind: str, report: Report) -> Export:
-    """Read it; `report` is told all that cannot be used.
-
-    Raises InputError for a broken file that everything needs.
-    """
+    """As `als.data.exports.read_export`, of a folder of this kind."""
     config = yolo_config(source)
     if config is None:
         names = lines(source / "classes.txt")

@@ -4,19 +4,12 @@ A photograph of which one label cannot be read is left out whole: what else it s
 background. An object without area is left out alone.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from als.data.export_coco import coco_files, read_coco
 from als.data.export_voc import read_voc, xml_folders
 from als.data.export_yolo import read_yolo, why_not, yolo_config
-from als.data.labelled import (
-    Export,
-    LeftOut,
-    Report,
-    images_in,
-)
+from als.data.labelled import Export, LeftOut, Report, images_in
 from als.errors import InputError
 
 

@@ -1,7 +1,5 @@
 """Writes the export of a labelling tool as a data set in COCO's layout, which keeps all of it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter, defaultdict

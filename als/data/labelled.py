@@ -1,7 +1,5 @@
 """What an export of a labelling tool is read as: photographs, objects, what is left out."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence

@@ -86,13 +86,16 @@ def load_records(
     parts = _parse_spec(spec, Path(root))
     for folder, split in parts:
         layout = _layout(folder, split)
-        for record, names in _read(layout, folder, split, classes, report):
-            if record.image_id in records:
-                told = f"lists {record.image_id}, which '{spec}' already holds"
-                report(Problem(layout.listing(folder, split), told))
-                continue
-            records[record.image_id] = record
-            seen.update(names)
+        try:
+            for record, names in layout.read(folder, split, classes, report):
+                if record.image_id in records:
+                    told = f"lists {record.image_id}, which '{spec}' already holds"
+                    report(Problem(layout.listing(folder, split), told))
+                    continue
+                records[record.image_id] = record
+                seen.update(names)
+        except InputError as error:  # where an export is taken for a data set, this says so
+            raise InputError(f"{error} {advice(folder)}") from error
     if problems:
         told = next(filter(None, (advice(folder) for folder, _ in parts)), "")
         raise InputError(
@@ -113,14 +116,6 @@ def load_records(
 
 def _layout(folder: Path, split: str) -> Layout:
     return next(one for one in LAYOUTS if one.is_here(folder, split))
-
-
-def _read(layout: Layout, folder: Path, split: str, classes, report: Report) -> Iterator:
-    """`layout.read`; where an export is taken for a data set, the sentence says so."""
-    try:
-        yield from layout.read(folder, split, classes, report)
-    except InputError as error:
-        raise InputError(f"{error} {advice(folder)}") from error
 
 
 def _parse_spec(spec: str, root: Path) -> list[tuple[Path, str]]:

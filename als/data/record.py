@@ -1,7 +1,5 @@
 """An image and what is known about it, whatever layout it was read from."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -93,7 +91,7 @@ class Problem(InputError):
         self.problem = problem
 
     @classmethod
-    def of(cls, file: Path, error: InputError) -> Problem:
+    def of(cls, file: Path, error: InputError) -> "Problem":
         """A sentence about a file, taken apart again."""
         return cls(file, str(error).removeprefix(f"{file}: ").rstrip("."))
 
@@ -101,11 +99,6 @@ class Problem(InputError):
 def refuse(problem: Problem) -> NoReturn:
     """Where every broken file ends what is done."""
     raise problem
-
-
-def with_objects(records: Iterable[Record]) -> list[Record]:
-    """The records that can be trained on: those with an object that is not difficult."""
-    return [record for record in records if not record.difficult.all()]
 
 
 def nothing_to_count(records: Iterable[Record]) -> str | None:

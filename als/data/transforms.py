@@ -6,8 +6,7 @@ nearest neighbours, so that its values stay 0, 1 and 255. The image is shrunk as
 large one averaged first, then bilinearly without antialias.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -113,14 +112,6 @@ class ShareShortestSize(v2.RandomShortestSize):
             return super().forward(image, target)
 
 
-def evaluation_transforms(
-    max_size: int,
-) -> Callable[[Tensor, dict[str, Any]], tuple[Photo, dict[str, Any]]]:
-    """The image as a `Photo`, which the detector resizes itself; the target as it is."""
-    return partial(_with_photo, max_size)
-
-
-def _with_photo(
-    max_size: int, image: Tensor, target: dict[str, Any]
-) -> tuple[Photo, dict[str, Any]]:
+def as_photo(max_size: int, image: Tensor, target: dict[str, Any]) -> tuple[Photo, dict[str, Any]]:
+    """For evaluation: the image as a `Photo`, which the detector resizes itself."""
     return photo_of(image.as_subclass(Tensor), max_size), target

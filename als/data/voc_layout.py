@@ -1,7 +1,5 @@
 """The PASCAL VOC layout (Everingham et al. 2010), read into plain records."""
 
-from __future__ import annotations
-
 import os
 import warnings
 import xml.etree.ElementTree as ET
@@ -31,9 +29,10 @@ MASKS_TRIED = 10  # of a split, whether their values fit the class list
 class Annotation:
     """What an XML file says, of all classes. Boxes as in `Record`, not yet held to the image.
 
-    size is None when the file gives none.
+    size is None when the file gives none. root: the file's own element.
     """
 
+    root: ET.Element
     size: tuple[int, int] | None
     names: tuple[str, ...]
     boxes: np.ndarray
@@ -205,7 +204,7 @@ def read_annotation(path: Path) -> Annotation:
         told = f"its root is <{tree.tag}>, where VOC's is <annotation> without a namespace"
         raise Problem(path, f"{told}; export it in VOC's format")
     elements = tree.findall("object")
-    objects = sum(_plain(element.tag) == "object" for element in tree.iter())
+    objects = sum(str(one.tag).rpartition("}")[2].lower() == "object" for one in tree.iter())
     if objects != len(elements):
         told = f"of {objects} elements like <object>, {len(elements)} are right below <annotation>"
         raise Problem(path, f"{told} and spelt so, as all of VOC's are; export it in VOC's format")
@@ -215,16 +214,12 @@ def read_annotation(path: Path) -> Annotation:
     except ValueError as error:
         raise Problem(path, str(error)) from error
     return Annotation(
+        root=tree,
         size=frame,
         names=tuple(name for name, _, _ in read),
         boxes=np.array([box for _, box, _ in read], dtype=np.float32).reshape(-1, 4),
         difficult=np.array([difficult for _, _, difficult in read], dtype=np.bool_),
     )
-
-
-def _plain(tag: object) -> str:
-    """An element's name in lower case, without its namespace."""
-    return str(tag).rpartition("}")[2].lower()
 
 
 def _read_object(element: ET.Element, place: int) -> tuple[str, list[float], bool]:

@@ -55,7 +55,7 @@ class VocResult(NamedTuple):
     """per_class: measure -> [C], NaN for a class without ground truth; mean: measure -> float.
 
     Measures: AP50_11point (VOC2007), AP50_area (VOC2010 on), AP75 (area), AP (area, mean over
-    0.5:0.05:0.95); only those whose thresholds were asked for. `matches` serves bootstraps.
+    0.5:0.05:0.95). `matches` serves bootstraps.
     """
 
     per_class: dict[str, np.ndarray]
@@ -67,13 +67,12 @@ def voc_ap(
     detections: Sequence[Detections],
     ground_truths: Sequence[GroundTruth],
     classes: Sequence[str],
-    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
 ) -> VocResult:
     """The VOC measures of detections[i] against ground_truths[i]; label k is classes[k - 1].
 
     Raises InputError as `match` does.
     """
-    matches = match(detections, ground_truths, classes, iou_thresholds)
+    matches = match(detections, ground_truths, classes)
     per_class = measures(matches)
     mean = {name: float(class_mean(values)) for name, values in per_class.items()}
     return VocResult(per_class, mean, matches)
@@ -82,16 +81,13 @@ def voc_ap(
 def measures(matches: Matches, image_weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Measure -> [C], as `VocResult.per_class`; for image_weights see `average_precisions`."""
     ap = average_precisions(matches, image_weights)
-    row = {threshold: t for t, threshold in enumerate(matches.iou_thresholds)}
-    per_class = {}
-    if 0.5 in row:
-        per_class["AP50_11point"] = ap.eleven_point[row[0.5]]
-        per_class["AP50_area"] = ap.area[row[0.5]]
-    if 0.75 in row:
-        per_class["AP75"] = ap.area[row[0.75]]
-    if matches.iou_thresholds == IOU_THRESHOLDS:
-        per_class["AP"] = ap.area.mean(axis=0)
-    return per_class
+    at = matches.iou_thresholds.index
+    return {
+        "AP50_11point": ap.eleven_point[at(0.5)],
+        "AP50_area": ap.area[at(0.5)],
+        "AP75": ap.area[at(0.75)],
+        "AP": ap.area.mean(axis=0),
+    }
 
 
 def match(
@@ -139,9 +135,9 @@ def average_precisions(
     image_weights [I], integers >= 0, counts image i that many times: a bootstrap resample is
     `np.bincount(rng.integers(I, size=I), minlength=I)`. It equals repeating the images in the
     list, save among detections of one image and class with equal scores, whose copies stay side by
-    side. Raises InputError on other weights.
+    side.
     """
-    weights = _checked_weights(image_weights, len(matches.objects))
+    weights = np.ones(len(matches.objects), np.int64) if image_weights is None else image_weights
     objects = weights @ matches.objects
     weight = weights[matches.image]
     area = np.full((len(matches.iou_thresholds), len(matches.classes)), np.nan)
@@ -212,15 +208,6 @@ def _by_class_and_score(
         its = slice(start, end)
         order[its] = order[its][np.argsort(falling[its], kind="stable")]
     return order, starts
-
-
-def _checked_weights(image_weights: np.ndarray | None, n_images: int) -> np.ndarray:
-    if image_weights is None:
-        return np.ones(n_images, np.int64)
-    weights = np.asarray(image_weights)
-    if weights.shape != (n_images,) or weights.dtype.kind not in "iu" or (weights < 0).any():
-        raise InputError(f"image_weights must be {n_images} integers >= 0, one per image.")
-    return weights.astype(np.int64)
 
 
 def best_overlaps(

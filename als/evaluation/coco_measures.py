@@ -32,10 +32,8 @@ def coco_metrics(
     detections[i] belongs to image_ids[i]; an image of `coco_gt` not named there is not judged.
     Label k is the category `classes[k - 1]`, and only these are judged; without `classes` it is
     the k-th category of `coco_gt` by rising id (COCO's own ids have gaps). A measure without ground
-    truth, -1 in pycocotools, is NaN. Raises InputError on lists of different length, on ids that
-    `coco_gt` lacks or that come twice, and on classes or labels without a category.
+    truth, -1 in pycocotools, is NaN. Raises InputError on classes or labels without a category.
     """
-    _check_image_ids(image_ids, coco_gt, len(detections))
     categories = _category_ids(coco_gt, classes)
     results = _results(detections, coco_gt, image_ids, categories)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -83,13 +81,8 @@ def as_coco(
     any number of detections. Two things differ from VOC: a crowd's overlap is intersection over
     the *detection's* area, so a detection of a mere part of a difficult object is forgiven too;
     and an ordinary object that reaches the threshold goes before a crowd that overlaps more.
-    Raises InputError on lists of different length and on labels outside 1..C.
+    Raises InputError on labels outside 1..C.
     """
-    if len(ground_truths) != len(sizes):
-        raise InputError(
-            f"{len(ground_truths)} images have ground truth but {len(sizes)} have a size; give one"
-            " of each per image."
-        )
     images = [
         {"id": i, "height": int(height), "width": int(width)}
         for i, (height, width) in enumerate(sizes, start=1)
@@ -155,19 +148,6 @@ def _indexed(images: list[dict], categories: list[dict], annotations: list[dict]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells what it does
         coco.createIndex()
     return coco
-
-
-def _check_image_ids(image_ids: Sequence[int | str], coco_gt: COCO, n_images: int) -> None:
-    if len(image_ids) != n_images:
-        raise InputError(
-            f"{n_images} images have detections but {len(image_ids)} ids were given; give one of"
-            " each per image, in the same order."
-        )
-    unknown = [i for i in image_ids if i not in coco_gt.imgs]
-    if unknown:
-        raise InputError(f"The COCO ground truth has no image {unknown[0]!r}; check the image ids.")
-    if len(set(image_ids)) != len(image_ids):
-        raise InputError("An image id is given twice; COCO's evaluation counts each image once.")
 
 
 def _rows(

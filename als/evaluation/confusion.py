@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from als.errors import InputError
 from als.evaluation.confidence import SCORE
 from als.evaluation.detections import Detections, GroundTruth
 
@@ -31,14 +30,7 @@ def confusion(
         false_alarms: class -> detections;
         found: {"1 object", "2 or 3 objects", "4 objects or more" in the image -> {"objects",
         "found"}}, found being taken for its own class.
-
-    Raises:
-        InputError: lists of different length.
     """
-    if len(detections) != len(ground_truths):
-        raise InputError(
-            f"{len(detections)} images have detections but {len(ground_truths)} have ground truth."
-        )
     names = [*classes, "missed"]
     taken = np.zeros((len(classes), len(names)), int)
     alarms = np.zeros(len(classes), int)

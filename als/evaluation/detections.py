@@ -121,11 +121,6 @@ def save_detections(
         )
 
 
-def load_detections(path: Path) -> dict[str, Detections]:
-    """Detections by image id, in the order saved. Raises InputError for a file that is not one."""
-    return load_judgeable(path).detections
-
-
 class Judgeable(NamedTuple):
     """What `save_detections` wrote: detections by image id, classes, figures of the maps."""
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from als.data.fields import id_order
 from als.data.masks import read_object_map
 from als.data.record import Record, fingerprint
 from als.data.sampler import AspectBatchSampler
-from als.data.transforms import evaluation_transforms
+from als.data.transforms import as_photo
 from als.errors import InputError
 from als.evaluation.average_precision import match, voc_ap
 from als.evaluation.coco_results import read_results, result_rows, write_results
@@ -198,7 +199,7 @@ def each_found(
     device = next(detector.parameters()).device
     was_training = detector.training
     detector.eval().to(memory_format=torch.channels_last)
-    transform = evaluation_transforms(detector.config.max_size)
+    transform = partial(as_photo, detector.config.max_size)
     dataset = DetectionDataset(records, detector.config.classes, transform)
     sampler = AspectBatchSampler(records, BATCH_SIZE, seed=0, shuffle=False, drop_last=False)
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
@@ -262,14 +263,9 @@ def judge_by_id(
 
 def table(record: dict, title: str | Path) -> str:
     """The per-class table of a record as text, in percent."""
-    rows = {**record["per_class"], "mean": record["metrics"]}
-    columns = ["AP50_11point", "AP50_area", "AP75", "AP"]
-    width = max(map(len, rows))
-    lines = [str(title), " " * width + "".join(f"{name:>14}" for name in columns)]
-    for name, values in rows.items():
-        cells = (100 * values[c] if values[c] is not None else np.nan for c in columns)
-        lines.append(f"{name:<{width}}" + "".join(f"{cell:14.1f}" for cell in cells))
-    return "\n".join(lines)
+    rows = pd.DataFrame({**record["per_class"], "mean": record["metrics"]}).T.astype(float)
+    shown = 100 * rows[["AP50_11point", "AP50_area", "AP75", "AP"]]
+    return f"{title}\n{shown.to_string(float_format='{:.1f}'.format)}"
 
 
 def _classes_beside(path: Path) -> tuple[str, ...]:

@@ -49,20 +49,13 @@ def run_study(
     Only objects that the detector found are measured, since only a detection can be explained;
     for all of them there is a row of map "detector" and measure "found", 1 or 0.
 
-    Args:
-        predictors: checkpoints by name. Maps that a model cannot have are left out for it.
-        records: photographs, as `als.data.layouts.load_records` gives them.
-        maps, measures: names of `EXPLAINERS` and `MEASURES`.
-        seed: of maps and measures that draw at random. drise_masks: passes of D-RISE an image.
-        resume: go on in a folder that holds rows; what is there is not computed again. A part that
-            is cut off is named, put aside and measured again.
-        data: fingerprint of the data set that the records were chosen of.
+    predictors: checkpoints by name; maps that a model cannot have are left out for it. resume: go
+    on in a folder that holds rows; what is there is not computed again, and a part that is cut off
+    is named, put aside and measured again. data: fingerprint of the data set that the records were
+    chosen of. Others as of `als.study.study_command.study`.
 
-    Returns:
-        Columns checkpoint, image_id, object, class, size, score, map, measure, value.
-
-    Raises:
-        InputError: unknown names, a folder with another study, or data that cannot be read.
+    Returns the rows, of `COLUMNS`. Raises InputError for unknown names, a folder with another
+    study, or data that cannot be read.
     """
     check_names(maps, measures)
     out = Path(out)

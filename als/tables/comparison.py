@@ -13,17 +13,11 @@ from als.data.record import fingerprint
 from als.errors import InputError
 from als.evaluation.average_precision import match
 from als.evaluation.bootstrap import Resampled, draw_weights, resampled_ap
-from als.evaluation.detections import load_detections
+from als.evaluation.detections import load_judgeable
 from als.evaluation.evaluate import truths_of
 from als.files import read_json, write_json
 from als.machine import revision
-from als.tables.measured import (
-    RECORD,
-    bootstrap_file,
-    bootstrapped,
-    read_record,
-    record_files,
-)
+from als.tables.measured import RECORD, bootstrap_file, bootstrapped, read_record, record_files
 from als.tables.rows import COMPARED, ROWS, Run
 from als.tables.stage_config import Settings
 from als.tables.training_steps import State, detections_of
@@ -97,7 +91,7 @@ class Compare:
                         f"{run.data.test} of {root} has; give the --data-root of then, or move it "
                         "away, so that the row is evaluated again."
                     )
-                kept = load_detections(detections_of(path))
+                kept = load_judgeable(detections_of(path)).detections
                 found = [kept[record.image_id] for record in records]
                 weights = draw_weights(len(records), RESAMPLES)
                 matches = match(found, truths_of(records), classes)

@@ -14,7 +14,8 @@ from als.errors import InputError
 from als.tables.measured import EACH, MEASURES, RECORD, bootstrapped, read_record, records_of
 from als.tables.rows import SCALES, TABLES, Row, Run, Scale
 
-HELD_RECORD = RECORD | {"data?": {EACH: object}, "training?": {"data?": {EACH: object}}}
+HELD_RECORD = RECORD | {"config": {EACH: object}, "data?": {EACH: object}}
+HELD_RECORD |= {"training?": {"data?": {EACH: object}}}
 LEVEL = 0.95  # of the interval that one more training of the row falls in
 
 
@@ -69,7 +70,6 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
     Raises InputError for a file that is no record, or when no row fits or has a record.
     """
     own = read_record(Path(path), HELD_RECORD)
-    network = _network(own, Path(path))
     candidates = [
         (f"{table}/{one.key}", table, scale, one, made)
         for table, rows in TABLES.items()
@@ -82,7 +82,7 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
     if not candidates:
         asked = "no row of the tables" if row is None else f"'{row}' is no row that"
         raise InputError(f"{results}: {asked} has a record; give TABLE/ROW, as table2/proposed.")
-    found = [(_differences(own, network, one[-1]), *one) for one in candidates]
+    found = [(_differences(own, one[-1]), *one) for one in candidates]
     # Tables 1 and 2 share rows; the one with more steps judged says more.
     differences, name, table, scale, chosen, made = min(
         found, key=lambda one: (len(one[0]), -len(bootstrapped(one[2], one[3], results) or ()))
@@ -131,20 +131,14 @@ def _tells(table: str, scale: Scale, results: Path, measure: str) -> float:
     return 100 * float(np.mean([step[measure]["detectable"] for step in steps.values()]))
 
 
-def _network(record: dict, path: Path) -> dict[str, Any]:
-    if not isinstance(record.get("config"), dict):
-        raise InputError(f"{path}: does not say of which network it is; make it by `als evaluate`.")
-    return ModelConfig.from_dict(record["config"]).to_dict()
-
-
-def _differences(own: dict, network: dict[str, Any], made: dict[int, dict]) -> dict[str, tuple]:
+def _differences(own: dict, made: dict[int, dict]) -> dict[str, tuple]:
     """Where a record is not what the seeds of a row agree in."""
-    one = next(iter(made.values()))
-    ours, theirs = _run(own, network), _run(one, ModelConfig.from_dict(one["config"]).to_dict())
+    ours, theirs = _run(own), _run(next(iter(made.values())))
     return {k: (v, theirs[k]) for k, v in ours.items() if v != theirs[k]}
 
 
-def _run(record: dict, network: dict[str, Any]) -> dict[str, Any]:
+def _run(record: dict) -> dict[str, Any]:
+    network = ModelConfig.from_dict(record["config"]).to_dict()
     training, data = record.get("training") or {}, record.get("data") or {}
     seen = {f"model.{key}": value for key, value in network.items() if key != "weights"}
     return seen | {

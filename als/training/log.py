@@ -1,10 +1,10 @@
 """What a run writes down as it goes: `metrics.csv` and TensorBoard, whole after a resumption."""
 
-import csv
 import os
 from pathlib import Path
 
 import lightning as L
+import pandas as pd
 import torch
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from torch import Tensor
@@ -91,7 +91,8 @@ class LogFigures(L.Callback):
         if trainer.is_global_zero:
             row = {"step": self.step - 1, "epoch": trainer.current_epoch, **figures}
             self.rows.append({name: str(value) for name, value in row.items()})
-            _write_rows(self.path, self.rows)
+            with atomic_write(self.path) as aside:
+                pd.DataFrame(self.rows).to_csv(aside, index=False, lineterminator="\r\n")
 
 
 def _mean_over_processes(trainer: L.Trainer, figures: dict[str, Tensor]) -> dict[str, float]:
@@ -108,13 +109,5 @@ def _mean_over_processes(trainer: L.Trainer, figures: dict[str, Tensor]) -> dict
 def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    with open(path, newline="") as file:
-        return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
-
-
-def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    with atomic_write(path) as aside, open(aside, "w", newline="") as file:
-        columns = dict.fromkeys(name for row in rows for name in row)
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    return [{k: v for k, v in row.items() if v} for row in rows]

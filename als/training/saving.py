@@ -95,7 +95,8 @@ class SaveLast(L.Callback):
         # Where lightning ends the run within an epoch it then takes that for the epoch's end.
         ends = trainer.should_stop or self.step == trainer.max_steps
         # A validation that comes after this step would be left out on resuming.
-        if trainer.is_last_batch or (_validates(trainer, batch_idx) and not ends):
+        validates = trainer.enable_validation and (batch_idx + 1) % trainer.val_check_batch == 0
+        if trainer.is_last_batch or (validates and not ends):
             return
         stop = self._all_stop(trainer)
         if stop or ends or self.due:
@@ -165,11 +166,6 @@ def interrupts_put_back() -> Iterator[None]:
 def ignore_interrupts(worker: int) -> None:
     """For the processes that load images: Ctrl-C reaches them too, and the step needs them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _validates(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether a validation comes after this batch, which is not the epoch's last."""
-    return trainer.enable_validation and (batch_idx + 1) % trainer.val_check_batch == 0
 
 
 def _counted(trainer: L.Trainer, module) -> dict[str, int]:

@@ -17,9 +17,9 @@ from als.config import TrainConfig, TrainerConfig
 from als.data.dataset import DetectionDataset, collate
 from als.data.derived_masks import opencv
 from als.data.layouts import load_records
-from als.data.record import Problem, Record, fingerprint, with_objects
+from als.data.record import Problem, Record, fingerprint
 from als.data.sampler import AspectBatchSampler, repeat_factors
-from als.data.transforms import evaluation_transforms, ssd_transforms, training_transforms
+from als.data.transforms import as_photo, ssd_transforms, training_transforms
 from als.errors import InputError
 from als.evaluation.evaluate import judge_by_id
 from als.files import write_json
@@ -40,9 +40,6 @@ from als.training.saving import (
 
 Judge = Callable[[FoundById, list[Record], tuple[str, ...]], dict[str, float]]
 SAVE_EVERY_STEPS = 200
-# Of the RPN and the RoI heads, of R-FCN, of SSD, and after LED.
-OUTPUT_LAYERS = {"cls_logits", "cls_score", "bbox_pred", "score_maps", "box_maps"}
-OUTPUT_LAYERS |= {"classification_head", "regression_head", "quality_head"}
 COMPILED = {"trunk", "roi_heads.conv5_cls", "roi_heads.conv5_loc"}
 COMPILED |= {"roi_heads.conv5", "ssd.backbone"}  # of R-FCN, of SSD
 
@@ -64,7 +61,8 @@ class DetectionData(L.LightningDataModule):
         self.problems: list[Problem] = []
         if config.data.masks == "boxes":
             opencv()  # it is missed now, not in a loading process
-        self.train_records = with_objects(self._load(config.data.train))
+        train = self._load(config.data.train)
+        self.train_records = [r for r in train if not r.difficult.all()]
         if config.data.only_with_masks:
             self.train_records = [r for r in self.train_records if r.mask is not None]
             if not self.train_records:
@@ -119,7 +117,7 @@ class DetectionData(L.LightningDataModule):
             rank=self.trainer.global_rank,
             drop_last=False,
         )
-        transform = evaluation_transforms(self.config.model.max_size)
+        transform = partial(as_photo, self.config.model.max_size)
         return self._loader(self.val_records, transform, sampler)
 
     def _loader(self, records, transform, sampler, derived=None) -> DataLoader:
@@ -173,44 +171,33 @@ def train(
             raise InputError(f"{out}: holds a run already; pass --resume or choose another --out.")
         if start is not None:
             check_resumes(config, out / "config.json")
-        return _train(config, out, start, judge, callbacks, options)
-
-
-def _train(
-    config: TrainConfig,
-    out: Path,
-    start: tuple[Path, int] | None,
-    judge: Judge,
-    callbacks: Sequence[L.Callback],
-    options: dict[str, Any],
-) -> Path:
-    L.seed_everything(config.seed, verbose=False)
-    data = DetectionData(config)
-    if data.problems:
-        say(f"{len(data.problems)} broken files are left out; the first: {data.problems[0]}")
-    detector = _start(config, resumes=start is not None)
-    path, first_step = start or (None, 0)
-    trainer = _trainer(config, out, first_step, callbacks, options)
-    metric = partial(_judged, data=data, judge=judge) if config.data.val else None
-    module = DetectorModule(detector, config, _total_steps(config, data, trainer), metric)
-    with interrupts_put_back():
-        trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
-    info = {
-        "data": {"train": config.data.train, "fingerprint": fingerprint(data.train_records)},
-        "epochs": _epochs(trainer.global_step, module, config),
-        "seed": config.seed,
-        "time": _time(config, trainer),
-        "machine": machine(),
-    }
-    if trainer.is_global_zero:
-        save_checkpoint(detector, out / "model.safetensors", info)
-        best = out / "checkpoints" / "best.ckpt"
-        if metric is not None and best.exists():
-            state = torch.load(best, map_location="cpu", weights_only=True)
-            module.load_state_dict(state["state_dict"])
-            info["epochs"] = _epochs(state["global_step"], module, config)
-            save_checkpoint(detector, out / "best.safetensors", info)
-    return out / "model.safetensors"
+        L.seed_everything(config.seed, verbose=False)
+        data = DetectionData(config)
+        if data.problems:
+            say(f"{len(data.problems)} broken files are left out; the first: {data.problems[0]}")
+        detector = _start(config, resumes=start is not None)
+        path, first_step = start or (None, 0)
+        trainer = _trainer(config, out, first_step, callbacks, options)
+        metric = partial(_judged, data=data, judge=judge) if config.data.val else None
+        module = DetectorModule(detector, config, _total_steps(config, data, trainer), metric)
+        with interrupts_put_back():
+            trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+        info = {
+            "data": {"train": config.data.train, "fingerprint": fingerprint(data.train_records)},
+            "epochs": _epochs(trainer.global_step, module, config),
+            "seed": config.seed,
+            "time": _time(config, trainer),
+            "machine": machine(),
+        }
+        if trainer.is_global_zero:
+            save_checkpoint(detector, out / "model.safetensors", info)
+            best = out / "checkpoints" / "best.ckpt"
+            if metric is not None and best.exists():
+                state = torch.load(best, map_location="cpu", weights_only=True)
+                module.load_state_dict(state["state_dict"])
+                info["epochs"] = _epochs(state["global_step"], module, config)
+                save_checkpoint(detector, out / "best.safetensors", info)
+        return out / "model.safetensors"
 
 
 def _epochs(steps: int, module: DetectorModule, config: TrainConfig) -> int | float:
@@ -263,7 +250,6 @@ def _start(config: TrainConfig, resumes: bool = False):
         detector = detector.to(memory_format=torch.channels_last)
     if config.compile:
         compile_convolutions(detector)
-    give_float32(detector)
     return detector
 
 
@@ -276,46 +262,6 @@ def compile_convolutions(detector: nn.Module) -> None:
     for name, part in detector.named_modules():
         if name in COMPILED:
             part.compile()
-
-
-def give_float32(detector: nn.Module) -> None:
-    """Under autocast too scores and box deltas leave their layers in float32.
-
-    torchvision decodes boxes in the type of the deltas: in bfloat16 a box at 500 pixels could
-    only lie on every second pixel.
-    """
-    for name, part in detector.named_modules():
-        if name.rpartition(".")[2] in OUTPUT_LAYERS:
-            part.register_forward_hook(_in_float32)
-
-
-def _in_float32(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:
-    return output.to(torch.promote_types(output.dtype, torch.float32))
-
-
-def _callbacks(
-    config: TrainConfig, out: Path, first_step: int, max_time: str | None
-) -> list[L.Callback]:
-    checkpoints = out / "checkpoints"
-    callbacks = [
-        # In this order: a checkpoint finds the figures of its step written.
-        LogFigures(out / "metrics.csv", first_step),
-        Timer(max_time),  # counts on after a resumption; lightning adds none beside it
-        SaveLast(checkpoints / LAST, SAVE_EVERY_STEPS),  # knows whether the time is over
-    ]
-    if config.data.val:
-        callbacks.append(
-            ModelCheckpoint(
-                checkpoints,
-                filename="best",
-                monitor="val_AP50",
-                mode="max",
-                enable_version_counter=False,
-                # Else it comes after SaveLast, whose checkpoint would not know the best so far.
-                save_on_train_epoch_end=False,
-            )
-        )
-    return callbacks
 
 
 def _trainer(
@@ -337,8 +283,26 @@ def _trainer(
     }
     settings |= options
     settings["logger"] = logger_of(options.get("logger"), out, first_step)
+    checkpoints = out / "checkpoints"
     try:
-        own = _callbacks(config, out, first_step, settings.pop("max_time", None))
+        own: list[L.Callback] = [
+            # In this order: a checkpoint finds the figures of its step written.
+            LogFigures(out / "metrics.csv", first_step),
+            Timer(settings.pop("max_time", None)),  # counts on after a resumption; the only one
+            SaveLast(checkpoints / LAST, SAVE_EVERY_STEPS),  # knows whether the time is over
+        ]
+        if config.data.val:
+            own.append(
+                ModelCheckpoint(
+                    checkpoints,
+                    filename="best",
+                    monitor="val_AP50",
+                    mode="max",
+                    enable_version_counter=False,
+                    # Else it comes after SaveLast, whose checkpoint would not know the best so far.
+                    save_on_train_epoch_end=False,
+                )
+            )
         settings["callbacks"] = [*own, *callbacks]
         trainer = L.Trainer(**settings)
         if options.get("logger") in ("wandb", "mlflow"):  # which show runs by their options

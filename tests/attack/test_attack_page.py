@@ -14,7 +14,7 @@ from gradio.state_holder import SessionState
 
 from als.ui import build_app
 from als.ui.cache import MAX_AGE, sweep
-from benchmarks.load import Tab
+from benchmarks.load import Tab, upload
 
 META = {"_type": "gradio.FileData"}
 PNG = io.BytesIO()
@@ -87,7 +87,7 @@ def test_no_event_takes_a_file_that_was_not_uploaded(tab, tmp_path, cache, quiet
 
 
 def test_an_uploaded_photo_is_taken_with_and_without_meta(tab, quiet):
-    file = tab.upload("scene.png", PNG.getvalue())
+    file = upload(tab.web, "scene.png", PNG.getvalue())
     for given in (file, {"path": file["path"]}):
         answer = tab.event("photo", "change", [given, *VALUES])
         assert answer["success"] and "<img" in json.dumps(answer["output"])
@@ -182,7 +182,7 @@ JUNK = [None, [], {}, "x", -1, 10**400, [[]], {"path": None}, "\ud800", True]
 
 
 def test_values_that_no_control_holds_get_a_sentence(tab, quiet):
-    tab.event("photo", "change", [tab.upload("scene.png", PNG.getvalue()), *VALUES])
+    tab.event("photo", "change", [upload(tab.web, "scene.png", PNG.getvalue()), *VALUES])
     for junk in JUNK:
         for place in range(len(VALUES)):
             values = [*VALUES[:place], junk, *VALUES[place + 1 :]]
@@ -207,7 +207,7 @@ def test_values_that_no_control_holds_get_a_sentence(tab, quiet):
         for elem_id in ("gallery", "missed"):
             answer = tab.event(elem_id, "pick", list(VALUES), {"row": junk})
             assert answer["success"] or refusal(answer)
-    answer = tab.event("photo", "change", [tab.upload("scene.png", PNG.getvalue()), *VALUES])
+    answer = tab.event("photo", "change", [upload(tab.web, "scene.png", PNG.getvalue()), *VALUES])
     assert answer["success"], "the app does not go on"
 
 
@@ -242,10 +242,10 @@ def test_a_refused_photo_is_one_line_and_no_traceback(web, quiet):
 
 def test_eps_is_opened_nowhere(tab, quiet):
     """Pillow would start Ghostscript."""
-    file = tab.upload("a.png", EPS)
+    file = upload(tab.web, "a.png", EPS)
     answer = tab.event("photo", "change", [file, *VALUES])
     assert "not an image that can be read" in json.dumps(answer["output"])
-    tab.event("photo", "change", [tab.upload("scene.png", PNG.getvalue()), *VALUES])
+    tab.event("photo", "change", [upload(tab.web, "scene.png", PNG.getvalue()), *VALUES])
     painting = {"background": None, "layers": [file], "composite": file}
     data = ["my strokes: 1 there, 0 elsewhere", "the other map", painting, *VALUES]
     answer = tab.event("run", "click", data)
@@ -266,7 +266,7 @@ def blob(tab, **told) -> httpx.Response:
 
 
 def test_a_layer_of_the_canvas_is_decoded_by_the_one_reader(tab, quiet):
-    tab.event("photo", "change", [tab.upload("scene.png", PNG.getvalue()), *VALUES])
+    tab.event("photo", "change", [upload(tab.web, "scene.png", PNG.getvalue()), *VALUES])
     data = ["my strokes: 1 there, 0 elsewhere", "the other map", {"id": "a"}, *VALUES]
     said = []
     for content in (EPS, PNG.getvalue()):
@@ -287,7 +287,7 @@ def test_requests_that_gradio_does_not_know_leave_a_line(tab, quiet):
     "name", ["n" * 246 + ".png", "\x1b[2Jred\x1b[0m.png", "\ud800.png", "a\r\nb.png", ["x"], 7]
 )
 def test_names_of_photos_are_shown_safely(tab, quiet, name):
-    file = tab.upload("scene.png", PNG.getvalue()) | {"orig_name": name}
+    file = upload(tab.web, "scene.png", PNG.getvalue()) | {"orig_name": name}
     tab.event("photo", "change", [file, *VALUES])
     shown = tab.event("export", "click", list(VALUES))
     if not isinstance(name, str) or "\ud800" in name:
