@@ -21,7 +21,6 @@ from als.data.toy import TOY_CLASSES
 from als.images import as_rgb
 from als.model import AnyDetector, Detector
 from als.photographs import package_photographs
-from als.training.train import give_float32
 from benchmarks.recording import Setting
 from benchmarks.torchvision_baseline import faster_rcnn_of
 
@@ -141,7 +140,6 @@ def random_detector(config: ModelConfig, images: list[Tensor]) -> AnyDetector:
         return (FrozenBatchNorm2d.forward(layer, inputs[0]),)
 
     detector = build_detector(config).to(images[0]).eval()
-    give_float32(detector)
     layers = [layer for layer in detector.modules() if isinstance(layer, FrozenBatchNorm2d)]
     hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
     # Both branches run, on few RoIs: this is not to be the peak where memory is measured.

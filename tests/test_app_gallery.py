@@ -12,7 +12,7 @@ from app_server import VALUES, Click, only_network, scene, tiny_predictor
 from als.errors import InputError
 from als.evaluation.missed import SAYS
 from als.ui.gallery import COLOURS, MAX_PHOTOGRAPHS, ORDERS, read_gallery
-from als.ui.handlers import EVERY_CLASS, Handlers
+from als.ui.handlers import EVERY_CLASS, NO_GALLERY, Handlers
 from als.ui.session import SessionStore
 
 THRESHOLD = VALUES[0]
@@ -108,6 +108,15 @@ def test_a_gallery_is_said_to_grow_and_is_then_shown(listed):
     assert re.findall(r"<strong>(\w\.png)</strong>", page)[:2] == ["b.png", "a.png"]
     assert page.count("data:image/jpeg") == 3 and "in the 2 with an annotation" in page
     assert "no annotation" in page and said[-2] == {"gallery_status": ""}
+
+
+def test_a_place_that_is_emptied_takes_its_own_photographs_away_alone(listed, files):
+    tab, request, _ = listed
+    list(tab.load_gallery(request, files, place="folder"))
+    told = list(tab.load_gallery(request, None, place="multiple"))
+    assert told == [{"gallery_status": ""}] and tab.store.get("g").gallery is not None
+    assert list(tab.load_gallery(request, None, place="folder"))[0]["gallery"] == NO_GALLERY
+    assert tab.store.get("g").gallery is None
 
 
 def test_another_threshold_class_or_order_needs_no_network(listed, monkeypatch):

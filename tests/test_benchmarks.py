@@ -27,7 +27,9 @@ def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     with pytest.MonkeyPatch.context() as patch:
         printed = []
-        patch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(words)))
+        patch.setattr(
+            "builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words)))
+        )
         main(["--quick", "--out", str(folder)])
     path = folder / f"{machine_name('cpu')}.json"
     return json.loads(path.read_text()), sorted(f.suffix for f in folder.iterdir()), printed

@@ -367,7 +367,7 @@ def test_another_explainer_for_the_last_view(visit, files):
     before = visit.pictures()
     for name, says in (
         ("Grad-CAM, box width", "What raises the width (dw) of the chosen box."),
-        ("RPN objectness", "that choice does not apply"),
+        ("RPN objectness", "choice of a score or side does not apply"),
     ):
         visit.page.locator("#explainer input").click()
         visit.page.get_by_role("option", name=name).click()

@@ -70,7 +70,7 @@ def parameters(toys):
     photographs = [str(p) for p in sorted(images.iterdir())[:2]]
     return {
         "figure3_attention_maps": f"CHECKPOINTS = [{str(toys / 'toy.safetensors')!r}]\n"
-        f"FOLDER = {str(images)!r}; SCORE_THRESHOLD = 0.5",
+        f"FOLDER = {str(images)!r}; MOST = 2; SCORE_THRESHOLD = 0.5",
         "attention_vs_cam": f"{checkpoint}; STUDY = INTERVENTIONS = {str(toys / 'study')!r}\n"
         "COMPARED = ['mask_iou', 'peak_on_head']\n"
         f"PHOTOGRAPHS = {photographs}; LIVE_MAPS = ['localization', 'gradcam']",

@@ -350,12 +350,18 @@ class Handlers:
             return {"box_status": markup.status(str(error), error=True)}
         return {"box_status": ""} | self._drawn(session, settings)
 
-    def load_gallery(self, request: gr.Request, payload: list | None) -> Iterator[dict]:
+    def load_gallery(
+        self, request: gr.Request, payload: list | None, place: str = ""
+    ) -> Iterator[dict]:
         """Run the network on several photographs, which are said to be done one by one.
 
-        `list_gallery` then shows them, as the page is set by that time.
+        `list_gallery` then shows them, as the page is set by that time. place: which of the
+        page's places for files gives them; one that is emptied takes its own away alone.
         """
         session = self.store.get(request.session_hash)
+        if not payload and session.gallery is not None and session.gallery_place != place:
+            yield {"gallery_status": ""}
+            return
         session.gallery, predictor = None, self.model_of(session)
         if not payload:
             yield {"gallery": NO_GALLERY, "gallery_status": ""}
@@ -373,7 +379,7 @@ class Handlers:
             said = "Another model was chosen meanwhile: choose the photographs again."
             yield {"gallery_status": markup.status(said, error=True)}
             return
-        session.gallery = gallery
+        session.gallery, session.gallery_place = gallery, place
         yield {"gallery_status": ""}
 
     def list_gallery(self, request: gr.Request, name: str, order: str, *values) -> dict:

@@ -189,16 +189,19 @@ def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, lis
     given = [gr.Number(visible=False), *listing, *values]
     listed = answer(handle.in_order(handle.list_gallery, "gallery"))
 
-    @wraps(handle.load_gallery)
-    def load(*given):  # it answers several times, errors too
-        for told in handle.load_gallery(*given):
-            yield {parts[name]: value for name, value in told.items()}
+    def loading(place: str):
+        @wraps(handle.load_gallery)
+        def load(request, payload, _):  # Gradio gives the default, which is not this place
+            for told in handle.load_gallery(request, payload, place):  # several times, errors too
+                yield {parts[name]: value for name, value in told.items()}
+
+        return load
 
     again = {"fn": listed, "inputs": given, "outputs": [parts["gallery"]]} | STAMP
     again |= quiet | DRAW | RAW
     there = {"show_progress_on": [parts["gallery"]]} | GALLERY | RAW
     for upload in uploads:
-        upload.change(load, upload, shown, **there).then(**again, **LATEST)
+        upload.change(loading(upload.elem_id), upload, shown, **there).then(**again, **LATEST)
     triggers = [*(one.input for one in listing), controls["threshold"].input]
     gr.on(triggers, **again, **LATEST)
     parts["gallery"].pick(

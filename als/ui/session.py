@@ -29,6 +29,7 @@ class Session:
     changed: Study | None = None
     on_canvas: Study | None = None
     gallery: Gallery | None = None
+    gallery_place: str = ""  # of the page, whose files it has
     listed: Photograph | None = None  # of the gallery: the one that is the photo
     opening: Photograph | None = None  # the one that becomes it
     corners: list[tuple[float, float]] | None = None  # of a box that is being drawn, so far
