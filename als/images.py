@@ -158,7 +158,7 @@ def open_image(file: Path | bytes, name: str, formats: tuple[str, ...] = FORMATS
         raise InputError(_too_large(name, "the")) from error
     except Exception as error:
         raise InputError(_damaged(name, error)) from error
-    _refuse_large(image, name)
+    _refuse_size(image, name)
     return image
 
 
@@ -209,7 +209,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 def _decode(image: Image.Image, name: str, own: bool = False) -> Image.Image:
     """An opened, perhaps not yet decoded image -> upright RGB, never the caller's."""
-    _refuse_large(image, name)
+    _refuse_size(image, name)
     _load(image, name)
     turn = TURNS.get(_orientation(image))
     if turn is not None:
@@ -229,7 +229,7 @@ def _load(image: Image.Image, name: str) -> None:
         raise InputError(_damaged(name, error)) from error
 
 
-def _refuse_large(image: Image.Image, name: str) -> None:
+def _refuse_size(image: Image.Image, name: str) -> None:
     if not image.width * image.height:
         raise InputError(f"{name}: {image.width} x {image.height} pixels show nothing; cut again.")
     if image.width * image.height > MAX_PIXELS:

@@ -321,10 +321,10 @@ class Predictor:
         with self.lock:
             scene, score = self.chosen(analysis, detection, label, box)
             (explained,) = make_maps(explainer, scene, kind)
-        label = int(scene.labels[0])
+        label, explained = int(scene.labels[0]), explained.copy()  # else some are read-only views
         passed = score > self.detector.config.score_threshold
         return Explanation(
-            *(explained.copy(), scene.boxes[0], label, self.classes[label - 1], score, passed),
+            *(explained, scene.boxes[0], label, self.classes[label - 1], score, passed),
             is_empty(explained),
         )
 

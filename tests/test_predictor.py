@@ -107,6 +107,11 @@ def test_boxes_are_exact_under_autocast(predictor, image, dtype):
     assert (found.boxes % 0.25 != 0).any()
 
 
+def test_an_explanations_map_may_be_written_to(predictor, image):
+    told = predictor.explain(predictor.analyse(image), explainer="localization")
+    told.map[:] = 0
+
+
 def test_results_are_compared_and_kept_by_which_they_are(predictor, image):
     one, two = predictor.analyse(image), predictor.analyse(image)
     assert one != two and len({one, two, one.prediction, one.encoding, one.found}) == 5

@@ -123,12 +123,12 @@ def _odam(scene: Scene, kind: str) -> np.ndarray:
 
 
 def black_box_of(scene: Scene) -> tuple[BlackBox, list[tuple[np.ndarray, int]]]:
-    """The detector, with the scene's own maps replaced as there, asked for its classes alone; box
-    and label of each detection."""
+    """The scene's detector, its maps replaced where the scene's are, asked for the scene's classes
+    alone; and box [4] xyxy pixels and label of each detection."""
     pairs = list(zip(scene.boxes, scene.labels.tolist(), strict=True))
     encoding, labels = scene.encoding, sorted(set(scene.labels.tolist()))
-    replaced = isinstance(scene.detector, Detector)
-    overrides = (encoding.override_loc, encoding.override_cls) if replaced else ()
+    has_maps = isinstance(scene.detector, Detector)  # other families have none to replace
+    overrides = (encoding.override_loc, encoding.override_cls) if has_maps else ()
     return black_box(scene.detector, PROPOSALS, labels, overrides), pairs
 
 

@@ -210,15 +210,15 @@ def write_gallery(
 
 
 def map_row(predictor: Predictor, image, maps: Sequence[str], detection: int = 0) -> Figure:
-    """The photograph with one detection, then each map: for notebooks.
+    """The photograph with one detection, then each map: for notebooks. Where nothing is detected,
+    the photograph alone, which says so.
 
     Args:
         image: as `Predictor.predict` takes it. maps: names of `EXPLAINERS`.
         detection: row of the prediction, 0 for the highest score.
 
     Raises:
-        InputError: there is no such detection, or a map is unknown. Where nothing is detected the
-            photograph says so.
+        InputError: there is no such detection, or a map is unknown.
     """
     photo = as_rgb(image)
     analysis = predictor.analyse(photo)

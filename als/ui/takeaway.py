@@ -90,7 +90,7 @@ class Endpoint:
     def _settings(self, threshold, kind: str, explainer: str) -> Settings:
         if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
             raise InputError(f"score_threshold {threshold!r}: give a number from 0 to 1.")
-        if kind != "" and (not isinstance(kind, str) or kind not in KIND_OF_WORDS):
+        if kind not in ("", *KIND_OF_WORDS):
             raise InputError(f"per_box_target {kind!r}: choose one of {', '.join(KIND_OF_WORDS)}.")
         if not isinstance(explainer, str) or explainer not in offered(self.predictor):
             known = ", ".join(offered(self.predictor))

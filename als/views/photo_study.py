@@ -56,8 +56,8 @@ def words_of(explainer: str) -> str:
 
 def step_of(explainer: str) -> str:
     """What an explainer's time is told as."""
-    known = explainer == DEFAULT_EXPLAINER
-    return "gradient x activation" if known else EXPLAINERS[explainer].title
+    is_default = explainer == DEFAULT_EXPLAINER
+    return "gradient x activation" if is_default else EXPLAINERS[explainer].title
 
 
 @dataclass(frozen=True)
