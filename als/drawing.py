@@ -97,7 +97,7 @@ def sampled(heat_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         ((np.arange(new) + 0.5) * old / new).astype(int)
         for new, old in zip(size, heat_map.shape, strict=True)
     )
-    return heat_map[rows[:, None], columns[None]]
+    return heat_map.take(rows, axis=0).take(columns, axis=1)
 
 
 def overlay(photo: Image.Image, heat_map: np.ndarray, look: Look) -> Image.Image:

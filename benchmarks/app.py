@@ -84,6 +84,20 @@ def open_page(chromium: Browser, url: str, **look) -> Page:
     return page
 
 
+# Chooses the second detection; the seconds until it is told, by the page's own clock: a click of
+# the driver would first wait until its place has stood still.
+CHOOSE = """() => new Promise((done) => {
+  const started = performance.now();
+  document.querySelectorAll('#detections tr[data-row] button')[1].click();
+  const look = () => {
+    if (document.querySelector('#sentence').textContent.includes('detection 2'))
+      done((performance.now() - started) / 1000);
+    else requestAnimationFrame(look);
+  };
+  look();
+})"""
+
+
 def visit(page: Page, photo: Path) -> dict[str, float]:
     """Seconds to the first pictures, to everything, and of another detection.
 
@@ -101,12 +115,7 @@ def visit(page: Page, photo: Path) -> dict[str, float]:
     rows.first.wait_for()
     page.wait_for_timeout(1000)  # the new threshold is drawn
     if rows.count() > 1:
-        started = time.perf_counter()
-        rows.nth(1).locator("button").click()
-        page.wait_for_function(
-            "document.querySelector('#sentence').textContent.includes('detection 2')"
-        )
-        seconds["another detection"] = time.perf_counter() - started
+        seconds["another detection"] = page.evaluate(CHOOSE)
     page.close()
     return seconds
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from copy import copy
 from functools import wraps
 from pathlib import Path
 from urllib.parse import unquote
@@ -72,9 +73,17 @@ class Page(gr.Blocks):
             raise gr.Error(said, print_exception=False) from error
 
     async def postprocess_data(self, block_fn, predictions, state) -> list:
-        answer = await super().postprocess_data(block_fn, predictions, state)
-        # Gradio makes a component anew where an event leaves it as it is, under a new number, and
-        # keeps its next value by that number: a session held every picture that it ever showed.
+        # Gradio makes each component anew that an answer by component leaves out: as long as most
+        # answers take. Here it sees those that the answer holds.
+        told, outputs = copy(block_fn), block_fn.outputs
+        if isinstance(predictions, dict) and len(outputs) > 1:
+            told.outputs = [block for block in outputs if block in predictions]
+            if not told.outputs:
+                return [gr.skip() for _ in outputs]
+        values = iter(await super().postprocess_data(told, predictions, state))
+        answer = [next(values) if block in told.outputs else gr.skip() for block in outputs]
+        # One that an update changes is made anew under another number, by which its next value is
+        # kept: a session would hold every value that it ever showed.
         for number, block in state.blocks_config.blocks.items() if state else ():
             block._id = number
         return answer

@@ -7,6 +7,7 @@ import socket
 import time
 from http.client import HTTPConnection
 
+import gradio as gr
 import httpx
 import pytest
 from app_server import VALUES, scene, served, tiny_predictor
@@ -99,10 +100,19 @@ def test_a_session_keeps_the_last_value_of_a_component_alone():
     views, numbers = (
         next(one for one in event.outputs if one.elem_id == name) for name in ("views", "numbers")
     )
-    for i in range(3):  # what an event does not name stays as it is
+    others = [one._id for one in event.outputs if one not in (views, numbers)]
+    before = [state.blocks_config.blocks[number] for number in others]
+    for i in range(3):
         for component in (views, numbers):
             given = page.postprocess_data(event, {component: f"<p>{i}</p>"}, state)
-            asyncio.run(given)
+            answer = dict(zip(event.outputs, asyncio.run(given), strict=True))
+            assert answer.pop(component) == f"<p>{i}</p>"
+            assert all(one == gr.skip() for one in answer.values())
+    assert asyncio.run(page.postprocess_data(event, gr.skip(), state)) == [
+        gr.skip() for _ in event.outputs
+    ]
+    # To make each anew took longer than most answers.
+    assert all(state.blocks_config.blocks[n] is one for n, one in zip(others, before, strict=True))
     assert state.blocks_config.blocks.keys() == page.blocks.keys() == state.config_values.keys()
     assert state.config_values[numbers._id]["props"]["value"] == "<p>2</p>"
 
