@@ -174,7 +174,7 @@ def reduced(image: Image.Image, longest: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BOX)
 
 
-def reduced_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+def reduced_size(size: tuple[int, int], longest: float) -> tuple[int, int]:
     """The (height, width) of what `reduced` makes of an image of `size`."""
     scale = min(1.0, longest / max(size))
     height, width = (max(1, round(side * scale)) for side in size)

@@ -224,10 +224,12 @@ class Predictor:
         classification_map: MapInput | None = None,
         score_threshold: float | None = None,
         name: str | None = None,
+        map_side: float = math.inf,
     ) -> Analysis:
         """`predict`, and keep features, proposals and class logits for explaining.
 
-        name: what a refusal calls the image, see `als.images.as_rgb`.
+        name: what a refusal calls the image, see `als.images.as_rgb`. map_side: longest side of
+        the prediction's maps in pixels; by default they are as large as the photo.
         """
         threshold = _checked_threshold(score_threshold)
         seconds: dict[str, float] = {}
@@ -247,7 +249,8 @@ class Predictor:
                 encoding = self.detector.encode([photo], *given)
             with _timed(seconds, "detection"):
                 found = self.detector.detect(encoding, threshold)[0]
-        return Analysis(image, self._prediction(found, encoding, 0, seconds), encoding, found)
+        told = self._prediction(found, encoding, 0, seconds, map_side)
+        return Analysis(image, told, encoding, found)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -260,7 +263,9 @@ class Predictor:
         photo = photo_of(image, self.detector.config.max_size)
         return photo._replace(pixels=photo.pixels.to(self.device))
 
-    def _prediction(self, found: Found, encoding, index: int, seconds: dict) -> Prediction:
+    def _prediction(
+        self, found: Found, encoding, index: int, seconds: dict, map_side: float = math.inf
+    ) -> Prediction:
         """What was found in photo `index` of an encoding, as arrays."""
         labels = found.labels.cpu().numpy()
         return Prediction(
@@ -268,8 +273,8 @@ class Predictor:
             labels=labels,
             names=[self.classes[label - 1] for label in labels],
             scores=found.scores.cpu().numpy(),
-            localization_map=map_to_image(encoding.a_loc, encoding, index),
-            classification_map=map_to_image(encoding.a_cls, encoding, index),
+            localization_map=map_to_image(encoding.a_loc, encoding, index, map_side),
+            classification_map=map_to_image(encoding.a_cls, encoding, index, map_side),
             size=encoding.original_sizes[index],
             seconds=seconds,
         )

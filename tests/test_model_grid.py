@@ -28,6 +28,19 @@ def test_maps_are_resized_to_the_padded_image_cut_and_resized_again(index):
     np.testing.assert_allclose(map_to_image(batch, encoding, index), expected[index], atol=1e-6)
 
 
+def test_a_map_of_a_longest_side_is_that_of_the_smaller_photo():
+    images = ImageList(torch.zeros(1, 3, 64, 96), [(64, 91)])
+    grid = torch.rand(1, 1, 4, 6, generator=torch.Generator().manual_seed(0))
+    large, small = (
+        SimpleNamespace(images=images, original_sizes=[s]) for s in ((640, 910), (64, 91))
+    )
+    made = map_to_image(grid, large, longest=91)
+    np.testing.assert_array_equal(made, map_to_image(grid, small))
+    np.testing.assert_array_equal(made, map_to_image(grid, small, longest=92))  # never enlarged
+    # Smooth: nearly what the nearest pixels of the whole map are.
+    np.testing.assert_allclose(made, map_to_image(grid, large)[5::10, 5::10], atol=0.01)
+
+
 def test_a_constant_map_stays_what_it_is():
     images = ImageList(torch.zeros(1, 3, 32, 32), [(20, 32)])
     encoding = SimpleNamespace(images=images, original_sizes=[(500, 800)])

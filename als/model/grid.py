@@ -1,5 +1,6 @@
 """Between the conv4 grid, where maps are made, and the pixels of an image."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -11,19 +12,24 @@ from als.model.backbone import STRIDE
 from als.model.detector import Detector, Encoding
 
 
-def map_to_image(grid: Tensor | None, encoding: Encoding, index: int = 0) -> np.ndarray | None:
+def map_to_image(
+    grid: Tensor | None, encoding: Encoding, index: int = 0, longest: float = math.inf
+) -> np.ndarray | None:
     """A map on the conv4 grid [B, 1, h, w] -> float32 [H, W] at the original image's size.
 
-    Bilinear; cells that lie in the padding of the batch are cut off, values stay raw.
+    Bilinear; cells that lie in the padding of the batch are cut off, values stay raw. longest: of
+    the map's sides, in pixels; that of a larger image is made as for the image `reduced` to it.
     """
     if grid is None:
         return None
-    return grids_to_image(grid[index : index + 1], encoding, index)[0]
+    return grids_to_image(grid[index : index + 1], encoding, index, longest)[0]
 
 
-def grids_to_image(grids: Tensor, encoding: Encoding, index: int = 0) -> np.ndarray:
+def grids_to_image(
+    grids: Tensor, encoding: Encoding, index: int = 0, longest: float = math.inf
+) -> np.ndarray:
     """Several maps [K, 1, h, w] of image `index` -> float32 [K, H, W], as `map_to_image`."""
-    size = encoding.original_sizes[index]
+    size = reduced_size(encoding.original_sizes[index], longest)
     return enlarge(grids.detach().float(), encoding, size, index).cpu().numpy()
 
 

@@ -309,14 +309,10 @@ def study_photo(
     """
     own = predictor.detector.config.score_threshold
     least = own if threshold is None else min(threshold, own)
-    analysis = predictor.analyse(photo, *maps, score_threshold=least, name=name)
+    analysis = predictor.analyse(photo, *maps, score_threshold=least, name=name, map_side=MAP_SIDE)
     if len(analysis.found.logits) == 0:
         raise InputError(f"{name}: the model proposes no region in this photo.")
-    found, size = analysis.prediction, reduced_size(analysis.prediction.size, MAP_SIDE)
-    if found.localization_map is not None:
-        light = [sampled(m, size) for m in (found.localization_map, found.classification_map)]
-        found = replace(found, localization_map=light[0], classification_map=light[1])
-    study = Study(predictor, replace(analysis, prediction=found), name)
+    study = Study(predictor, analysis, name)
     study.choice = study.best
     return study
 
