@@ -8,7 +8,7 @@ from gradio_client import Client, handle_file
 from als.explain import EXPLAINERS, Explainer, make_maps
 from als.ui.handlers import NO_VIEWS
 from als.views.panels import captions, figures_of, last_title, panels_of
-from als.views.photo_study import Settings, offered, study_photo
+from als.views.photo_study import Choice, Settings, offered, study_photo
 
 MIDDLE = VALUES[:-1]
 
@@ -54,6 +54,16 @@ def test_a_caption_says_whether_all_boxes_have_one_map(study, name):
     maps = make_maps(name, study.predictor.scene(study.analysis, [0, 3]))
     same = np.array_equal(*maps)
     assert same == (not EXPLAINERS[name].per_object)
+
+
+@pytest.mark.parametrize("other", [Settings(opacity=0.2), Settings(colour_map="gray"), Settings()])
+def test_what_was_drawn_before_is_not_seen_in_the_pictures(study, scene_file, other):
+    """The panels of the two maps are kept from choice to choice, without the box."""
+    panels_of(study, Settings())
+    fresh = study_photo(study.predictor, scene_file, "scene.png")
+    study.choice = fresh.choice = Choice(detection=1)
+    for one, two in zip(panels_of(study, other), panels_of(fresh, other), strict=True):
+        assert one.picture == two.picture
 
 
 def test_milliseconds_are_of_what_is_shown(study):

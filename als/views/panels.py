@@ -79,7 +79,7 @@ def panels_of(study: Study, settings: Settings) -> list[Panel]:
     """The five panels."""
     chosen, last, title = study.class_map(), study.last_map(settings), last_title(settings)
     maps = [
-        *attention_panels(study.prediction, study.display, settings.look),
+        *_attention_panels(study, settings.look),
         _explanation_panel(study, GRAD_CAM, chosen, settings.look),
         _explanation_panel(study, title, last, settings.look),
     ]
@@ -90,7 +90,7 @@ def panels_of(study: Study, settings: Settings) -> list[Panel]:
 def first_panels(study: Study, settings: Settings, waiting: bool = True) -> list[Panel]:
     """Those that need no explanation; `waiting` holds the places of the other two."""
     maps = [detections_panel(study, settings.threshold, None)]
-    maps += attention_panels(study.prediction, study.display, settings.look)
+    maps += _attention_panels(study, settings.look)
     titles = (GRAD_CAM, last_title(settings)) if waiting else ()
     return maps + [Panel(title, None, "Computing …") for title in titles]
 
@@ -118,6 +118,12 @@ def colours_of(study: Study, chosen: Explanation | None = None) -> dict[str, str
     names, above = study.prediction.names, study.above
     kept = above and colours_of(above, None if chosen is None else above.class_map())
     return class_colours(names if chosen is None else [*names, chosen.name], kept)
+
+
+def _attention_panels(study: Study, look: Look) -> list[Panel]:
+    if study.attention is None or study.attention[0] != look:
+        study.attention = look, attention_panels(study.prediction, study.display, look)
+    return study.attention[1]
 
 
 def _explanation_panel(study: Study, title: str, told: Explanation | None, look: Look) -> Panel:

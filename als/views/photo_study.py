@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
-from als.drawing import COLOUR_MAPS, RULES, Look, sampled, to_display
+from als.drawing import COLOUR_MAPS, RULES, Look, Panel, display_size, sampled, to_display
 from als.errors import InputError
 from als.evaluation import Detections, GroundTruth
 from als.evaluation.missed import Lost, outcomes, why_lost
@@ -124,7 +124,8 @@ class Study:
     Maps are kept at most 1,024 pixels long, boxes are in pixels of the photo. Nothing here runs the
     network's trunk again; an explanation is a backward pass from one RoI. truth: the annotation
     of which `losses` tells; lost: what it found. example: its name, if the photo is one. above:
-    of the same photo, the study whose pictures stand above those of this one.
+    of the same photo, the study whose pictures stand above those of this one. attention: the
+    panels of both maps as drawn last, which another choice does not change.
     """
 
     predictor: Predictor
@@ -136,6 +137,7 @@ class Study:
     above: "Study | None" = None
     lost: dict = field(default_factory=dict)
     explained: dict = field(default_factory=dict)
+    attention: tuple[Look, list[Panel]] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -284,9 +286,10 @@ class Study:
         # Of a map that replaces one: at most twice the network's sides, one channel for three.
         arrays += [encoding.images.tensors for given in overrides if given is not None]
         taken = sum(array.nbytes for array in arrays if array is not None)
-        # The photo, that of the kept maps' size, the one shown; Pillow takes 4 bytes a pixel.
+        # The photo, that of the kept maps' size, three pictures; Pillow takes 4 bytes a pixel.
         (height, width), (small, narrow) = found.size, reduced_size(found.size, MAP_SIDE)
-        return taken + 4 * (height * width + 2 * small * narrow)
+        wide, high = display_size(width, height)
+        return taken + 4 * (height * width + small * narrow + 3 * wide * high)
 
 
 def _share(value, default: float) -> float:
