@@ -143,8 +143,8 @@ def server_memory(url: str, process: int, photo: Path) -> dict[str, float]:
 def app_latency(arguments: list[str]) -> None:
     """How long the app takes, seen from the browser, and whether its memory grows.
 
-    On a warm server: from the upload to the first pictures (aim: 1.5 s on two cores), to all views
-    and numbers, and from choosing another detection to its views (aim: 0.5 s).
+    On a warm server: from the upload to the first pictures (aim: 0.6 s on two cores), to all views
+    and numbers, and from choosing another detection to its views (aim: 0.25 s).
     """
     parser = options(app_latency)
     parser.add_argument("--checkpoint", type=Path, help="default: the one that ships")
