@@ -145,12 +145,13 @@ def test_photographs_are_listed_by_one_model(tab, tmp_path):
     request, path = gr.Request(session_hash="h"), tmp_path / "scene.png"
     scene(0).save(path)
     payload = [{"path": str(path), "orig_name": path.name}]
-    reading = tab.load_gallery(request, payload)
+    reading = tab.load_gallery(request, payload, "multiple")
     next(reading)
     page = tab.choose_model(request, "twenty", *VALUES)
-    assert "Another model was chosen" in list(reading)[-1]["gallery_status"]
-    assert tab.store.get("h").gallery is None
-    list(tab.load_gallery(request, payload))
+    assert list(reading) == [] and tab.store.get("h").gallery is None
+    other = list(tab.load_gallery(request, payload, "directory", anew=True))
+    assert other == [{"gallery_status": ""}] and tab.store.get("h").gallery is None
+    list(tab.load_gallery(request, payload, "multiple", anew=True))
     assert len(tab.store.get("h").gallery.classes) == 20
     page = tab.choose_model(request, "animals", *VALUES)
     assert page["gallery"] == NO_GALLERY and tab.store.get("h").gallery is None

@@ -351,18 +351,21 @@ class Handlers:
         return {"box_status": ""} | self._drawn(session, settings)
 
     def load_gallery(
-        self, request: gr.Request, payload: list | None, place: str = ""
+        self, request: gr.Request, payload: list | None, place: str = "", anew: bool = False
     ) -> Iterator[dict]:
         """Run the network on several photographs, which are said to be done one by one.
 
         `list_gallery` then shows them, as the page is set by that time. place: which of the
-        page's places for files gives them; one that is emptied takes its own away alone.
+        page's places for files gives them; one that is emptied takes its own away alone. anew:
+        only if this place was the last that gave some, for another model.
         """
         session = self.store.get(request.session_hash)
-        if not payload and session.gallery is not None and session.gallery_place != place:
+        emptied = not payload and session.gallery is not None
+        if (anew or emptied) and session.gallery_place != place:
             yield {"gallery_status": ""}
             return
-        session.gallery, predictor = None, self.model_of(session)
+        session.gallery, session.gallery_place = None, place
+        predictor = self.model_of(session)
         if not payload:
             yield {"gallery": NO_GALLERY, "gallery_status": ""}
             return
@@ -375,11 +378,9 @@ class Handlers:
         except InputError as error:
             yield {"gallery": NO_GALLERY, "gallery_status": markup.status(str(error), error=True)}
             return
-        if predictor is not self.model_of(session):
-            said = "Another model was chosen meanwhile: choose the photographs again."
-            yield {"gallery_status": markup.status(said, error=True)}
+        if predictor is not self.model_of(session):  # which reads them after this
             return
-        session.gallery, session.gallery_place = gallery, place
+        session.gallery = gallery
         yield {"gallery_status": ""}
 
     def list_gallery(self, request: gr.Request, name: str, order: str, *values) -> dict:

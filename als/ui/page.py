@@ -142,8 +142,8 @@ def build_app(
                 uploads, listing = _photographs(parts, predictor)
         _endpoint(Endpoint(predictor))
         parts["tabs"] = tabs
-        _connect(handle, parts, controls)
-        _connect_gallery(handle, parts, controls, uploads, listing)
+        of_model = _connect(handle, parts, controls)
+        _connect_gallery(handle, parts, controls, uploads, listing, of_model)
 
         answer, values = _answering(parts), list(controls.values())
         shown, quiet = list(parts.values()), _quiet(parts)
@@ -191,17 +191,20 @@ def _answering(parts: dict[str, gr.components.Component]) -> Callable:
     return answering
 
 
-def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, listing) -> None:
-    """Events of the fourth tab."""
+def _connect_gallery(
+    handle: Handlers, parts: dict, controls: dict, uploads, listing, of_model
+) -> None:
+    """Events of the fourth tab; after `of_model`, the choice of a model, it is read anew."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
     quiet = _quiet(parts)
     given = [gr.Number(visible=False), *listing, *values]
     listed = answer(handle.in_order(handle.list_gallery, "gallery"))
 
-    def loading(place: str):
+    def loading(place: str, anew: bool):
         @wraps(handle.load_gallery)
-        def load(request, payload, _):  # Gradio gives the default, which is not this place
-            for told in handle.load_gallery(request, payload, place):  # several times, errors too
+        def load(request, payload, *_):  # Gradio gives the defaults, which are not these
+            given = payload, place, anew
+            for told in handle.load_gallery(request, *given):  # several times, errors too
                 yield {parts[name]: value for name, value in told.items()}
 
         return load
@@ -210,7 +213,9 @@ def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, lis
     again |= quiet | DRAW | RAW
     there = {"show_progress_on": [parts["gallery"]]} | GALLERY | RAW
     for upload in uploads:
-        upload.change(loading(upload.elem_id), upload, shown, **there).then(**again, **LATEST)
+        for event, anew in ((upload.change, False), (of_model.then, True)):
+            load = loading(upload.elem_id, anew)
+            event(load, upload, shown, **there).then(**again, **LATEST)
     triggers = [*(one.input for one in listing), controls["threshold"].input]
     gr.on(triggers, **again, **LATEST)
     parts["gallery"].pick(
@@ -218,8 +223,8 @@ def _connect_gallery(handle: Handlers, parts: dict, controls: dict, uploads, lis
     )
 
 
-def _connect(handle: Handlers, parts: dict, controls: dict) -> None:
-    """Events of the row above the tabs, of the pictures and of the tabs."""
+def _connect(handle: Handlers, parts: dict, controls: dict) -> gr.events.Dependency:
+    """Events of the row above the tabs, of the pictures and of the tabs; the choice of a model."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
     quiet = _quiet(parts)
     stamped = {"inputs": [gr.Number(visible=False), *values], "outputs": shown} | STAMP
@@ -234,11 +239,12 @@ def _connect(handle: Handlers, parts: dict, controls: dict) -> None:
     explainer, own = controls["explainer"], answer(handle.pick_explainer)
     of_explainer = explainer.input(own, explainer, parts["kind"], **LATEST, **quiet, **DRAW)
     chosen = [parts["model"], *values]
+    of_model = parts["model"].input(answer(handle.choose_model), chosen, shown, **LATEST, **views)
     slow = [
+        of_model,
         opened.then(**refresh, **latest),
         of_explainer.then(**refresh, **latest),
         controls["kind"].input(**refresh, **latest),
-        parts["model"].input(answer(handle.choose_model), chosen, shown, **LATEST, **views),
         parts["tabs"].select(answer(handle.open_tab), values, shown, **EACH, **views),
         parts["table"].pick(answer(handle.pick), values, shown, **each),
         parts["views"].pick(answer(handle.pick), values, shown, **each),
@@ -250,6 +256,7 @@ def _connect(handle: Handlers, parts: dict, controls: dict) -> None:
     parts["draw"].click(answer(handle.draw_box), None, shown, **quiet, **DRAW)
     drawing = [controls[name].input for name in ("threshold", "opacity", "colour_map", "rule")]
     gr.on(drawing, **refresh, **LATEST, **quiet, **DRAW, **RAW)
+    return of_model
 
 
 def _head(predictor: Predictor, model: str | None) -> dict:
