@@ -1,12 +1,14 @@
 """The derived cost of a training: against published counts, and by hand."""
 
+import re
+
 import pytest
 from torchvision.models.detection import SSD300_VGG16_Weights
 
 from als.config import CONFIGS, ModelConfig
 from als.errors import InputError
 from als.tables.stage_config import read_config
-from benchmarks.training_cost import cost, describe
+from benchmarks.training_cost import cost, describe, image_size
 
 NO_PARTS = {"attention": False, "separation": False}
 SSD300 = NO_PARTS | {"family": "ssd", "backbone": "vgg16", "frozen_blocks": 0}
@@ -48,3 +50,21 @@ def test_photographs_that_nobody_counted_are_named():
     config = read_config(CONFIGS / "compact-stage1.yaml", changes)
     with pytest.raises(InputError, match="mine:train: not counted"):
         describe(config, 1e12)
+
+
+COUNTED = re.compile(r"at least ([\d.]+) GiB for (\d+) images?\b.*?at ([\d,]+) GFLOP an image")
+DERIVED = [path for path in sorted(CONFIGS.rglob("*.yaml")) if "training_cost" in path.read_text()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", DERIVED, ids=lambda path: path.stem)
+def test_a_config_says_what_its_step_costs(path):
+    said = re.sub(r"\n#\s*", " ", path.read_text())
+    gib, batch, gflop = COUNTED.search(said).groups()
+    config = read_config(path, {"model.weights": None})
+    state = 2 if config.optimizer.name == "adamw" else 1
+    batch = int(batch)
+    assert batch == config.data.batch_size
+    step = cost(config.model, *image_size(config), batch, state)
+    assert f"{step['bytes'] / 2**30:.1f}" == gib
+    assert f"{step['flop'] / batch / 1e9:,.0f}" == gflop
