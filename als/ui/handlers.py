@@ -362,7 +362,7 @@ class Handlers:
         session = self.store.get(request.session_hash)
         emptied = not payload and session.gallery is not None
         if (anew or emptied) and session.gallery_place != place:
-            yield {"gallery_status": ""}
+            yield {} if anew else {"gallery_status": ""}
             return
         session.gallery, session.gallery_place = None, place
         predictor = self.model_of(session)

@@ -215,7 +215,7 @@ def _connect_gallery(
     for upload in uploads:
         for event, anew in ((upload.change, False), (of_model.then, True)):
             load = loading(upload.elem_id, anew)
-            event(load, upload, shown, **there).then(**again, **LATEST)
+            event(load, upload, shown, **there, **LATEST).then(**again, **LATEST)
     triggers = [*(one.input for one in listing), controls["threshold"].input]
     gr.on(triggers, **again, **LATEST)
     parts["gallery"].pick(
