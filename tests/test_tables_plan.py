@@ -14,9 +14,11 @@ import torch
 
 from als.classes import VOC_CLASSES
 from als.cli import main
+from als.data.layouts import load_records
+from als.data.record import fingerprint
 from als.data.toy import TOY_CLASSES
 from als.errors import InputError
-from als.evaluation.detections import load_judgeable
+from als.evaluation.detections import Detections, load_judgeable, save_detections
 from als.files import read_json, write_json
 from als.tables import training_steps
 from als.tables.comparison import Compare
@@ -25,7 +27,7 @@ from als.tables.plan import describe, evaluations_of, make_plan, reproduce
 from als.tables.render import steps
 from als.tables.rows import COMPACT, TABLES
 from als.tables.stage_config import Settings, stage_config
-from als.tables.training_steps import Prepare, Train
+from als.tables.training_steps import Evaluate, Prepare, Train
 from als.training.same_config import comparable
 
 ROOT = Path(__file__).parents[1]
@@ -189,6 +191,24 @@ def test_a_bootstrap_of_other_photographs_is_refused(reproduced, tmp_path):
         Compare("table2", replace(settings, data_root=tmp_path)).run()
 
 
+def test_one_photograph_has_no_bootstrap(toy_root, tmp_path):
+    root = shutil.copytree(toy_root, tmp_path / "data")
+    main_lists = root / "VOC2012/ImageSets/Main"
+    (main_lists / "test.txt").write_text((main_lists / "train.txt").read_text().split()[0])
+    records = load_records("VOC2012:test", root, TOY_CLASSES)
+    found = [Detections(r.boxes, r.labels, np.ones(len(r.labels))) for r in records]
+    made = {"metrics": {"AP50_area": 1.0}, "per_class": {}, "config": {"classes": TOY_CLASSES}}
+    made |= {"data": {"fingerprint": fingerprint(records)}}
+    for key in ("separation", "proposed"):
+        path = tmp_path / f"table2-compact/{key}-seed0.json"
+        write_json(path, made)
+        save_detections(path.with_suffix(".npz"), [r.image_id for r in records], found)
+    step = Compare("table2", Settings("compact", root, results=tmp_path))
+    with pytest.raises(InputError, match="one photograph"):
+        step.run()
+    assert not step.target.exists()
+
+
 def test_what_is_there_is_skipped(reproduced):
     settings, *_ = reproduced
     plan = make_plan("table2", settings)
@@ -200,6 +220,16 @@ def test_what_is_there_is_skipped(reproduced):
         "evaluate VOC2012:test",
         "paired bootstrap over the images",
     ]
+
+
+def test_a_finished_record_without_detections_is_left(tmp_path):
+    """Its training would be done anew and written over it."""
+    (tmp_path / "table2-compact").mkdir()
+    for file in (ROOT / "results/table2-compact").glob("proposed-seed0.*"):
+        shutil.copy(file, tmp_path / "table2-compact")
+    plan = make_plan("table2", Settings("compact", results=tmp_path, runs=tmp_path / "runs"))
+    todo = [step.target.name for step in plan.todo if isinstance(step, Evaluate)]
+    assert "residual-seed0.json" in todo and "proposed-seed0.json" not in todo
 
 
 def test_times_are_measured_or_derived_or_unknown(reproduced):

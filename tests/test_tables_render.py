@@ -298,6 +298,20 @@ def test_figures_show_every_row_and_say_what_was_not_run(results):
     assert len(rows_per_class("table2", results).axes) == 1
 
 
+def test_what_was_run_is_not_said_to_be_not_run(results):
+    cells = headline(frame("table2", results), ["mAP"])
+    assert cells.loc["Attention alone", ("mAP", "compact")] == "not run"
+    write_json(results / "table3-compact/proposed-seed0.json", record(0.5))
+    cells = headline(frame("table3", results), ["APL"])
+    assert cells.loc["Proposed", ("APL", "compact")] == "–"  # it has no large object
+    assert cells.loc["R-FCN", ("APL", "compact")] == "not run"
+    _, compact = paper_against_measured("table1", ROOT / "results", "aero").axes
+    assert compact.texts[0].get_text() == "–"  # six animals
+    assert compact.get_legend_handles_labels()[1] == ["measured, compact models: –"]
+    full, _ = paper_against_measured("table2", ROOT / "results", "AP75").axes
+    assert full.get_legend_handles_labels()[1] == ["paper: –", "measured, full scale: not run"]
+
+
 def test_rows_that_lie_near_each_other_stay_apart_beside_one_far_off(results):
     near, far = (
         {"difference": mean, "low": mean - 0.01, "high": mean + 0.01, "detectable": 0.03}

@@ -91,7 +91,8 @@ def _columns_charts(
 
 
 def _not_run(axis: Axes) -> int:
-    return sum(NOT_RUN in label for label in axis.get_legend_handles_labels()[1])
+    labels = axis.get_legend_handles_labels()[1]
+    return sum((NOT_RUN in label) + 2 * label.endswith(ABSENT) for label in labels)
 
 
 def paper_against_measured(table: str, results: Path, column: str = "mAP") -> Figure:
@@ -276,16 +277,16 @@ def _panel(axis: Axes, cells: pd.DataFrame, sources: Sequence[str], upright: boo
         _points(axis, cells, source, upright)
     _tidy(axis, "y" if upright else "x")
     empty = cells[list(sources)].isna().all(axis=1)
-    can_run = cells[[f"{source}_run" for source in sources if source != "paper"]].any(axis=1)
+    due = cells[[f"{source}_due" for source in sources if source != "paper"]].any(axis=1)
     if empty.all():
-        told = NOT_RUN if can_run.any() else ABSENT
+        told = NOT_RUN if due.any() else ABSENT
         axis.text(0.5, 0.5, told, transform=axis.transAxes, ha="center", va="center")
         if not upright:
             axis.set_xticks([])
     elif not upright:
         beside = {"transform": axis.get_yaxis_transform(), "va": "center", "color": "#777777"}
         for place in np.flatnonzero(empty):
-            axis.text(0.02, place, NOT_RUN if can_run.iloc[place] else ABSENT, **beside)
+            axis.text(0.02, place, NOT_RUN if due.iloc[place] else ABSENT, **beside)
 
 
 def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None:
@@ -293,7 +294,8 @@ def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None
     name, colour, shape = LOOKS[source]
     values = cells[source].to_numpy(float)
     if not np.isfinite(values).any():
-        name = f"{name}: {NOT_RUN}"
+        due = source != "paper" and cells[f"{source}_due"].any()
+        name = f"{name}: {NOT_RUN if due else ABSENT}"
     places = np.arange(len(values))
     spread = None if source == "paper" else np.nan_to_num(cells[f"{source}_spread"].to_numpy())
     points: Mapping = {"fmt": shape, "color": colour, "label": name, "ms": 6}

@@ -91,6 +91,9 @@ class Compare:
                         f"{run.data.test} of {root} has; give the --data-root of then, or move it "
                         "away, so that the row is evaluated again."
                     )
+                if len(records) < 2:  # the record would hold no interval
+                    told = "one photograph tells nothing of chance"
+                    raise InputError(f"{run.data.test} of {root}: {told}; test on more.")
                 kept = load_judgeable(detections_of(path)).detections
                 found = [kept[record.image_id] for record in records]
                 weights = draw_weights(len(records), RESAMPLES)

@@ -143,7 +143,7 @@ def frame(table: str, results: Path) -> pd.DataFrame:
 
     Columns: table, key, title, column; paper (percent, NaN where it prints none); of each scale
     its mean over seeds, SCALE_spread (sample standard deviation, NaN for less than two seeds),
-    SCALE_seeds and SCALE_run (whether there is such a run at all); difference, full minus paper;
+    SCALE_seeds and SCALE_due (whether it can be run and was not); difference, full minus paper;
     SCALE_changed, the options that `als reproduce --set` made others than the row's own, joined by
     commas.
     """
@@ -160,7 +160,7 @@ def frame(table: str, results: Path) -> pd.DataFrame:
                 line[scale] = values.mean()
                 line[f"{scale}_spread"] = values.std(ddof=1)
                 line[f"{scale}_seeds"] = len(values)
-                line[f"{scale}_run"] = row.run(scale) is not None
+                line[f"{scale}_due"] = row.run(scale) is not None and not made
                 changed = {name for record in made for name in record.get("changed_options", [])}
                 line[f"{scale}_changed"] = ", ".join(sorted(changed))
             lines.append(line | {"difference": line["full"] - line["paper"]})

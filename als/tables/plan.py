@@ -39,8 +39,11 @@ def make_plan(table: str, settings: Settings) -> Plan:
     compare = Compare(table, settings) if table in COMPARED else None
     pending = any(step.state() == "to do" for step in evaluations)
     if compare and (pending or compare.state() != "done"):
-        # The bootstrap needs the detections of every row, those of finished rows too.
-        evaluations = [replace(step, keeps_detections=True) for step in evaluations]
+        # The bootstrap needs the detections of finished rows too, if no training is done for it.
+        evaluations = [
+            replace(step, keeps_detections=step.stages[-1].checkpoint.is_file())
+            for step in evaluations
+        ]
     todo: list[Step] = []
     done: list[Step] = []
     left: list[Train | Evaluate] = []

@@ -94,7 +94,7 @@ def _missing(line: pd.Series, source: str) -> str:
         return ABSENT
     scale = "full" if source == "difference" else source
     # A class that the compact models do not detect has no figure even where the row was run.
-    return NOT_RUN if line[f"{scale}_run"] and not line[f"{scale}_seeds"] else ABSENT
+    return NOT_RUN if line[f"{scale}_due"] else ABSENT
 
 
 def steps(table: str, results: Path, measure: str = "AP50_11point") -> pd.DataFrame:
