@@ -644,10 +644,40 @@ def test_what_would_write_nothing_is_refused_before_anything_runs(
     assert not (tmp_path / "out/parts").exists()
 
 
+def test_masks_that_came_later_are_another_study(detector, tmp_path):
+    write_toy(tmp_path / "toy", 4)
+    folder = tmp_path / "toy/VOC2012"
+    shutil.rmtree(folder / "SegmentationObject")
+    (folder / "SegmentationClass").rename(tmp_path / "aside")
+    save_checkpoint(detector, tmp_path / "toy.safetensors")
+    given = [[str(tmp_path / "toy.safetensors")], "VOC2012:trainval", tmp_path / "toy"]
+    given += [tmp_path / "out", ["uniform"], ["mask_iou"]]
+    study(*given)
+    (tmp_path / "aside").rename(folder / "SegmentationClass")
+    with pytest.raises(InputError, match="other data"):
+        study(*given, resume=True)
+
+
 def test_chance_alone_has_a_panel_of_its_own():
     figure = study_figures.forest({"uniform": {"peak_on_head_chance": {"mean": 0.1}}})
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title("left") for axis in shown] == ["Peak on the head, chance"]
+
+
+def test_panels_of_the_class_table_share_their_rows():
+    made = (("localization", "energy_mask"), ("gradcam", "energy_mask"), ("random", "coverage"))
+    rows = [
+        {"image_id": i, "object": 0, "class": c, "map": name, "measure": measure, "value": 0.5}
+        for name, measure in made
+        for i in "ab"
+        for c in ("cat", "dog")
+    ]
+    table = by_group(pd.DataFrame(rows), "class")
+    first, second = study_figures.class_table(table, ("energy_mask", "coverage")).axes
+    names = [label.get_text() for label in first.get_yticklabels()]
+    assert names == [study_figures.title_of(name) for name, _ in made]
+    texts = [[text.get_text() for text in axis.texts] for axis in (first, second)]
+    assert texts == [["0.50"] * 4 + ["–"] * 2, ["–"] * 4 + ["0.50"] * 2]
 
 
 def test_the_gallery_shows_the_maps_that_were_measured(root, detector, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from als.images import as_rgb
 from als.inference import Predictor, load
 from als.machine import machine, revision
 from als.study import study_figures as figures
+from als.study.cases import keypoints_of
 from als.study.interventions import intervene, interventions_table, masked
 from als.study.measures import CHEAP, GROUPS, MEASURES
 from als.study.study_rows import check_names, run_study
@@ -83,7 +84,10 @@ def study(
     _announce(predictors, records[own], names, measures, drise_masks)
     started = time.perf_counter()
     given = (predictors, records[own], out, names, measures, seed, drise_masks, resume)
-    rows = run_study(*given, data=fingerprint(everything))
+    # The fingerprint is of the boxes; masks and keypoints that came later would count as measured.
+    masks, animals = sum(r.mask is not None for r in everything), len(keypoints_of(everything))
+    data = f"{fingerprint(everything)}, {masks} masks, keypoints of {animals}"
+    rows = run_study(*given, data=data)
     folders = []
     for name, predictor in predictors.items():
         folder = Path(out) / name if len(predictors) > 1 else Path(out)

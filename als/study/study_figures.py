@@ -67,7 +67,7 @@ def forest(summary: dict) -> Figure:
     measures = [m for m in MEASURES if any(m in values for values in summary.values())]
     beside = {CHANCE[m] for m in measures if m in CHANCE}  # drawn as a line in another's panel
     measures = [m for m in measures if m not in beside]
-    rows = -(-len(measures) // COLUMNS)
+    rows = max(1, -(-len(measures) // COLUMNS))
     figure = Figure(figsize=(13, 0.6 + rows * (0.75 + 0.21 * len(summary))), layout="constrained")
     axes = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).ravel()
     for axis, measure in zip(axes, measures, strict=False):
@@ -92,12 +92,14 @@ def class_table(per_class: pd.DataFrame, measures: Sequence[str]) -> Figure:
     """
     has_value = set(per_class["measure"][per_class["mean"].notna()])
     measures = [measure for measure in measures if measure in has_value]
+    # The same rows in all panels, which share their names.
+    maps = per_class.loc[per_class["measure"].isin(measures), "map"].unique()
     figure = Figure(figsize=(4.2 + 2.6 * len(measures), 5.6), layout="constrained")
     axes = figure.subplots(1, max(1, len(measures)), sharey=True, squeeze=False)[0]
     for axis, measure in zip(axes, measures, strict=False):
         shown = per_class[per_class["measure"] == measure]
         table = shown.pivot(index="map", columns="class", values="mean")
-        table = table.loc[shown["map"].unique()]
+        table = table.reindex(maps)
         axis.imshow(table.to_numpy(), cmap="viridis", aspect="auto")
         low, high = np.nanmin(table.to_numpy()), np.nanmax(table.to_numpy())
         for (y, x), value in np.ndenumerate(table.to_numpy()):

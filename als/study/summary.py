@@ -59,7 +59,8 @@ def by_group(rows: pd.DataFrame, column: str) -> pd.DataFrame:
         for value, some in group.groupby(column, sort=True):
             result = interval(some["value"].to_numpy(float), some["image_id"].to_numpy(str))
             parts.append({"map": name, "measure": measure, column: value, **result})
-    return pd.DataFrame(parts)
+    columns = ["map", "measure", column, *_interval(None, 0, 0)]
+    return pd.DataFrame(parts, columns=columns)  # a header too where nothing was found
 
 
 def differences(rows: pd.DataFrame) -> pd.DataFrame:
