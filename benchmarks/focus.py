@@ -4,11 +4,13 @@ from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from tqdm import tqdm
 
 import als
+from als.data.derived_masks import without_derived
 from als.data.layouts import load_records
 from als.data.record import fingerprint
 from als.errors import InputError
@@ -58,7 +60,7 @@ def focus(arguments: list[str]) -> None:
 
 def _measured(predictor: Predictor, spec: str, root: Path) -> dict:
     """AP, and where the maps lie, of the same detections."""
-    records = load_records(spec, root, predictor.classes)
+    records = without_derived(load_records(spec, root, predictor.classes))
     animals, rows, found = keypoints_of(records), [], {}
     maps = [name for name in MAPS if EXPLAINERS[name].goes_with(predictor.detector.config)]
     for record in tqdm(records, unit="image"):
@@ -94,13 +96,13 @@ def _draw(told: dict[str, dict], with_maps: dict[str, dict], path: Path) -> None
             axis.annotate(title_of(name), (1, height), (-4, 3), fontsize=8, ha="right", **AT)
         for name, one in with_maps.items():
             for map_name, (_, face, lift) in DRAWN.items():
-                own = one["maps"][map_name][measure]
-                spread = [[own["mean"] - own["low"]], [own["high"] - own["mean"]]]
-                place = own["mean"], 100 * one["AP"] + lift
+                own = pd.Series(one["maps"][map_name][measure], dtype=float)  # a record has nulls
+                height = 100 * one["AP"] + lift
                 look = {"color": colours[name], "mfc": face or colours[name], "marker": "o"}
-                axis.errorbar(*place, xerr=spread, **look)
+                axis.plot(own["mean"], height, **look)
+                axis.hlines(height, own["low"], own["high"], colours[name])  # may be beside it
         known = next(iter(with_maps.values()))["maps"]["image_gaussian"][measure]["mean"]
-        axis.axvline(known, color=GREY, lw=0.8)
+        axis.axvline(np.nan if known is None else known, color=GREY, lw=0.8)
         axis.set(xlabel=title)
         axis.grid(alpha=0.3)
         axis.margins(y=0.12)

@@ -43,7 +43,8 @@ def compare(spec: str, root: Path, classes: Sequence[str], photographs: int) -> 
 
     cv2.setNumThreads(1)
     found = load_records(spec, root, classes)
-    found = [r for r in found if r.mask is not None and len(r.boxes) and not is_derived(r)]
+    # Objects that are all marked difficult are void: no pixel counts.
+    found = [r for r in found if r.mask is not None and (~r.difficult).any() and not is_derived(r)]
     if not found:
         raise InputError(f"{spec}: no photograph has a true mask; name another split.")
     chosen = np.sort(np.random.default_rng(0).permutation(len(found))[:photographs])

@@ -13,6 +13,7 @@ from torchvision.ops import roi_align
 from tqdm import tqdm
 
 import als
+from als.data.derived_masks import without_derived
 from als.data.layouts import load_records
 from als.data.record import Record, fingerprint
 from als.errors import InputError
@@ -41,7 +42,7 @@ def smuggle(arguments: list[str]) -> None:
     predictor, judge = als.load(given.checkpoint), als.load(given.judge)
     if judge.detector.config.attention or predictor.classes != judge.classes:
         raise InputError(f"{given.judge}: give a model of the same classes without attention.")
-    records = load_records(given.data, given.root, predictor.classes)
+    records = without_derived(load_records(given.data, given.root, predictor.classes))
     rights: dict[str, list[bool]] = {}
     images: list[int] = []
     for index, record in enumerate(tqdm(records, unit="image")):
@@ -49,6 +50,8 @@ def smuggle(arguments: list[str]) -> None:
             images.append(index)
             for name, right in told.items():
                 rights.setdefault(name, []).append(right)
+    if not images:
+        raise InputError(f"{given.data}: no object has a true mask of {FEWEST} cells.")
     weights, where = draw_weights(len(records), RESAMPLES), np.array(images)
     told = {}
     for name, right in rights.items():

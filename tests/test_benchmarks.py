@@ -1,24 +1,32 @@
 """The benchmarks run from end to end at their smallest, and their arithmetic is right."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tiny import lively_detector
 
 from als.checkpoint import load_checkpoint, save_checkpoint
 from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES
 from als.evaluation.evaluate import evaluate
+from als.files import write_json
 from als.model import Detector
-from benchmarks import ablation_maps, goals, growth
+from benchmarks import ablation_maps, focus, goals, growth, masks
 from benchmarks.__main__ import main
 from benchmarks.goals import MAIN, RATIOS, Goal, name_of
 from benchmarks.mask_sources import projection_loss
 from benchmarks.networks import SHARE, build, build_side
 from benchmarks.recording import Setting, machine_name
 from benchmarks.timing import Turns, in_turns
+
+# Random weights, but with so many detections that some overlap an object.
+MANY = {"score_threshold": 0.0, "nms_threshold": 0.9, "detections_per_image": 400}
+MANY |= {"rpn_pre_nms_test": 500, "rpn_post_nms_test": 200, "classes": TOY_CLASSES}
 
 
 @pytest.fixture(scope="module")
@@ -196,11 +204,9 @@ def test_maps_of_trainings_stand_side_by_side(tmp_path, capsys):
 
 def test_ap_and_the_maps_places_come_from_the_same_detections(toy, tmp_path, monkeypatch, capsys):
     runs = [tmp_path / name / "run" / "model.safetensors" for name in "ab"]
-    many = {"score_threshold": 0.0, "nms_threshold": 0.9, "detections_per_image": 400}
-    many |= {"rpn_pre_nms_test": 500, "rpn_post_nms_test": 200, "classes": TOY_CLASSES}
-    for run in runs:  # random, but with so many detections that some overlap an object
+    for run in runs:
         run.parent.mkdir(parents=True)
-        save_checkpoint(lively_detector(**many).float(), run)
+        save_checkpoint(lively_detector(**MANY).float(), run)
     given = ["--data", "VOC2012:val", "--root", str(toy), "--out", str(tmp_path / "focus.json")]
     calls, detect = [], Detector.detect
     monkeypatch.setattr(Detector, "detect", lambda *a, **k: calls.append(1) or detect(*a, **k))
@@ -214,7 +220,7 @@ def test_ap_and_the_maps_places_come_from_the_same_detections(toy, tmp_path, mon
     assert (tmp_path / "focus.png").exists()
     plain = tmp_path / "plain" / "model.safetensors"
     plain.parent.mkdir()
-    save_checkpoint(lively_detector(**many, attention=False).float(), plain)
+    save_checkpoint(lively_detector(**MANY, attention=False).float(), plain)
     main(["focus", str(plain), str(tmp_path / "focus.json"), *given])
     assert list(json.loads((tmp_path / "focus.json").read_text())["checkpoints"]) == [
         "plain",
@@ -223,6 +229,38 @@ def test_ap_and_the_maps_places_come_from_the_same_detections(toy, tmp_path, mon
     with pytest.raises(SystemExit):
         main(["focus", *map(str, runs), *given])
     assert "another is called run too" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*made from boxes")
+def test_no_map_is_measured_by_masks_made_from_boxes(toy, tmp_path, capsys):
+    root = shutil.copytree(toy, tmp_path / "data")
+    shutil.rmtree(root / "VOC2012/SegmentationObject")
+    told = PngInfo()
+    told.add_text("derived", "from boxes by als data masks")
+    for file in (root / "VOC2012/SegmentationClass").glob("*.png"):
+        with Image.open(file) as image:
+            image.load()
+            image.save(file, pnginfo=told)
+    given = ["--data", "VOC2012:trainval", "--root", str(root), "--out", str(tmp_path / "o.json")]
+    checkpoints = [str(tmp_path / name) for name in ("own.safetensors", "plain.safetensors")]
+    for path, attention in zip(checkpoints, (True, False), strict=True):
+        save_checkpoint(lively_detector(**MANY, attention=attention).float(), path)
+    main(["focus", checkpoints[0], *given])
+    (one,) = json.loads((tmp_path / "o.json").read_text())["checkpoints"].values()
+    assert one["found"] and one["maps"]["localization"]["head_focus"]["objects"] == 0
+    with pytest.raises(SystemExit):
+        main(["smuggle", *checkpoints, *given])
+    assert "no object has a true mask" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("values", [(None, None, None), (0.5, 0.55, 0.7)])
+def test_what_has_no_value_or_lies_beside_its_interval_is_drawn(tmp_path, values):
+    value = dict(zip(("mean", "low", "high"), values, strict=True))
+    maps = {name: dict.fromkeys(focus.MEASURES, value) for name in focus.MAPS}
+    one = {"AP50_area": 0.5, "AP": 0.3, "maps": maps, "fingerprint": "x"}
+    write_json(tmp_path / "r.json", {"checkpoints": {"run": one}})
+    main(["focus", str(tmp_path / "r.json"), "--data", "x:y", "--out", str(tmp_path / "o.json")])
+    assert (tmp_path / "o.png").exists()
 
 
 def test_ap_of_a_way_to_run_is_that_of_a_model_with_this_config(toy, tmp_path):
@@ -257,6 +295,19 @@ def test_masks_from_boxes_are_compared_with_the_truth(toy, tmp_path):
     record = json.loads(out.read_text())
     assert record["photographs"] == 3
     assert record["sides"]["boxes"]["iou"] < record["sides"]["grabcut"]["iou"] <= 1
+
+
+def test_a_photograph_of_void_objects_alone_is_not_compared(toy, tmp_path):
+    pytest.importorskip("cv2", reason="needs OpenCV, the extra 'masks'")
+    root = shutil.copytree(toy, tmp_path / "data")
+    folder = root / "VOC2012"
+    shutil.rmtree(folder / "SegmentationObject")
+    name = next(r for r in load_records("VOC2012:train", root, TOY_CLASSES) if r.mask).image_id
+    note, mask = folder / f"Annotations/{name}.xml", folder / f"SegmentationClass/{name}.png"
+    note.write_text(note.read_text().replace("<difficult>0", "<difficult>1"))
+    Image.fromarray(np.full_like(np.array(Image.open(mask)), 255)).save(mask)
+    sides = masks.compare("VOC2012:train", root, TOY_CLASSES, 80)["sides"]
+    assert all(np.isfinite(side["iou"]) for side in sides.values())
 
 
 def test_projections_ask_each_row_and_column_of_a_box():
