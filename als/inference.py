@@ -469,7 +469,10 @@ def load(path: str | Path = "shipped", device: str = "cpu") -> Predictor:
             such device.
     """
     detector, info = load_checkpoint(path)
-    return Predictor(detector, info, device, source=BY_NAME.get(str(path), Path(path)).name)
+    file = Path(BY_NAME.get(str(path), path)).absolute()
+    # `als train` calls every checkpoint model.safetensors; its folder then tells which.
+    name = f"{file.parent.name}/{file.name}" if file.stem in ("model", "best") else file.name
+    return Predictor(detector, info, device, source=name)
 
 
 def _closest_class(logits: Tensor) -> int:

@@ -1,5 +1,6 @@
 """The predictor: a picture in, detections and maps at its size out; maps can be replaced."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 from tiny import CLASSES, lively_detector
 
+import als
 from als.checkpoint import save_checkpoint
 from als.data.record import Record
 from als.errors import InputError
@@ -274,3 +276,11 @@ def test_load_reads_a_file(predictor, image, tmp_path):
     np.testing.assert_allclose(loaded.predict(image).boxes, predictor.predict(image).boxes)
     with pytest.raises(InputError, match="nothing.safetensors"):
         load(tmp_path / "nothing.safetensors")
+
+
+def test_checkpoints_of_als_train_are_told_apart_by_their_folders(predictor, tmp_path):
+    (tmp_path / "one").mkdir()
+    save_checkpoint(predictor.detector, tmp_path / "one/model.safetensors")
+    assert als.load(tmp_path / "one/model.safetensors").source == "one/model.safetensors"
+    shutil.copy(tmp_path / "one/model.safetensors", tmp_path / "own.safetensors")
+    assert als.load(tmp_path / "own.safetensors").source == "own.safetensors"
