@@ -1,9 +1,11 @@
 """Every notebook runs from its first cell to its last on drawn data, and holds what it may hold."""
 
 import ast
+import shutil
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
@@ -97,6 +99,25 @@ def test_it_runs_on_drawn_data(path, parameters):
         if {"image/png", "image/jpeg"} & set(output.get("data", {}))
     ]
     assert pictures, "a notebook without a picture shows nothing"
+
+
+def test_the_comparison_reads_an_older_study_and_one_that_found_nothing(toys, tmp_path):
+    never = lively_detector(classes=TOY_CLASSES, score_threshold=0.999999)
+    save_checkpoint(never.float(), tmp_path / "none.safetensors")
+    given = [str(tmp_path / "none.safetensors")], "VOC2012:val", toys
+    study(*given, tmp_path / "none", ["uniform"], ["mask_iou"])
+    older = shutil.copytree(ROOT / "results/study-logit", tmp_path / "older")
+    pairs = pd.read_csv(older / "differences.csv").drop(columns="p_holm")
+    pairs.to_csv(older / "differences.csv", index=False)
+    (path,) = [path for path in NOTEBOOKS if path.stem == "attention_vs_cam"]
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    live = ("parameters", "als.load", "als.explore")
+    code = [c.source for c in code if not any(w in f"{c.source}{c.metadata}" for w in live)]
+    assert len(code) > 3
+    for folder in (older, tmp_path / "none"):
+        names = {"STUDY": str(folder), "INTERVENTIONS": str(folder), "COMPARED": ["mask_iou"]}
+        for cell in code:
+            exec("\n".join(line for line in cell.splitlines() if line[:1] != "%"), names)
 
 
 @pytest.mark.parametrize(
