@@ -158,6 +158,7 @@ def open_image(file: Path | bytes, name: str, formats: tuple[str, ...] = FORMATS
         raise InputError(_too_large(name, "the")) from error
     except Exception as error:
         raise InputError(_damaged(name, error)) from error
+    image.filename = ""  # or Pillow maps the file into memory, and mixes up a TIFF on its side
     _refuse_size(image, name)
     return image
 

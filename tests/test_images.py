@@ -42,6 +42,17 @@ STORED = {
 }
 
 
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_tiff_on_its_side_is_turned_in_every_mode(tmp_path, mode, orientation):
+    grey = Image.fromarray(np.arange(2400).reshape(40, 60).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    grey.convert(mode).save(tmp_path / "a.tif", exif=exif)
+    expected = np.asarray(grey.transpose(images.TURNS[orientation]).convert("RGB"))
+    np.testing.assert_array_equal(as_rgb(tmp_path / "a.tif"), expected)
+
+
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
 @pytest.mark.parametrize("orientation", STORED)
 def test_exif_orientation_is_applied_once(tmp_path, orientation, suffix):
