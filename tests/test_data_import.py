@@ -771,3 +771,64 @@ def test_voc_s_lists_of_one_class_and_of_all_images_are_no_splits(tmp_path, list
     found = {name: split for name, (split, _) in imported(source, ["cat"]).items()}
     first = "train" if "train" in lists else "trainval"
     assert found == {name: "val" if name in lists["val"] else first for name in "abcd"}
+
+
+def test_a_photograph_that_is_listed_twice_with_other_objects_is_left_out(tmp_path):
+    source = tmp_path / "export"
+    for name in ("a", "b"):
+        photo(source / f"train/{name}.jpg")
+    things = [marked(n, n, 1, [n, 2, 9, 9]) for n in (1, 2, 3)]
+    images = [entry(1, "a.jpg"), entry(2, "a.jpg"), entry(3, "b.jpg")]
+    coco(source / "train/_annotations.coco.json", images, things, [{"id": 1, "name": "cat"}])
+    assert list(imported(source, ["cat"], val=0)) == ["b"]
+    assert all("more than once" in told for told in left_out(source))
+
+
+def test_voc_s_lists_of_a_class_of_one_s_own_are_no_splits(tmp_path):
+    source = tmp_path / "export"
+    for name, kind in {"a": "hen", "b": "cow1"}.items():
+        photo(source / f"JPEGImages/{name}.jpg")
+        xml(source / f"Annotations/{name}.xml", f"{name}.jpg", thing(kind, 2, 2, 9, 9))
+    for split, name in {"train": "a", "val": "b"}.items():
+        text(source / f"ImageSets/Main/{split}.txt", name)
+        text(source / f"ImageSets/Main/cow1_{split}.txt", f"{name} -1")
+    done = import_export(source, tmp_path / "new")
+    assert list(done.table.index) == ["train", "val"]
+
+
+def test_one_label_file_of_two_images_of_yolo_is_nobody_s(tmp_path):
+    source = tmp_path / "export"
+    for number, name in enumerate(("a.jpg", "a.png", "b.jpg")):
+        photo(source / "images" / name, number)
+    text(source / "classes.txt", "cat")
+    for name in "ab":
+        text(source / f"labels/{name}.txt", "0 .5 .5 .2 .2")
+    assert list(imported(source, ["cat"], val=0)) == ["b"]
+    assert any("that of a.jpg and a.png" in told for told in left_out(source))
+
+
+def test_a_blank_line_among_yolo_s_classes_is_refused(tmp_path):
+    source = tmp_path / "export"
+    photo(source / "images/a.jpg")
+    text(source / "classes.txt", "cat", "", "dog", "hen", "")
+    text(source / "labels/a.txt", "2 .5 .5 .2 .2")
+    with pytest.raises(InputError, match="a line is blank"):
+        import_export(source, tmp_path / "new")
+
+
+def test_lists_of_voc_with_endings(tmp_path):
+    source = tmp_path / "export"
+    for split, name in {"train": "a", "val": "b"}.items():
+        photo(source / f"JPEGImages/{name}.jpg")
+        xml(source / f"Annotations/{name}.xml", f"{name}.jpg", thing("cat", 2, 2, 9, 9))
+        text(source / f"ImageSets/Main/{split}.txt", f"{name}.jpg")
+    found = imported(source, ["cat"])
+    assert {name: split for name, (split, _) in found.items()} == {"a": "train", "b": "val"}
+
+
+def test_labels_beside_photographs_below_a_folder_called_images(tmp_path):
+    source = tmp_path / "images/export"
+    photo(source / "train/a.jpg")
+    text(source / "train/a.txt", "0 .5 .5 .2 .2")
+    text(source / "data.yaml", "names: [cat]", "train: train")
+    assert boxes(imported(source, ["cat"])["a"][1]) == [[1, 16, 8, 24, 12]]

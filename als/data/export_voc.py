@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
+from os.path import splitext
 from pathlib import Path
 
 import numpy as np
@@ -135,10 +136,14 @@ def _voc_splits(source: Path, ids: set[str], classes: list[str]) -> dict[str, st
     """
     listed = {f.stem: lines(f) for f in sorted((source / "ImageSets" / "Main").glob("*.txt"))}
     of_class = {f"{name}_{split}" for name in classes for split in listed}
+    flagged = {s for s, told in listed.items() if all(re.search(r"\s(-1|0|1)$", t) for t in told)}
+    of_class |= {s for s in flagged if any(s.endswith(f"_{split}") for split in listed)}
     found: dict[str, str] = {}
     for split in sorted(listed.keys() - of_class, key=lambda split: (len(listed[split]), split)):
         for line in listed[split]:
             name = line if line in ids else re.sub(r"\s+(-1|0|1)$", "", line).strip('"')
+            if name not in ids and splitext(name)[0] in ids:  # listed with its ending
+                name = splitext(name)[0]
             found.setdefault(name, "" if split == "default" else split)
     return found
 

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,11 @@ def read_yolo(source: Path, kind: str, report: Report) -> Export:
     """As `als.data.exports.read_export`, of a folder of this kind."""
     config = yolo_config(source)
     if config is None:
-        names = lines(source / "classes.txt")
+        names, listed = lines(source / "classes.txt"), source / "classes.txt"
+        if len(names) < len(listed.read_text(encoding="utf-8-sig").rstrip().splitlines()):
+            raise InputError(
+                f"{listed}: a line is blank, but a class's number is its line; mend it."
+            )
         images = {"": images_in(files_below(source / "images"))}
         points = 0
     else:
@@ -70,11 +75,17 @@ def read_yolo(source: Path, kind: str, report: Report) -> Export:
     if points:
         export.notes.append("keypoints are left out: a data set here has none")
     read, blank = set(), 0
+    of_file = defaultdict(set)
+    for path in (path for paths in images.values() for path in paths):
+        of_file[_label_file(path)].add(path)
     for split, paths in images.items():
         for path in paths:
             file = _label_file(path)
             read.add(file)
             try:
+                if file.is_file() and len(of_file[file]) > 1:
+                    both = " and ".join(sorted(one.name for one in of_file[file]))
+                    raise ValueError(f"it is that of {both}; rename one of them")
                 told = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
                 frame = image_size(path)
                 objects = [
@@ -153,7 +164,8 @@ def _label_file(image: Path) -> Path:
     parts = list(image.with_suffix(".txt").parts)
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return Path(*parts)
+    found, beside = Path(*parts), image.with_suffix(".txt")
+    return beside if beside.is_file() and not found.is_file() else found
 
 
 def _yolo_object(

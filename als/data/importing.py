@@ -123,8 +123,13 @@ def _record(done: Imported, source: Path, made: dict | None) -> dict:
 def _checked(export: Export, report: Report) -> list[LabelledPhoto]:
     """The photographs that can be used, with their true size and boxes inside it."""
     kept, seen, clipped = [], set(), 0
+    listed = defaultdict(list)
+    for photo in export.photos:
+        listed[photo.path.resolve()].append(photo.objects)
     for photo in tqdm(export.photos, desc="photographs", disable=None):
         try:
+            if any(objects != photo.objects for objects in listed[photo.path.resolve()]):
+                raise Problem(photo.path, "it is listed more than once, with other objects")
             if photo.path.resolve() in seen:
                 raise Problem(photo.path, f"it is listed again, for {photo.split or 'the set'}")
             seen.add(photo.path.resolve())
