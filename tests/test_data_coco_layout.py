@@ -239,6 +239,25 @@ def test_a_split_without_any_object_cannot_be_meant(tmp_path):
         load(tmp_path, ["cat"])
 
 
+def test_of_an_image_that_is_listed_twice_neither_is_taken(tmp_path):
+    """Each has a part of the objects."""
+    folder = write(tmp_path, [an_object(k, image=k) for k in (1, 2, 3)], images=3)
+    path = folder / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["images"][1]["file_name"] = content["images"][0]["file_name"]
+    path.write_text(json.dumps(content))
+    told = []
+    (record,) = load(tmp_path, on_error=told.append)
+    assert record.image_id == "000000000003" and len(told) == 2
+    assert "images 1 and 2 are both 000000000001.jpg" in str(told[0])
+
+
+def test_the_area_of_a_mask_that_was_made_is_that_of_its_box(tmp_path):
+    smaller = {"segmentation": rectangle(12, 12, 3, 3), "area": None}
+    write(tmp_path, [an_object(1, **smaller), an_object(2, image=2, derived=True, **smaller)])
+    assert [record.coco.areas.tolist() for record in load(tmp_path)] == [[9], [200]]
+
+
 def test_a_union_of_both_layouts(tmp_path, toy_root):
     (tmp_path / "VOC2012").symlink_to(toy_root / "VOC2012")
     folder = write(tmp_path, [an_object(1)])

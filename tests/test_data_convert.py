@@ -130,6 +130,20 @@ def test_an_object_without_area_leaves_the_others_their_own_pixels(toy_root, tmp
     assert part == whole[1:]
 
 
+def test_more_objects_than_a_mask_has_values_are_converted(toy_root, tmp_path):
+    folder = shutil.copytree(toy_root / "VOC2012", tmp_path / "VOC2012")
+    name = (folder / "ImageSets/Main/train.txt").read_text().split()[0]
+    (folder / "ImageSets/Main/train.txt").write_text(name)
+    path = folder / f"Annotations/{name}.xml"
+    tree = ET.parse(path)
+    one = tree.find("object")
+    tree.getroot().extend([one] * (300 - len(tree.findall("object"))))
+    tree.write(path)
+    assert to_coco(folder, ["train"], tmp_path / "out") == {"train": 1}
+    (record,) = load_records("out:train", tmp_path, TOY_CLASSES)
+    assert len(record.boxes) == 300
+
+
 def test_annotations_in_a_folder_that_is_a_link_are_numbered(toy_root, tmp_path):
     folder = tmp_path / "VOC2012"
     shutil.copytree(toy_root / "VOC2012", folder)

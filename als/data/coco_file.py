@@ -111,11 +111,13 @@ def read_object(file: CocoFile, annotation: dict, place: int, size: tuple[int, i
         runs = pack(segmentation, size) if segmentation else None
     except ValueError as error:
         raise ValueError(f"{told}: {error}") from error
+    # A mask that was made from the box says nothing of the area.
+    unsaid = box[2] * box[3] if annotation.get("derived") else None
     return CocoObject(
         f"box {annotation['bbox']} of {told}",
         file.categories[annotation["category_id"]],
         box,
-        _usable_area(annotation.get("area"), size),
+        _usable_area(annotation.get("area") or unsaid, size),
         crowd,
         runs,
     )

@@ -5,7 +5,7 @@ COCO has and VOC has not, crowds and boxes of height 0, is told in docs/data.md.
 """
 
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from posixpath import splitext
@@ -126,6 +126,9 @@ class _Reader:
         self.bases = Counter(parts[-1] for parts in names)
         self.stems = Counter(splitext("/".join(parts))[0] for parts in names)
         self.taken: dict[str, int | str] = {}  # image id of a record -> id in the file
+        self.ids: dict[tuple[str, ...], list[int | str]] = defaultdict(list)
+        for entry, parts in zip(file.images, names, strict=True):
+            self.ids[parts].append(entry["id"])
         self.without_area: list[str] = []
         self.elsewhere: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -134,11 +137,12 @@ class _Reader:
         """A record and the names of all objects. Raises Problem when the image cannot be used."""
         path = self._locate(entry["file_name"])
         image_id = self._image_id(path)
-        if self.taken.setdefault(image_id, entry["id"]) != entry["id"]:
-            both = f"{shown(self.taken[image_id])} and {shown(entry['id'])}"
-            raise Problem(
-                self.file.path, f"images {both} are both {image_id}; take one of them out"
-            )
+        both = self.ids[_parts(entry["file_name"])]
+        if len(both) == 1:
+            both = [self.taken.setdefault(image_id, entry["id"]), entry["id"]]
+        if both[0] != both[1]:
+            told = f"images {shown(both[0])} and {shown(both[1])} are both {image_id}"
+            raise Problem(self.file.path, f"{told}; take one of them out")
         found = self.file.annotations.get(entry["id"], [])
         try:
             frame = size(entry.get("height"), entry.get("width"))

@@ -103,7 +103,8 @@ def _own_numbers(record: Record, folder: Path) -> np.ndarray | None:
     numbers = read_object_numbers(record, folder, highest=len(boxes))
     _, has_area = clip_boxes(boxes, record.size)
     own = np.full(VOID + 1, VOID, np.uint8)
-    own[0], own[1 + np.flatnonzero(has_area)] = 0, np.arange(1, has_area.sum() + 1)
+    kept = np.flatnonzero(has_area[: VOID - 1])  # a mask has no value for more
+    own[0], own[1 + kept] = 0, np.arange(1, len(kept) + 1)
     return None if numbers is None else own[numbers]
 
 
