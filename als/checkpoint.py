@@ -38,9 +38,11 @@ ROWS_BY_CLASS = {
     for layer in ("cls_score", "bbox_pred")
     for part in ("weight", "bias")
 }
-# Of the RPN and the RoI heads, of R-FCN, of SSD, and after LED.
-OUTPUT_LAYERS = {"cls_logits", "cls_score", "bbox_pred", "score_maps", "box_maps"}
-OUTPUT_LAYERS |= {"classification_head", "regression_head", "quality_head"}
+# Outputs of the RPN and the RoI heads, of R-FCN, of SSD, and after LED.
+IN_FLOAT32 = {"cls_logits", "cls_score", "bbox_pred", "score_maps", "box_maps"}
+IN_FLOAT32 |= {"classification_head", "regression_head", "quality_head"}
+# The features, in whose type anchors are made.
+IN_FLOAT32 |= {"trunk", "attention_loc", "attention_cls"}
 FAMILIES: dict[Family, type[AnyDetector]] = {
     "als": Detector,
     "rfcn": RFCNDetector,
@@ -64,13 +66,13 @@ def build_detector(config: ModelConfig, pretrained: bool = True) -> AnyDetector:
 
 
 def _give_float32(detector: nn.Module) -> None:
-    """Under autocast too scores and box deltas leave their layers in float32.
+    """Under autocast too scores, box deltas and features leave their layers in float32.
 
-    torchvision decodes boxes in the type of the deltas: in bfloat16 a box at 500 pixels could
-    only lie on every second pixel.
+    torchvision decodes boxes in the type of the deltas and makes anchors in that of the features:
+    in bfloat16 a box at 500 pixels could only lie on every second pixel.
     """
     for name, part in detector.named_modules():
-        if name.rpartition(".")[2] in OUTPUT_LAYERS:
+        if name.rpartition(".")[2] in IN_FLOAT32:
             part.register_forward_hook(_in_float32)
 
 

@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from tiny import (
@@ -17,6 +18,7 @@ from torchvision import models
 from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.errors import InputError
+from als.inference import Predictor
 from als.model.attention import FORMS, attention_loss, object_map_targets
 from benchmarks.torchvision_baseline import faster_rcnn_of
 
@@ -310,6 +312,41 @@ def test_memory_format_does_not_matter():
         plain = detector(images)
         found = detector.to(memory_format=torch.channels_last)(images)
     assert_same_detections(plain, found, atol=1e-9)
+
+
+def test_a_box_without_width_is_refused_as_torchvision_does():
+    targets = some_targets()
+    targets[0]["boxes"][0, 2] = targets[0]["boxes"][0, 0]
+    with pytest.raises(InputError, match="no width"):
+        lively_detector(0).float().train()(random_images(1, dtype=torch.float32), targets)
+
+
+def anchors(detector, generator, autocast: bool) -> torch.Tensor:
+    made = []
+    hook = generator.register_forward_hook(lambda layer, given, boxes: made.append(boxes[0]))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        detector.detect(detector.encode([torch.rand(3, 600, 900)]))
+    hook.remove()
+    return made[0]
+
+
+def test_anchors_are_exact_under_autocast():
+    options = {"min_size": 600, "max_size": 1000, "anchor_sizes": (23, 700)}
+    for attention in (True, False):
+        detector = lively_detector(0, attention=attention, **options).float()
+        sides = [anchors(detector, detector.rpn.anchor_generator, on) for on in (False, True)]
+        torch.testing.assert_close(*sides, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [(1, 100), (5000, 1), (5, 2000)])
+def test_a_thin_image_has_detections(size):
+    detector = lively_detector(0).float()
+    with torch.no_grad():
+        (found,) = detector([torch.ones(3, *size) * (99 / 255)])
+    assert len(found["boxes"]) and found["boxes"][:, 3].max() <= size[0] + 1e-3
+    if max(size) <= 192:  # a larger photograph is reduced first
+        one = Predictor(detector, {}).predict(np.full((*size, 3), 99, np.uint8))
+        np.testing.assert_allclose(found["boxes"], one.boxes, atol=1e-3)
 
 
 def test_classes_are_needed():

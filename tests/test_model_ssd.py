@@ -76,6 +76,23 @@ def test_memory_format_does_not_matter(lite):
     assert_same_detections(plain, found, atol=1e-3)
 
 
+def test_anchors_are_exact_under_autocast(lite):
+    made = []
+    generator = lite.eval().ssd.anchor_generator
+    hook = generator.register_forward_hook(lambda layer, given, boxes: made.append(boxes[0]))
+    for on in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=on):
+            lite.encode(random_images(0, dtype=torch.float32))
+    hook.remove()
+    torch.testing.assert_close(*made, rtol=0, atol=0)
+
+
+def test_encodings_are_told_apart_by_which_they_are(lite):
+    with torch.no_grad():
+        one, two = (lite.eval().encode(random_images(0, dtype=torch.float32)) for _ in range(2))
+    assert len({one, two}) == 2
+
+
 def test_the_threshold_is_an_argument(lite):
     with torch.no_grad():
         encoding = lite.eval().encode(random_images(0, dtype=torch.float32))

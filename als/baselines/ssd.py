@@ -35,7 +35,7 @@ STEPS = {300: (8, 16, 32, 64, 100, 300), 512: (8, 16, 32, 64, 128, 256, 512)}
 BATCH_NORM = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)  # torchvision's for SSDLite
 
 
-@dataclass
+@dataclass(eq=False)
 class SSDEncoding:
     """What stands before SSD's detections.
 
@@ -80,7 +80,7 @@ class SSDDetector(AnyDetector):
         images, sizes = pixels_and_sizes(photos)
         batch, _ = self.ssd.transform(images)
         features = list(self.ssd.backbone(self.in_layout(batch.tensors)).values())
-        boxes = self.ssd.anchor_generator(batch, features)
+        boxes = self.ssd.anchor_generator(batch, [one.to(batch.tensors.dtype) for one in features])
         return SSDEncoding(batch, sizes, self.ssd.head(features), boxes)
 
     def detect(self, encoding: SSDEncoding, threshold: float | None = None) -> list[Found]:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from als.config import ModelConfig
-from als.images import Photo
+from als.errors import InputError
+from als.images import Photo, stretch_thin
+from als.model.boxes import sides
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -59,10 +61,16 @@ class AnyDetector(nn.Module):
             images: each float [3, H, W] in 0..1, of any size.
             targets: for each image boxes [M, 4] xyxy pixels, labels [M] 1 to C, and, where the
                 image has a mask, object_map uint8 [H, W] (1 object, 0 background, 255 void).
+
+        Raises InputError for a box without width or height.
         """
-        encoding = self.encode(images)
+        for target in targets or []:  # torchvision refuses it too: the loss would be NaN
+            if not (sides(target["boxes"]) > 0).all():
+                raise InputError("targets: a box has no width or no height; leave it out.")
         if self.training:
-            return self.losses(encoding, targets or [])
+            return self.losses(self.encode(images), targets or [])
+        photos = zip(*pixels_and_sizes(images), strict=True)  # a thin one would shrink to nothing
+        encoding = self.encode([Photo(stretch_thin(p, self.config.max_size), s) for p, s in photos])
         return [found.as_dict() for found in self.detect(encoding)]
 
     def encode(self, photos: Sequence[Photo | Tensor]) -> Any:
