@@ -185,7 +185,9 @@ class Predictor:
         return push_to_hub(self.detector, self.info, repository, private)
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "lock"}
+        with self.lock:  # else a copy would keep an explainer's hooks and frozen parameters
+            state = {name: value for name, value in vars(self).items() if name != "lock"}
+            return state | {"detector": deepcopy(self.detector)}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state, lock=threading.RLock())
@@ -349,10 +351,10 @@ class Predictor:
             detection = 0
         if detection is not None:
             scene = self.scene(analysis, [detection])
-            return scene, float(analysis.prediction.scores[detection])
+            return scene, float(analysis.prediction.scores[int(detection)])
         label = _closest_class(analysis.found.logits) if label is None else label
         scene = self.scene_of_class(analysis, label)
-        return scene, float(analysis.found.logits.softmax(-1)[:, label].max())
+        return scene, float(analysis.found.logits.softmax(-1)[:, int(label)].max())
 
     def scene(
         self,
@@ -366,11 +368,12 @@ class Predictor:
         Of a family without branches, only explainers that see a black box take it.
         Raises InputError for a row that is not there.
         """
-        found, rows = analysis.prediction, list(detections)
-        for row in rows:
+        found = analysis.prediction
+        for row in detections:
             if row not in range(len(found.boxes)):
                 count = len(found.boxes)
                 raise InputError(f"detection {row}: this image has {count}, counted from 0.")
+        rows = [int(row) for row in detections]
         rois = analysis.found.proposals  # none of SSD
         if len(rois):
             rois = rois[analysis.found.rois[rows]]
@@ -546,8 +549,9 @@ def predict_many(
     cores = torch.get_num_threads()
     networks = min(cores, NETWORKS) if on_cpu else 1
     idle: SimpleQueue[AnyDetector] = SimpleQueue()
-    for _ in range(networks):
-        idle.put(_twin(predictor.detector))
+    with predictor.lock:  # else a twin would keep an explainer's hooks
+        for _ in range(networks):
+            idle.put(_twin(predictor.detector))
     # A GPU works on one batch while others are decoded.
     workers = networks if on_cpu else 1 + DECODERS
     threads = torch.set_num_threads, (max(1, cores // workers),)

@@ -61,7 +61,7 @@ def device_named(name: str):
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"device '{name}' cannot be used here ({reason}); try cpu.") from error
     if device.type == "meta":

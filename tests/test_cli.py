@@ -286,7 +286,7 @@ def test_a_reader_that_has_enough_is_no_error():
     assert (run.returncode, run.stderr) == (141, b"")
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "abacus", "meta"])
+@pytest.mark.parametrize("device", ["cuda:99", "abacus", "meta", "hpu"])
 def test_a_device_that_is_not_there_is_said(trained, toy_root, device, capsys):
     image = next((toy_root / "VOC2012" / "JPEGImages").glob("*.jpg"))
     data = ["--data", "VOC2012:val", "--root", str(toy_root)]

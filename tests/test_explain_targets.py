@@ -30,6 +30,11 @@ def test_bad_targets_are_refused():
         Target(ROI[0], 1)
 
 
+def test_targets_are_told_apart_by_which_they_are():
+    one, two = Target(ROI, 1), Target(ROI, 1)
+    assert one == one != two and len({one, two}) == 2
+
+
 def test_equal_scores_are_told_apart_by_the_box():
     """Every RoI has the same logits; the RoI of each detection is still its own."""
     detector = tiny_detector()

@@ -5,15 +5,17 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import lively_detector
 
 import als
 from als.checkpoint import save_checkpoint
-from als.inference import Predictor, load
+from als.inference import Predictor, load, predict_many
 
 ROOT = Path(__file__).parents[1]
 PHOTO = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
@@ -67,6 +69,39 @@ def test_a_copy_has_a_lock_of_its_own(checkpoint):
     with predictor.lock:  # in use
         again = copy.deepcopy(predictor)
     assert again.lock is not predictor.lock and again.lock.acquire(blocking=False)
+
+
+def found_in_files(predictor, folder):
+    Image.fromarray(PHOTO).save(folder / "photo.png")
+    return list(predict_many(predictor, [folder / "photo.png"]))
+
+
+HOW = {
+    "deepcopy": lambda predictor, _: copy.deepcopy(predictor),
+    "pickle": lambda predictor, _: pickle.loads(pickle.dumps(predictor)),
+    "copy": lambda predictor, _: copy.copy(predictor),
+    "predict_many": found_in_files,
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_copy_waits_until_no_explainer_hooks_the_network(checkpoint, how, tmp_path):
+    predictor, made, seen = load(checkpoint), [], []
+    conv5 = predictor.detector.roi_heads.conv5_cls
+    thread = Thread(target=lambda: made.append(HOW[how](predictor, tmp_path)))
+    with predictor.lock:  # as `explain` holds it
+        hook = conv5[0].register_forward_hook(lambda *given: seen.append(1))
+        conv5.requires_grad_(False)
+        thread.start()
+        thread.join(1)
+        conv5.requires_grad_(True)
+        hook.remove()
+    thread.join()
+    assert len(made) == 1 and not seen
+    if how != "predict_many":
+        own = made[0].detector.roi_heads.conv5_cls
+        assert own is not conv5 and not own[0]._forward_hooks
+        assert all(parameter.requires_grad for parameter in own.parameters())
 
 
 def test_explain_is_there_after_import_als():

@@ -122,6 +122,24 @@ def test_what_is_not_there_cannot_be_explained(predictor, analysis, wrong):
         predictor.explain(analysis, **wrong)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("form", ["product", "competition"])
+def test_what_was_found_under_autocast_can_be_explained(dtype, form):
+    predictor = tiny_predictor(attention_form=form)
+    for explainer in ("gradcam", "layercam", "gradcam++", "eigencam", "class_weights"):
+        with torch.autocast("cpu", dtype):
+            analysis = predictor.analyse(scene(3))
+            predictor.explain(analysis, 0, explainer=explainer)
+        assert np.isfinite(predictor.explain(analysis, 0, explainer=explainer).map).all()
+
+
+@pytest.mark.parametrize("asked", [{"label": 2}, {"detection": 1}])
+def test_a_whole_number_of_another_type_is_that_number(predictor, analysis, asked):
+    ((name, value),) = asked.items()
+    told = predictor.explain(analysis, **{name: float(value)})
+    assert told.score == predictor.explain(analysis, **asked).score
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (2, 300)])
 def test_thin_photos(predictor, shape):
     analysis = predictor.analyse(np.full((*shape, 3), 120, np.uint8))

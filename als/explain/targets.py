@@ -20,7 +20,7 @@ BOX_KINDS = ("dx", "dy", "dw", "dh")
 KINDS = CLASS_KINDS + BOX_KINDS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     """One scalar of one RoI.
 
