@@ -92,6 +92,7 @@ def test_comparison_without_photo_or_second_model_says_what_to_do(tab):
 
 def test_a_checkpoint_of_somebody_else_is_refused_with_one_sentence(tab, tmp_path):
     tab, request = tab
+    compare(tab, request)
     (tmp_path / "other.safetensors").write_bytes(b"not tensors")
     payload = {"path": str(tmp_path / "other.safetensors"), "orig_name": "other.safetensors"}
     page = tab.load_second(request, payload, *VALUES)
@@ -115,6 +116,7 @@ def test_a_checkpoint_that_cannot_be_explained_is_refused_too(tab, tmp_path):
 
 def test_an_uploaded_checkpoint_is_compared(tab, tmp_path):
     tab, request = tab
+    compare(tab, request)
     save_checkpoint(tab.predictor.detector, tmp_path / "x.safetensors")
     payload = {"path": str(tmp_path / "x.safetensors"), "orig_name": "mine.safetensors"}
     page = tab.load_second(request, payload, *VALUES)
@@ -148,3 +150,11 @@ def test_the_comparison_says_which_box_of_the_second_model_is_shown(tab):
     assert second.same_choice(first) == second.best
     first.choice = Choice(label=1, box=(40, 30, 120, 60))
     assert second.same_choice(first) == Choice(box=(40, 30, 120, 60))
+
+
+def test_a_second_model_that_comes_late_leaves_the_open_tab(tab):
+    tab, request = tab
+    tab.open_tab(request, Click(value="Compare"), *VALUES)
+    tab.open_tab(request, Click(value="Explain"), *VALUES)
+    tab.load_second(request, None, *VALUES)  # the upload ends
+    assert "Explaining detection 2" in tab.pick(request, Click(row=1), *VALUES)["sentence"]

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
 import pytest
-from app_server import VALUES, scene, tiny_predictor
+from app_server import VALUES, Click, scene, tiny_predictor
 from tiny import lively_detector
 
 from als.checkpoint import save_checkpoint
@@ -112,6 +112,7 @@ def test_no_address_takes_a_page_from_its_owners_model(tab):
 
 def test_one_of_them_is_the_second_model_until_a_file_is_given(tab, tmp_path):
     request = opened(tab, "s")
+    tab.open_tab(request, Click(value="Compare"), *VALUES)
     page = tab.choose_second(request, "animals", *VALUES)
     assert "compact.safetensors" in page["second"] and page["compare_views"].count("<img") == 10
     assert tab.store.get("s").compared.predictor is tab.models["animals"]
@@ -173,3 +174,26 @@ def test_the_choice_is_there_for_the_package_s_own_models_alone():
         page = build_app(tiny_predictor(), model=model)
         (chooser,) = (b for b in page.blocks.values() if getattr(b, "elem_id", "") == "model")
         assert chooser.parent.parent.visible == shown and chooser.value == model
+
+
+def test_a_page_that_was_forgotten_says_which_model_reads_its_photographs(tab):
+    request, payload = gr.Request(session_hash="lost"), {"path": str(CAT), "orig_name": CAT.name}
+    tab.choose_model(request, "twenty", *VALUES)
+    tab.store.drop("lost")
+    *_, page = tab.load_gallery(request, [payload])
+    assert page["model"] == "shipped" and "animals-parts.safetensors" in page["about"]
+    assert page["listed"]["choices"] == [EVERY_CLASS, *tab.predictor.classes]
+
+
+def test_no_threshold_is_below_what_is_kept(tab):
+    rocket = next(path for path in package_photographs() if path.name == "rocket.jpg")
+    request, low = gr.Request(session_hash="t"), (0.02, *VALUES[1:])
+    tab.choose_model(request, "twenty", *low)
+    tab.open_photo(request, {"path": str(rocket), "orig_name": rocket.name}, *low)
+    tab.choose_second(request, "shipped", *low)
+    tab.open_tab(request, Click(value="Compare"), *low)
+    own = tab.predictor.predict(rocket, score_threshold=0.02)
+    assert tab.store.get("t").compared.shown(0.02) == len(own.scores) > 0
+    page = tab.choose_model(request, "shipped", *low)
+    assert page["threshold"]["value"] == lowest_of(tab.predictor) == 0.05
+    assert "the threshold of 0.05" in page["table"]

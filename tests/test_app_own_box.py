@@ -77,3 +77,9 @@ def test_the_second_model_explains_the_same_box(tab):
     session.tab = "Compare"
     tab.refresh(request, *VALUES)
     assert session.compared.choice.box == (40, 30, 120, 60)
+
+
+def test_a_box_of_numbers_leaves_the_drawing_as_it_says(tab):
+    tab, request = tab
+    asked = tab.draw_box(request)["box_status"]
+    assert tab.explain_box(request, 40, 30, 120, 60, *VALUES)["box_status"] == asked

@@ -13,7 +13,7 @@ from PIL import Image
 from als.drawing import RULES, Look, map_panel, sampled
 from als.errors import InputError
 from als.explain.map_measures import box_region, energy
-from als.ui import markup
+from als.ui import build_app, markup, what_if
 from als.ui.handlers import NO_CLASS, Handlers
 from als.ui.session import SessionStore
 from als.ui.takeaway import write_files
@@ -279,3 +279,15 @@ def test_a_thin_box_of_a_large_photo_is_explained(tmp_path):
     study.choice = Choice(box=(10, 10, 10.5, 290))
     with pytest.raises(InputError, match="box 10, 10, 10.5, 290: .* photo of 4000 x 300 pixels"):
         study.class_map()
+
+
+def test_every_answer_that_waits_for_the_network_catches_up(tab):
+    fns = build_app(tiny_predictor(), None).fns.values()
+    caught = {fn.trigger_after for fn in fns if fn.name == "catch_up"}
+    named = {fn.name for fn in fns if fn._id in caught}
+    assert {"explain_box", "load_second", "choose_second", "change_maps"} <= named
+    tab, request = tab
+    tab.open_tab(request, Click(value="What if"), *VALUES)
+    tab.refresh(request, 1.0, *VALUES[1:])  # set while the next waits, which was sent before
+    tab.change_maps(request, what_if.NEUTRAL, what_if.KEEP, None, *VALUES)
+    assert "No box is over" in tab.catch_up(request, 1.0, *VALUES[1:])["changes"]

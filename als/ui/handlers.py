@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import wraps
 from pathlib import Path
 from threading import Lock
@@ -142,12 +142,16 @@ class Handlers:
         session = self.store.get(request.session_hash)
         with session.lock:
             told, before = EMPTY_PAGE | self._take_model(session, name), session.photo
+            settings, least = Settings.from_page(*values), lowest_of(self.model_of(session))
+            if settings.threshold < least:  # of which this model keeps nothing
+                settings = replace(settings, threshold=least)
+                told["threshold"] |= {"value": least}
             session.open(None)
             if before is not None:
                 given = self.model_of(session), before.analysis.image, before.name
                 session.open(study_photo(*given))
                 session.photo.example = before.example
-            return told | self._drawn(session, Settings.from_page(*values))
+            return told | self._drawn(session, settings)
 
     def open_photo(self, request: gr.Request, payload: dict | None, *values) -> dict:
         """Run the network on a new photo; the maps of one box follow in `refresh`.
@@ -156,12 +160,12 @@ class Handlers:
         """
         session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
         with session.lock:
+            came, known = (payload or {}).get("path"), (session.opening, session.listed)
             session.open(None)
-            listed, came = session.opening, Path((payload or {}).get("path") or "").name
-            if listed and listed.path.name == came:  # of two quick choices the first comes first
+            # Of two quick choices the first comes first; one that was clicked twice comes twice.
+            listed = next((one for one in known if one and str(one.path) == came), None)
+            if listed is session.opening:
                 session.opening = None
-            else:
-                listed = None
             if not payload or not payload.get("path"):
                 # Emptying the photo after an error comes here too: what was said then stays.
                 said = {} if session.refused else {"status": ""}
@@ -348,7 +352,7 @@ class Handlers:
         except InputError as error:
             study.choice = before
             return {"box_status": markup.status(str(error), error=True)}
-        return {"box_status": ""} | self._drawn(session, settings)
+        return self._drawing(session) | self._drawn(session, settings)
 
     def load_gallery(
         self, request: gr.Request, payload: list | None, place: str = "", anew: bool = False
@@ -381,7 +385,10 @@ class Handlers:
         if predictor is not self.model_of(session):  # which reads them after this
             return
         session.gallery = gallery
-        yield {"gallery_status": ""}
+        # A page that was forgotten is back at the model it began with: it says so.
+        says = {"about": markup.model_line(predictor), "model": session.model or self.model}
+        says["listed"] = gr.update(choices=[EVERY_CLASS, *predictor.classes])
+        yield says | {"gallery_status": ""}
 
     def list_gallery(self, request: gr.Request, name: str, order: str, *values) -> dict:
         """The gallery for another class, order or threshold."""
@@ -437,7 +444,7 @@ class Handlers:
         with session.lock:
             if not payload and any(session.second is one for one in self.models.values()):
                 return {}  # the file was not in use
-            session.compared, session.second, session.tab = None, None, "Compare"
+            session.compared = session.second = None
             if payload and payload.get("path"):
                 try:
                     session.second = load(payload["path"]).require_branches()
@@ -453,7 +460,7 @@ class Handlers:
         """One of `MODELS` as the second model."""
         session = self.store.get(request.session_hash)
         with session.lock:
-            session.compared, session.second, session.tab = None, self._named(name), "Compare"
+            session.compared, session.second = None, self._named(name)
             line = {"second": markup.model_line(session.second)}
             return self._drawn(session, Settings.from_page(*values)) | line
 
@@ -469,7 +476,8 @@ class Handlers:
             except InputError as error:
                 said = {"changed_status": markup.status(str(error), error=True)}
                 return {"changed_views": NOT_CHANGED, "changes": ""} | said
-            return self._changed(session, Settings.from_page(*values))
+            session.drawn = Settings.from_page(*values)
+            return self._changed(session, session.drawn)
 
     def download(self, request: gr.Request, *values) -> dict:
         """The three files of what the page shows now."""
@@ -518,7 +526,9 @@ class Handlers:
             views = NO_SECOND if second is None else NOT_COMPARED
             return {"compare_status": "", "compare_views": views, "compare_numbers": ""}
         if session.compared is None:
-            session.compared = study_photo(second, first.analysis.image, first.name)
+            least = first.predictor.detector.config.score_threshold
+            given = second, first.analysis.image, first.name
+            session.compared = study_photo(*given, threshold=least)
         session.compared.choice = session.compared.same_choice(first)
         session.compared.above = first
         rows = [

@@ -142,20 +142,19 @@ def build_app(
                 uploads, listing = _photographs(parts, predictor)
         _endpoint(Endpoint(predictor))
         parts["tabs"] = tabs
-        of_model = _connect(handle, parts, controls)
-        _connect_gallery(handle, parts, controls, uploads, listing, of_model)
-
         answer, values = _answering(parts), list(controls.values())
         shown, quiet = list(parts.values()), _quiet(parts)
         given = [*corners, *values]
-        boxed.click(answer(handle.explain_box), given, shown, **quiet, **MODEL, **RAW)
+        slow = [boxed.click(answer(handle.explain_box), given, shown, **quiet, **MODEL, **RAW)]
         there = {"show_progress_on": [parts["compare_views"]]} | MODEL | RAW
-        file.change(answer(handle.load_second), [file, *values], shown, **there)
-        given = [parts["second_model"], *values]
-        parts["second_model"].input(answer(handle.choose_second), given, shown, **there, **LATEST)
+        slow += [file.change(answer(handle.load_second), [file, *values], shown, **there)]
+        second, given = parts["second_model"], [parts["second_model"], *values]
+        slow += [second.input(answer(handle.choose_second), given, shown, **there, **LATEST)]
         there = {"show_progress_on": [parts["changed_views"]]} | MODEL
         given = [*changes, parts["canvas"], *values]
-        run.click(answer(handle.change_maps), given, shown, **there)
+        slow += [run.click(answer(handle.change_maps), given, shown, **there)]
+        of_model = _connect(handle, parts, controls, slow)
+        _connect_gallery(handle, parts, controls, uploads, listing, of_model)
         there = {"show_progress_on": [parts["numbers"]]} | MODEL | RAW
         export.click(answer(handle.download), values, shown, **there)
         linked = parts | controls
@@ -223,7 +222,7 @@ def _connect_gallery(
     )
 
 
-def _connect(handle: Handlers, parts: dict, controls: dict) -> gr.events.Dependency:
+def _connect(handle: Handlers, parts: dict, controls: dict, slow: list) -> gr.events.Dependency:
     """Events of the row above the tabs, of the pictures and of the tabs; the choice of a model."""
     answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
     quiet = _quiet(parts)
@@ -240,7 +239,7 @@ def _connect(handle: Handlers, parts: dict, controls: dict) -> gr.events.Depende
     of_explainer = explainer.input(own, explainer, parts["kind"], **LATEST, **quiet, **DRAW)
     chosen = [parts["model"], *values]
     of_model = parts["model"].input(answer(handle.choose_model), chosen, shown, **LATEST, **views)
-    slow = [
+    slow += [
         of_model,
         opened.then(**refresh, **latest),
         of_explainer.then(**refresh, **latest),
