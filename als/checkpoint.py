@@ -208,8 +208,9 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     """Start `detector` from a checkpoint: of stage 1, or of other classes to fine-tune from.
 
     Attention layers may be new; those of another form of attention start anew, since a map that
-    multiplies a feature does not add to one. Of the RoI heads a class that both know keeps its
-    rows, by its name; other classes start anew. Families other than als keep their classes.
+    multiplies a feature does not add to one. Of a network without separation both branches start
+    from its one conv5. Of the RoI heads a class that both know keeps its rows, by its name; other
+    classes start anew. Families other than als keep their classes.
 
     Returns:
         Names of the tensors that keep their start values, all of them or some rows.
@@ -224,6 +225,9 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     wanted = detector.config
     if wanted.attention and start.config.attention_form != wanted.attention_form:
         tensors = {n: t for n, t in tensors.items() if not n.startswith(ATTENTION_PREFIXES)}
+    if wanted.separation and not start.config.separation:
+        conv5 = {n: t for n, t in tensors.items() if n.startswith("roi_heads.conv5_cls.")}
+        tensors |= {n.replace("conv5_cls", "conv5_loc"): t for n, t in conv5.items()}
     new = sorted(own.keys() - tensors.keys())
     odd = [name for name in new if not name.startswith(ATTENTION_PREFIXES)]
     odd += sorted(tensors.keys() - own.keys())
@@ -240,8 +244,8 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
     if odd:
         raise InputError(
             f"{path}: {len(odd)} tensors do not fit this network, the first is {odd[0]}; "
-            "use the same family, backbone, separation and fold_batch_norm, and the same "
-            "attention_width and attention_cls_biased or a start without attention."
+            "use the same family, backbone and fold_batch_norm; the same separation or a start "
+            "without it; the same attention_width and attention_cls_biased or a start without them."
         )
     detector.load_state_dict(tensors, strict=False)
     return new

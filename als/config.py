@@ -429,7 +429,8 @@ class TrainConfig:
         out: folder of the run (checkpoints, logs, resolved config).
         start_from: inference checkpoint (.safetensors, or a name as "animals") whose tensors the
             run starts from, as stage 2 starts from stage 1 (section 3.2). Attention layers may be
-            new, and of the RoI heads the rows of classes that the checkpoint does not know.
+            new, the branches may be separated, and of the RoI heads the rows of classes that the
+            checkpoint does not know are new.
         seed: of weights, order, augmentation and sampling.
         epochs: passes over the training images.
         channels_last: memory layout of the convolutions.

@@ -90,7 +90,8 @@ def test_second_stages_keep_the_network_of_their_first():
             assert second["attention"]  # turned on here, or before: stage 2 may end with another
             # What a later stage may change: its start, its second look, pixels and anchors.
             free = ("weights", "attention", "lambda_part", "min_size", "max_size", "rpn_pre_nms")
-            assert all(name.startswith(free) for name in changed)
+            assert all(name.startswith(free) or name == "separation" for name in changed)
+            assert second["separation"] or not first["separation"]
 
 
 # Those beside them are the compact model's own two stages.

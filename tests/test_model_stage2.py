@@ -29,6 +29,29 @@ def test_stage_2_tells_what_is_new(tmp_path):
         assert torch.equal(own[name].float(), tensor)
 
 
+def test_a_faster_rcnn_is_separated_without_a_change(tmp_path):
+    """Both branches start from its one conv5, and then go their own ways."""
+    faster_rcnn = lively_detector(0, attention=False, separation=False).float()
+    save_checkpoint(faster_rcnn, tmp_path / "one.safetensors")
+    detector = build_detector(tiny_config(attention=False)).eval()
+    assert load_weights(detector, tmp_path / "one.safetensors") == []
+    images = random_images(0, dtype=torch.float32)
+    with torch.no_grad():
+        before = faster_rcnn(images)
+        assert_same_detections(detector(images), before, atol=1e-5)
+        for parameter in detector.roi_heads.conv5_loc.parameters():
+            parameter.zero_()
+        logits = [
+            d.roi_heads.classify(d.encode(images).f_cls, d.propose(d.encode(images)))[0]
+            for d in (faster_rcnn, detector)
+        ]
+    torch.testing.assert_close(*logits)
+    assert sum(len(image["scores"]) for image in before) > 5
+    with pytest.raises(InputError, match="family"):
+        save_checkpoint(detector, tmp_path / "two.safetensors")
+        load_weights(faster_rcnn, tmp_path / "two.safetensors")
+
+
 def test_loading_a_whole_checkpoint_finds_nothing_new(tmp_path):
     detector = lively_detector(0).float()
     path = tmp_path / "model.safetensors"
