@@ -1,6 +1,7 @@
 """The one builder of the network, and its checkpoints: .safetensors with the config inside."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ IN_FLOAT32 = {"cls_logits", "cls_score", "bbox_pred", "score_maps", "box_maps"}
 IN_FLOAT32 |= {"classification_head", "regression_head", "quality_head"}
 # The features, in whose type anchors are made.
 IN_FLOAT32 |= {"trunk", "attention_loc", "attention_cls"}
+# Options that say what tensors of one shape mean.
+OF_WEIGHTS = ("classes", "family", "backbone", "attention", "separation", "attention_cls_biased")
+OF_WEIGHTS += ("attention_form", "attention_source", "fold_batch_norm", "pool", "pool_size")
+OF_WEIGHTS += ("anchor_sizes", "anchor_ratios")
 FAMILIES: dict[Family, type[AnyDetector]] = {
     "als": Detector,
     "rfcn": RFCNDetector,
@@ -202,6 +207,39 @@ def load_checkpoint(path: str | Path) -> tuple[AnyDetector, dict]:
     detector, info, tensors = read_checkpoint(path)
     detector.load_state_dict(tensors, strict=True, assign=True)
     return detector.eval(), info
+
+
+def average_checkpoints(
+    paths: Sequence[str | Path], shares: Sequence[float] | None = None
+) -> tuple[AnyDetector, dict]:
+    """The last checkpoint (detector, info) with the mean of all their weights, a model soup.
+
+    Of one training, or of trainings that began at one checkpoint (Wortsman et al. 2022); the mean
+    of others detects nothing. `info` says of which files, and nothing of a calibration.
+
+    shares: how much each counts, in any unit; by default all count alike.
+
+    Raises:
+        InputError: as `read_checkpoint`, a share that is not positive, or other networks.
+    """
+    shares = [1.0] * len(paths) if shares is None else shares
+    if len(shares) != len(paths) or not all(0 < share < math.inf for share in shares):
+        raise InputError(f"shares {shares}: give each of {len(paths)} checkpoints one over 0.")
+    detector, info = load_checkpoint(paths[-1])
+    mean = {
+        name: torch.zeros_like(t, dtype=torch.float64) for name, t in detector.state_dict().items()
+    }
+    for path, share in zip(paths, shares, strict=True):
+        other, _, tensors = read_checkpoint(path)
+        odd = [n for n in OF_WEIGHTS if getattr(other.config, n) != getattr(detector.config, n)]
+        odd += [n for n in mean if n not in tensors or tensors[n].shape != mean[n].shape]
+        if odd:
+            raise InputError(f"{path}: has another {odd[0]} than {paths[-1]}; average one network.")
+        for name, tensor in tensors.items():
+            mean[name] += tensor * (share / sum(shares))
+    detector.load_state_dict(mean)
+    averaged = [[str(path), share] for path, share in zip(paths, shares, strict=True)]
+    return detector, {n: v for n, v in info.items() if n != "calibration"} | {"averaged": averaged}
 
 
 def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:

@@ -34,7 +34,8 @@ from als.machine import keep_freed_memory
 
 CHECKPOINT = "a file, or the name of one in the package: shipped, animals-parts, animals, twenty"
 SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
-TOLD_APART_BY = ("epochs", "data", "seed", "time", "machine", "calibration")  # in its info
+# In a checkpoint's info.
+TOLD_APART_BY = ("epochs", "data", "seed", "time", "machine", "calibration", "averaged")
 
 
 def train(arguments: list[str]) -> None:
@@ -83,6 +84,22 @@ def configs(arguments: list[str]) -> None:
     with atomic_folder(given.copy) as aside:
         shutil.copytree(CONFIGS, aside, dirs_exist_ok=True)
     print(f"{given.copy}: {len(files)} configs")
+
+
+def average(arguments: list[str]) -> None:
+    """Mean of one network's checkpoints: als average CHECKPOINT CHECKPOINT --out FILE"""
+    parser = ArgumentParser(prog="als average", description=average.__doc__)
+    parser.add_argument("checkpoints", type=str, nargs="+", help="the last one's config is taken")
+    parser.add_argument("--shares", type=float, nargs="+", help="how much each counts")
+    parser.add_argument("--out", type=Path, required=True, help="the averaged checkpoint")
+    given = parser.parse_args(arguments)
+
+    from als.checkpoint import average_checkpoints, save_checkpoint
+
+    check_writable(given.out)
+    detector, info = average_checkpoints(given.checkpoints, given.shares)
+    save_checkpoint(detector, given.out, info)
+    print(f"{given.out}: choose it by a val split, and calibrate it there")
 
 
 def calibrate(arguments: list[str]) -> None:
@@ -591,7 +608,7 @@ COMMANDS = {
     run.__name__: run
     for run in (
         *(train, evaluate, predict, study, reproduce, tables, data, app),
-        *(configs, calibrate, ship, export),
+        *(configs, average, calibrate, ship, export),
     )
 }
 COMPUTE = (

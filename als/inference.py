@@ -496,6 +496,8 @@ def _timed(seconds: dict[str, float], name: str) -> Generator[None]:
     """Write the block's duration to `seconds[name]`."""
     started = time.perf_counter()
     yield
+    if torch.cuda.is_initialized():  # a GPU's work is queued, and done later
+        torch.cuda.synchronize()
     seconds[name] = time.perf_counter() - started
 
 

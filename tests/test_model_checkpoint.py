@@ -10,7 +10,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny import lively_detector, random_images, tiny_config
 
-from als.checkpoint import build_detector, load_checkpoint, save_checkpoint
+from als.checkpoint import (
+    average_checkpoints,
+    build_detector,
+    load_checkpoint,
+    save_checkpoint,
+)
+from als.cli import main
 from als.errors import InputError
 
 INFO = {"data": {"train": "VOC2012:train"}, "epochs": 3, "ap50": 0.5}
@@ -195,3 +201,38 @@ def test_a_failing_write_leaves_the_old_file(detector, tmp_path, monkeypatch):
         save_checkpoint(detector, path, {"epochs": 4})
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_mean_of_checkpoints_by_hand(saved, detector, tmp_path):
+    other = lively_detector(1, min_size=96).float()
+    save_checkpoint(other, tmp_path / "other.safetensors", INFO | {"calibration": {}, "epochs": 4})
+    given = [str(saved), str(tmp_path / "other.safetensors")]
+    main(["average", *given, "--shares", "1", "3", "--out", str(tmp_path / "mean.safetensors")])
+    mean, info = load_checkpoint(tmp_path / "mean.safetensors")
+    assert mean.config == other.config and not mean.training
+    expected = {"averaged": [[given[0], 1], [given[1], 3]], "epochs": 4}
+    assert info == INFO | expected, "it is another checkpoint, that nobody calibrated"
+    one, two = detector.state_dict(), other.state_dict()
+    for name, tensor in mean.state_dict().items():
+        torch.testing.assert_close(tensor, (one[name] + 3 * two[name]) / 4)
+    same, _ = average_checkpoints([saved, saved])
+    for name, tensor in same.state_dict().items():
+        torch.testing.assert_close(tensor, one[name], rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shares", "told"),
+    [
+        ({"attention_form": "residual"}, None, "another attention_form than"),
+        ({"classes": ("a", "b", "c")}, None, "another classes than"),
+        ({"attention_width": 16}, None, "another attention_"),
+        ({}, [1], "give each of 2 checkpoints one over 0"),
+        ({}, [1, -1], "give each of 2 checkpoints one over 0"),
+        ({}, [1, float("inf")], "give each of 2 checkpoints one over 0"),
+    ],
+)
+def test_a_mean_of_other_networks_is_refused(saved, tmp_path, changes, shares, told):
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(build_detector(tiny_config(**changes)), other)
+    with pytest.raises(InputError, match=told):
+        average_checkpoints([other, saved], shares)
