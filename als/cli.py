@@ -271,9 +271,9 @@ def _refuse_overwriting(files: list[Path], out: Path) -> None:
     """Raise InputError where two images would write one file, or one over what lies beside it."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is no folder; give another --out.")
-    check_writable(out / "predictions")
     from als.drawing import output_stem
 
+    check_writable(out / f"{output_stem(files[0])}.png")
     seen: dict[str, Path] = {}
     for path in files:
         stem = output_stem(path)

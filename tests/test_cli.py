@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tiny import lively_detector
 
 from als.checkpoint import load_checkpoint, save_checkpoint
 from als.cli import main
@@ -20,7 +22,7 @@ from als.evaluation.detections import (
     of_classes,
     save_detections,
 )
-from als.evaluation.evaluate import judge
+from als.evaluation.evaluate import judge, table
 
 TINY = [
     "--model.classes=[circle,square,triangle]",
@@ -334,3 +336,22 @@ def test_a_config_that_cannot_be_read_is_one_sentence(tmp_path, capsys, content,
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("als: ") and says in error and error.count("\n") == 1
+
+
+def test_predictions_go_into_a_folder_that_holds_one_called_predictions(tmp_path, monkeypatch):
+    """As the folder where `als predict` ran without --out before."""
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(lively_detector().float(), Path("model.safetensors"))
+    Path("photos").mkdir()
+    Image.new("RGB", (90, 60)).save("photos/one.png")
+    main(["predict", "model.safetensors", "photos/one.png"])
+    main(["predict", "model.safetensors", "photos/one.png", "--out", "."])
+    assert Path("one.json").read_bytes() == Path("predictions/one.json").read_bytes()
+
+
+def test_a_class_called_mean_has_a_row_of_its_own():
+    names = ("AP50_11point", "AP50_area", "AP75", "AP")
+    of_class, of_all = dict.fromkeys(names, 0.25), dict.fromkeys(names, 0.5)
+    record = {"per_class": {"mean": of_class, "cat": of_class}, "metrics": of_all}
+    told = [line.split()[:2] for line in table(record, "").splitlines()[2:]]
+    assert told == [["mean", "25.0"], ["cat", "25.0"], ["mean", "50.0"]]

@@ -222,3 +222,11 @@ def test_101_points_stay_within_a_hundredth_of_the_area(seed):
     coco = coco_ap50(detections, ground_truths)
     assert 0.1 < area < 0.99
     assert (101 * coco - 1) / 100 - 1e-9 <= area <= 101 * coco / 100 + 1e-9
+
+
+def test_detections_and_image_ids_of_another_number_are_refused():
+    truth = GroundTruth([[0, 0, 9, 9]], [1], [False])
+    made, found = as_coco([truth] * 3, [(20, 20)] * 3, ["cat"]), Detections([], [], [])
+    for images in (2, 4):
+        with pytest.raises(InputError, match=f"{images} images but 3 image ids"):
+            coco_metrics([found] * images, made, [1, 2, 3], ["cat"])

@@ -329,3 +329,11 @@ def test_deletion_agrees_with_quantus():
 def test_a_thin_image_is_blurred_along_its_length():
     noise = torch.rand(3, 2, 600, generator=torch.Generator().manual_seed(0))
     assert blurred(noise).std(2).mean() < 0.15 * noise.std(2).mean()
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int32, np.float32])
+def test_pixels_are_ranked_by_value_whatever_its_type(kind):
+    heat = np.array([[0, 1], [1, 255]]).astype(kind)
+    ranks = pixel_ranks(heat, seed=0)
+    assert ranks[0, 0] == 3 and sorted(ranks.ravel()) == [0, 1, 2, 3]
+    assert kind is bool or ranks[1, 1] == 0

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
+from als.errors import InputError
+from als.explain import map_measures
 from als.explain.map_measures import (
     best_mask_iou,
     box_region,
@@ -147,3 +149,22 @@ def test_agreement_with_quantus(seed):
     assert mass == pytest.approx([energy(m, r) for m, r in pairs])
     pointed = quantus.PointingGame(**options)(**given)
     assert [float(p) for p in pointed] == [pointing_game(m, r, margin=0) for m, r in pairs]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
+@pytest.mark.parametrize(
+    ("measure", "regions"),
+    [
+        *((name, 1) for name in ("pointing_game", "energy", "mask_iou", "best_mask_iou")),
+        *((name, 1) for name in ("coverage", "entropy", "gini")),
+        *((name, 2) for name in ("odi", "head_focus", "peak_on_head")),
+    ],
+)
+def test_a_region_of_numbers_is_refused(measure, regions, kind):
+    """As numpy has it, 0 and 1 are rows: energy was 5 of 1, and the IoU that of bits."""
+    heat, mask = np.random.default_rng(0).random((6, 8)), np.zeros((6, 8), bool)
+    mask[2:4, 3:6] = True
+    function = getattr(map_measures, measure)
+    assert np.isfinite(function(heat, *[mask] * regions)).all()
+    with pytest.raises(InputError, match="boolean"):
+        function(heat, *[mask.astype(kind)] * regions)

@@ -385,3 +385,9 @@ def test_a_model_without_attention_has_nothing_to_replace(records):  # noqa: F81
     plain = Predictor(lively_detector(classes=TOY_CLASSES, attention=False).float(), {})
     with pytest.raises(InputError, match="no attention maps"):
         intervene(plain, records)
+
+
+@pytest.mark.parametrize("curve", ["insertion", "deletion"])
+def test_no_detection_has_no_curve(predictor, curve):  # noqa: F811
+    scene = predictor.scene(predictor.analyse(np.zeros((60, 90, 3), np.uint8)), [])
+    assert Curves(scene).areas(make_maps("uniform", scene), curve) == []

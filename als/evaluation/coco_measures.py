@@ -32,8 +32,14 @@ def coco_metrics(
     detections[i] belongs to image_ids[i]; an image of `coco_gt` not named there is not judged.
     Label k is the category `classes[k - 1]`, and only these are judged; without `classes` it is
     the k-th category of `coco_gt` by rising id (COCO's own ids have gaps). A measure without ground
-    truth, -1 in pycocotools, is NaN. Raises InputError on classes or labels without a category.
+    truth, -1 in pycocotools, is NaN. Raises InputError on classes or labels without a category, and
+    on lists of different length.
     """
+    if len(detections) != len(image_ids):
+        raise InputError(
+            f"detections of {len(detections)} images but {len(image_ids)} image ids; give one of "
+            "each per image, in the same order."
+        )
     categories = _category_ids(coco_gt, classes)
     results = _results(detections, coco_gt, image_ids, categories)
     with contextlib.redirect_stdout(io.StringIO()):

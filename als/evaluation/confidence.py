@@ -40,6 +40,7 @@ def counted(matches: Matches) -> Counted:
 def sure(found: Counted, empty: np.ndarray) -> dict[str, int]:
     """Counts of what somebody sees: detections that score 0.5 or more, and images without one.
 
+    One on a difficult object is not among them.
     empty: [images] bool, those with no object of the classes; to be silent there is right.
     """
     shown = found.scores >= SCORE

@@ -64,7 +64,7 @@ def evaluate(
             that is judged.
         classes: judge only these of the detector's classes; None for all.
         detections: such files, of these images or more, to be judged again; nothing is detected.
-            Also COCO's results JSON, see `als.evaluation.coco_results`.
+            Also COCO's results JSON, of these images, see `als.evaluation.coco_results`.
         coco_results: a file for the detections of `classes` in that form.
 
     Returns:
@@ -263,7 +263,8 @@ def judge_by_id(
 
 def table(record: dict, title: str | Path) -> str:
     """The per-class table of a record as text, in percent."""
-    rows = pd.DataFrame({**record["per_class"], "mean": record["metrics"]}).T.astype(float)
+    names = [*record["per_class"], "mean"]  # a class may be called so too
+    rows = pd.DataFrame([*record["per_class"].values(), record["metrics"]], names).astype(float)
     shown = 100 * rows[["AP50_11point", "AP50_area", "AP75", "AP"]]
     return f"{title}\n{shown.to_string(float_format='{:.1f}'.format)}"
 

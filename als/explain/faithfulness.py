@@ -64,6 +64,8 @@ class Curves:
         Args:
             measure: a name of `CURVES`.
         """
+        if not len(maps):
+            return []
         groups = [(heat, [one]) for heat, one in zip(maps, self.detections, strict=True)]
         if all(np.array_equal(heat, maps[0]) for heat in maps[1:]):  # the same images for all
             groups = [(maps[0], self.detections)]
@@ -113,7 +115,7 @@ def change_curves(
 def pixel_ranks(heat: np.ndarray, seed: int) -> np.ndarray:
     """Rank of each pixel [H, W], 0 for the largest value; equal values in random order."""
     noise = np.random.default_rng(seed).random(heat.size)
-    order = np.lexsort((noise, -heat.ravel()))
+    order = np.lexsort((noise, -np.asarray(heat, np.float64).ravel()))  # 8 bit would wrap
     ranks = np.empty(heat.size, dtype=np.int64)
     ranks[order] = np.arange(heat.size)
     return ranks.reshape(heat.shape)

@@ -1,8 +1,9 @@
 """Where a map lies: on the object, on the whole of it or a part, and is that part its head?
 
 Measures of arrays. A map [H, W] is raw; values below 0 count as 0. A region is a boolean array of
-the same shape: the object's box (`box_region`) or its mask. Measures without a neighbourhood take
-arrays of any shape, so that void pixels can be left out: `energy(heat[known], mask[known])`.
+the same shape, and no other: the object's box (`box_region`) or its mask. Measures without a
+neighbourhood take arrays of any shape, so that void pixels can be left out: `energy(heat[known],
+mask[known])`.
 
 A map without a value over 0 is empty: it misses, and scores 0. Of what is measured within the
 object or between objects (all from `leakage` on) it has no value: not a number. Nor has a map with
@@ -11,6 +12,8 @@ nothing on the object, though it may have values elsewhere.
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
+
+from als.errors import InputError
 
 MARGIN = 15  # pixels
 
@@ -32,7 +35,7 @@ def pointing_game(heat: np.ndarray, region: np.ndarray, margin: float = MARGIN) 
     A hit is a peak at most `margin` pixels from the region: 15 in the paper, 0 for none. Equal
     peaks count by the share that hits, which for a flat map is the chance of a random pixel.
     """
-    heat = _positive(heat)
+    heat = _positive(heat, region)
     if not heat.any() or not region.any():
         return 0.0
     peaks = heat == heat.max()
@@ -51,7 +54,7 @@ def energy(heat: np.ndarray, region: np.ndarray) -> float:
 
     The energy-based pointing game; in Quantus it is called relevance mass accuracy.
     """
-    heat = _positive(heat)
+    heat = _positive(heat, region)
     total = heat.sum()
     return float(heat[region].sum() / total) if total > 0 else 0.0
 
@@ -61,7 +64,7 @@ def mask_iou(heat: np.ndarray, mask: np.ndarray, threshold: float = 0.5) -> floa
 
     Localization as in Zhou et al. 2016 (CAM), on the mask in place of a box.
     """
-    heat = _positive(heat)
+    heat = _positive(heat, mask)
     if not heat.any():
         return 0.0
     chosen = heat >= threshold * heat.max()
@@ -73,7 +76,7 @@ def best_mask_iou(heat: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
 
     Independent of how a map is scaled (as MaxBoxAcc of Choe et al. 2020 is, for boxes).
     """
-    heat = _positive(heat).ravel()
+    heat = _positive(heat, mask).ravel()
     inside = np.sort(heat[mask.ravel()])
     if not heat.any() or not inside.size:
         return 0.0, 0.0
@@ -105,7 +108,7 @@ def odi(heat: np.ndarray, own: np.ndarray, others: np.ndarray) -> float:
     Energy in all other objects over that in all objects. Unlike in `leakage`, whose arguments it
     has, pixels of both count as the others' too.
     """
-    heat = _positive(heat)
+    heat = _positive(heat, own, others)
     total = heat[own | others].sum()
     return float(heat[others].sum() / total) if others.any() and total > 0 else float("nan")
 
@@ -116,7 +119,7 @@ def coverage(heat: np.ndarray, mask: np.ndarray, threshold: float = 0.5) -> floa
     'Activated on the entire region of the object' (paper, section 3.2) is 1; recall of the mask
     that `mask_iou` thresholds.
     """
-    heat = _positive(heat)
+    heat = _positive(heat, mask)
     if not heat[mask].any():
         return float("nan")
     return float((heat[mask] >= threshold * heat.max()).mean())
@@ -128,7 +131,7 @@ def entropy(heat: np.ndarray, mask: np.ndarray) -> float:
     With p = map / sum over the n pixels of the mask: -sum p log p / log n. 1 is an even map, 0
     one pixel. An object of one pixel has 1.
     """
-    values = _positive(heat)[mask]
+    values = _positive(heat, mask)[mask]
     if values.sum() <= 0:
         return float("nan")
     p = values[values > 0] / values.sum()
@@ -141,7 +144,7 @@ def gini(heat: np.ndarray, mask: np.ndarray) -> float:
     sum_i (2i - n - 1) x_i / (n sum x), x ascending, i from 1 (Hurley and Rickard 2009 compare
     measures of sparsity and choose it).
     """
-    values = np.sort(_positive(heat)[mask])
+    values = np.sort(_positive(heat, mask)[mask])
     if values.sum() <= 0:
         return float("nan")
     n = values.size
@@ -154,7 +157,7 @@ def head_focus(heat: np.ndarray, head: np.ndarray, mask: np.ndarray) -> float:
     'Near the head of the animals' (paper, section 3.2) is over 1. Of the head [H, W] the part on
     the object counts.
     """
-    heat, head = _positive(heat), head & mask
+    heat, head = _positive(heat, head, mask), head & mask
     if not head.any() or not heat[mask].any():
         return float("nan")
     return float(heat[head].mean() / heat[mask].mean())
@@ -166,7 +169,7 @@ def peak_on_head(heat: np.ndarray, head: np.ndarray, mask: np.ndarray) -> tuple[
     Equal peaks count by the share on the head. Chance is the head's share of the object's pixels:
     what a random pixel of the object hits. Arguments as in `head_focus`.
     """
-    heat, head = _positive(heat), head & mask
+    heat, head = _positive(heat, head, mask), head & mask
     if not head.any() or not heat[mask].any():
         return float("nan"), float("nan")
     peak = mask & (heat == heat[mask].max())
@@ -179,7 +182,13 @@ def _window(chosen: np.ndarray, margin: int) -> tuple[slice, slice]:
     return tuple(slice(max(0, i[0] - margin), i[-1] + margin + 1) for i in (rows, columns))
 
 
-def _positive(heat: np.ndarray) -> np.ndarray:
-    """Float64, values below 0 cut; all zeros if a value is not finite (an empty map)."""
+def _positive(heat: np.ndarray, *regions: np.ndarray) -> np.ndarray:
+    """Float64, values below 0 cut; all zeros if a value is not finite (an empty map).
+
+    Raises InputError where one of the regions is not boolean.
+    """
+    if wrong := [r for r in map(np.asarray, regions) if r.dtype != bool]:
+        # numpy would take 0 and 1 for numbers of rows, and give some figure.
+        raise InputError(f"a region of {wrong[0].dtype}: give a boolean array, as mask > 0.")
     heat = np.asarray(heat, dtype=np.float64)
     return np.maximum(heat, 0) if np.isfinite(heat).all() else np.zeros_like(heat)
