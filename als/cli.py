@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -34,6 +35,7 @@ from als.machine import keep_freed_memory
 
 CHECKPOINT = "a file, or the name of one in the package: shipped, animals-parts, animals, twenty"
 SHIPPED_FIGURES = ("AP50_area", "AP75", "AP")
+SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend"}  # --set A --set B is --set A B
 # In a checkpoint's info.
 TOLD_APART_BY = ("epochs", "data", "seed", "time", "machine", "calibration", "averaged")
 
@@ -90,7 +92,7 @@ def average(arguments: list[str]) -> None:
     """Mean of one network's checkpoints: als average CHECKPOINT CHECKPOINT --out FILE"""
     parser = ArgumentParser(prog="als average", description=average.__doc__)
     parser.add_argument("checkpoints", type=str, nargs="+", help="the last one's config is taken")
-    parser.add_argument("--shares", type=float, nargs="+", help="how much each counts")
+    parser.add_argument("--shares", type=float, **SEVERAL, help="how much each counts")
     parser.add_argument("--out", type=Path, required=True, help="the averaged checkpoint")
     given = parser.parse_args(arguments)
 
@@ -160,12 +162,12 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("checkpoint", type=str, nargs="?", help=told)
     parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
-    parser.add_argument("--classes", type=str, nargs="+", help="judge only these; default: all")
+    parser.add_argument("--classes", type=str, **SEVERAL, help="judge only these; default: all")
     parser.add_argument(
         "--out", type=Path, default=Path("record.json"), help="the record; detections go beside it"
     )
     told = "judge these, kept before, or a results JSON of COCO's form"
-    parser.add_argument("--detections", type=Path, nargs="+", default=[], help=told)
+    parser.add_argument("--detections", type=Path, **SEVERAL, default=[], help=told)
     told = "write the detections in that form too"
     parser.add_argument("--coco-results", type=Path, metavar="FILE", help=told)
     parser.add_argument("--device", type=str, default="cpu")
@@ -319,9 +321,9 @@ def study(arguments: list[str]) -> None:
     parser.add_argument("--data", type=str, required=True, help="FOLDER:SPLIT [+ FOLDER:SPLIT]")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data folders")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--maps", nargs="+", type=str, help="names; default: all quick ones")
+    parser.add_argument("--maps", type=str, **SEVERAL, help="names; default: all quick ones")
     parser.add_argument(
-        "--measures", nargs="+", type=str, help="names or groups; default: where part"
+        "--measures", type=str, **SEVERAL, help="names or groups; default: where part"
     )
     parser.add_argument("--interventions", action="store_true", help="replace the maps, too")
     parser.add_argument("--gallery", action="store_true", help="pictures of best and worst cases")
@@ -352,10 +354,10 @@ def reproduce(arguments: list[str]) -> None:
     parser.add_argument("table", choices=list(ROWS))
     parser.add_argument("--scale", choices=["full", "compact"], required=True)
     parser.add_argument("--data-root", type=Path, help="default: data, compact data/voc-animals")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--rows", type=str, nargs="+", default=[], help="only these rows")
+    parser.add_argument("--seeds", type=int, **SEVERAL, help="default: 0")
+    parser.add_argument("--rows", type=str, **SEVERAL, default=[], help="only these rows")
     parser.add_argument("--weights", type=Path, help="MobileNetV2's file, for the compact rows")
-    parser.add_argument("--set", type=str, nargs="+", default=[], metavar="OPTION=VALUE")
+    parser.add_argument("--set", type=str, **SEVERAL, default=[], metavar="OPTION=VALUE")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--force", action="store_true", help="redo what another config made")
@@ -371,7 +373,7 @@ def reproduce(arguments: list[str]) -> None:
     settings = Settings(
         given.scale,
         given.data_root,
-        tuple(given.seeds),
+        tuple(given.seeds or (0,)),
         given.results,
         given.runs,
         given.weights,
@@ -465,7 +467,7 @@ def check(arguments: list[str]) -> None:
     parser = ArgumentParser(prog="als data check", description=check.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--classes", type=str, nargs="+", help="to detect; default: all of the data"
+        "--classes", type=str, **SEVERAL, help="to detect; default: all of the data"
     )
     given = parser.parse_args(arguments)
 
@@ -490,7 +492,7 @@ def import_export(arguments: list[str]) -> None:
     done = run(given.source, given.out, given.val, given.test, given.seed)
     print(summary(done))
     spec = shlex.quote(f"{given.out.name}:{done.table.index[0]}")
-    names = shlex.quote(json.dumps(done.classes))
+    names = shlex.quote(json.dumps(done.classes, ensure_ascii=False))
     print(f"als data check {shlex.quote(str(given.out))}")
     root = shlex.quote(str(given.out.parent))
     print(f"als train CONFIG --data.root {root} --data.train {spec} --model.classes {names}")
@@ -501,7 +503,7 @@ def masks(arguments: list[str]) -> None:
     parser = ArgumentParser(prog="als data masks", description=masks.__doc__)
     parser.add_argument("folder", type=Path, help="of one data set, in VOC's or COCO's layout")
     told = "default: all but val, valid, validation, test"
-    parser.add_argument("--splits", type=str, nargs="+", help=told)
+    parser.add_argument("--splits", type=str, **SEVERAL, help=told)
     given = parser.parse_args(arguments)
 
     from als.data.derived_masks import derive_masks
@@ -514,7 +516,7 @@ def to_coco(arguments: list[str]) -> None:
     """Write a VOC-layout folder in COCO's: als data to-coco DIR --splits train val --out NEW"""
     parser = ArgumentParser(prog="als data to-coco", description=to_coco.__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--splits", type=str, nargs="+", required=True)
+    parser.add_argument("--splits", type=str, **SEVERAL, required=True)
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     given = parser.parse_args(arguments)
 
@@ -562,7 +564,7 @@ def app(arguments: list[str]) -> None:
     parser.add_argument("--host", type=str, default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7860)
     told = "names that browsers know the page by, besides localhost and --host"
-    parser.add_argument("--allow-host", type=str, nargs="+", default=[], metavar="NAME", help=told)
+    parser.add_argument("--allow-host", type=str, **SEVERAL, default=[], metavar="NAME", help=told)
     told = "be a tool of the Model Context Protocol too, at /gradio_api/mcp/"
     parser.add_argument("--mcp", action="store_true", help=told)
     given = parser.parse_args(arguments)

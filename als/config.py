@@ -4,6 +4,7 @@ The dataclasses are frozen; jsonargparse fills them from `configs/*.yaml` and th
 rejects unknown keys. A checkpoint carries its `ModelConfig`, so that it rebuilds the same network.
 """
 
+import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -75,6 +76,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     **{"accumulate_grad_batches": COUNT, "devices": (-1, 1024)},
 }
 MAY_BE_EMPTY = ("milestones",)
+PATHS = ("out", "start_from", "root", "weights")
 LONGEST_LIST = 100
 MOST_CLASSES = 10_000
 LONGEST_NAME = 100  # characters of a class
@@ -205,11 +207,13 @@ class ModelConfig:
 def _check_values(config) -> None:
     """Raise InputError for a value of another type, an unknown word, or out of `LIMITS`.
 
-    From Python too. Lists become tuples.
+    From Python too. Lists become tuples, and ~ at the start of a place the home folder.
     """
     for option in fields(config):
         if option.name != "classes":
             value = _checked(option.name, getattr(config, option.name), _kinds(option.type))
+            if option.name in PATHS and value is not None:
+                value = os.path.expanduser(value)  # no shell does it in a YAML file
             object.__setattr__(config, option.name, value)
 
 
@@ -397,11 +401,12 @@ class OptimizerConfig:
     Args:
         name: "sgd", the detectors' custom, or "adamw", whose steps do not shrink with the small
             gradient that reaches a map near one.
-        lr: learning rate of a step, for `batch_size` images.
+        lr: learning rate of a step, for the images of all processes and accumulated batches.
         attention_lr_factor: the attention layers learn at `lr` times this.
         momentum: of SGD.
         weight_decay: of all parameters, biases too.
-        warmup_steps: steps over which the rate rises linearly from a thousandth of `lr`.
+        warmup_steps: steps over which the rate rises linearly from a thousandth of `lr`, at most
+            half of all; 0 begins with `lr`.
         schedule: "cosine" to zero, or "step": a tenth at each of `milestones`.
         milestones: shares of all steps at which a step schedule drops.
         gradient_clip: largest norm of all gradients together; 0 is off.

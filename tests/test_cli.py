@@ -355,3 +355,14 @@ def test_a_class_called_mean_has_a_row_of_its_own():
     record = {"per_class": {"mean": of_class, "cat": of_class}, "metrics": of_all}
     told = [line.split()[:2] for line in table(record, "").splitlines()[2:]]
     assert told == [["mean", "25.0"], ["cat", "25.0"], ["mean", "50.0"]]
+
+
+def test_a_list_option_given_twice_adds_up(tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("als.tables.plan.make_plan", lambda table, settings: seen.append(settings))
+    monkeypatch.setattr("als.tables.plan.describe", lambda plan: "")
+    options = ["--set", "data.workers=1", "--set", "data.batch_size=3", "--seeds", "1"]
+    main(["reproduce", "table2", "--scale=compact", "--dry-run", *options, "--seeds", "2"])
+    main(["reproduce", "table2", "--scale=compact", "--dry-run"])
+    assert seen[0].changes == {"data.workers": "1", "data.batch_size": "3"}
+    assert seen[0].seeds == (1, 2) and seen[1].seeds == (0,)

@@ -19,6 +19,7 @@ from als.data.layouts import load_records
 from als.data.masks import palette, read_class_map, read_object_map
 from als.data.rle import VOID
 from als.errors import InputError
+from als.training.options import read_options
 
 WIDTH, HEIGHT = 40, 20
 
@@ -832,3 +833,16 @@ def test_labels_beside_photographs_below_a_folder_called_images(tmp_path):
     text(source / "train/a.txt", "0 .5 .5 .2 .2")
     text(source / "data.yaml", "names: [cat]", "train: train")
     assert boxes(imported(source, ["cat"])["a"][1]) == [[1, 16, 8, 24, 12]]
+
+
+def test_class_names_of_an_export_are_printed_as_they_can_be_given(tmp_path, capsys):
+    """Signs beyond 16 bits would be two escapes, which YAML does not join."""
+    for folder in ("images", "labels"):
+        (tmp_path / "export" / folder).mkdir(parents=True)
+    (tmp_path / "export" / "data.yaml").write_text("train: images\nnames: ['𠮷', dog]", "utf-8")
+    Image.new("RGB", (40, 30)).save(tmp_path / "export" / "images" / "a.jpg")
+    (tmp_path / "export" / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5")
+    main(["data", "import", str(tmp_path / "export"), str(tmp_path / "new")])
+    (line,) = (one for one in capsys.readouterr().out.splitlines() if one.startswith("als train"))
+    config, _, _ = read_options(shlex.split(line)[3:])
+    assert config.model.classes == ("𠮷", "dog")

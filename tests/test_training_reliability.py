@@ -1,5 +1,6 @@
 """What goes wrong during a training: it stops with a sentence, and resumes to the same result."""
 
+import errno
 import os
 import resource
 import signal
@@ -224,3 +225,25 @@ def test_bf16_trains_to_a_float32_checkpoint(toy, tmp_path):
         (proposals,) = detector.eval().propose(detector.encode(images))
     # Boxes in bfloat16 would lie on whole pixels beyond 128, and on every fourth beyond 512.
     assert proposals.dtype == torch.float32
+
+
+def test_what_may_not_be_read_is_not_told_as_unwritable(toy, tmp_path, monkeypatch):
+    mask = tmp_path / "data" / "mask.png"
+
+    def shut(self, item):
+        raise PermissionError(errno.EACCES, "Permission denied", str(mask))
+
+    monkeypatch.setattr(DetectionDataset, "__getitem__", shut)
+    with pytest.raises(InputError, match=r"mask\.png: cannot be used .Permission denied") as told:
+        train(config_of(toy, tmp_path / "run"), **QUIET)
+    assert "--out" not in str(told.value) and "No checkpoint was saved yet" in str(told.value)
+
+
+def test_a_gpu_without_memory_left_is_told_in_a_sentence(toy, tmp_path, monkeypatch):
+    def full():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\n2.00 GiB.")
+
+    at_step(1, full, monkeypatch)
+    with pytest.raises(InputError, match=r"CUDA out of memory.*lower data\.batch_size") as told:
+        train(config_of(toy, tmp_path / "run"), **QUIET)
+    assert "\n" not in str(told.value)

@@ -1,6 +1,7 @@
 """Order and augmentation of every step are fixed, and a resumed run ends bit for bit the same."""
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 from time import sleep
@@ -246,3 +247,65 @@ def test_the_best_is_chosen_on_one_validation_set(toy, tmp_path, monkeypatch):
         train(validated("VOC2012:test"), resume=True, judge=judge, **QUIET)
     train(validated(None), resume=True, **QUIET)
     train(validated("VOC2012:test"), resume=True, judge=judge, **QUIET)
+
+
+def judge_of(*figures: float):
+    """A judge that gives these AP50, one a validation."""
+    left = list(figures)
+    return lambda *given: {"AP50": left.pop(0)}
+
+
+def best_epochs(run) -> float:
+    return load_checkpoint(run / "best.safetensors")[1]["epochs"]
+
+
+def test_a_moved_run_remembers_its_best(toy, tmp_path, monkeypatch):
+    judge = judge_of(0.9, 0.5, 0.4)
+    with power_cut(4, monkeypatch):  # in the second epoch
+        train(config_of(toy, tmp_path / "here", val="VOC2012:val"), judge=judge, **QUIET)
+    (tmp_path / "here").rename(tmp_path / "there")
+    config = config_of(toy, tmp_path / "there", val="VOC2012:val")
+    train(config, resume=True, judge=judge, **QUIET)
+    assert best_epochs(tmp_path / "there") == 1
+
+
+def test_a_run_whose_time_was_over_remembers_its_best(toy, tmp_path, monkeypatch):
+    """Where the time is over lightning validates once more, after the last checkpoint."""
+    judge = judge_of(0.9, 0.5, 0.4, 0.3)
+    config = config_of(toy, tmp_path / "run", val="VOC2012:val")
+    with monkeypatch.context() as patch:
+        at_step(1, lambda: sleep(1.1), patch)
+        train(config, judge=judge, max_time="00:00:00:01", **QUIET)
+    first = best_epochs(tmp_path / "run")
+    assert first < 1
+    train(config, resume=True, judge=judge, **QUIET)
+    assert best_epochs(tmp_path / "run") == first
+
+
+def test_another_batch_is_refused_though_it_makes_as_many_steps(toy, tmp_path, monkeypatch):
+    """6 images make one batch of 4, and one of 6."""
+    with power_cut(1, monkeypatch):
+        train(config_of(toy, tmp_path / "run", batch_size=4), **QUIET)
+    with pytest.raises(InputError, match="by a run of 4 images a batch, now 6; resume with"):
+        train(config_of(toy, tmp_path / "run", batch_size=6), resume=True, **QUIET)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_finished_run_without_checkpoints_is_not_written_over(toy, tmp_path, resume):
+    """They are large, and removed once the model is there."""
+    config = config_of(toy, tmp_path / "run", epochs=1)
+    path = train(config, **QUIET)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="run: holds the model of a finished run; choose another"):
+        train(config, resume=resume, **QUIET)
+    assert path.read_bytes() == before
+
+
+def test_a_run_that_is_refused_keeps_its_config(toy, tmp_path):
+    """Else it would say of the finished model that it was trained with another batch."""
+    train(config_of(toy, tmp_path / "run", epochs=1), **QUIET)
+    before = read_json(tmp_path / "run" / "config.json")
+    with pytest.raises(InputError, match="was saved by a run of 3 batches an epoch, now 2"):
+        train(config_of(toy, tmp_path / "run", epochs=1, batch_size=3), resume=True, **QUIET)
+    assert read_json(tmp_path / "run" / "config.json") == before

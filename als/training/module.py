@@ -150,7 +150,7 @@ class DetectorModule(L.LightningModule):
             drops = [int(share * self.total_steps) - warmup for share in options.milestones]
             drops = [max(1, drop) for drop in drops]  # one within the warm-up comes after it
             after = MultiStepLR(optimizer, drops)
-        start = LinearLR(optimizer, 1e-3, 1.0, warmup)
+        start = LinearLR(optimizer, 1e-3 if options.warmup_steps else 1.0, 1.0, warmup)
         return SequentialLR(optimizer, [start, after], [warmup])
 
 

@@ -64,15 +64,20 @@ def _load(text: str) -> Any:
     """YAML as jsonargparse reads it, but no section that is a value, and names as texts.
 
     A value in the place of a section would silently leave the section at its defaults, and of the
-    classes [yes, no] YAML makes true and false.
+    classes [yes, no] YAML makes true and false. Nor a name twice in a section.
     """
     _check_events(text)
     root, value = yaml.compose(text, LOADER), get_loader("yaml")(text)
+    _refuse_twice(root)
     if isinstance(root, yaml.MappingNode) and isinstance(value, dict):
         for key, node in root.value:
             if key.value in SECTIONS and not isinstance(node, yaml.MappingNode):
                 raise yaml.YAMLError(f"{key.value} is a section; indent its options below it")
         _take_names(root, value)
+    scalars = isinstance(root, yaml.SequenceNode) and root.value
+    if scalars and all(isinstance(item, yaml.ScalarNode) for item in scalars):
+        if any(isinstance(item, str) for item in value):  # names: then the others are texts too
+            return [item.value for item in scalars]
     return value
 
 
@@ -93,6 +98,19 @@ def _check_events(text: str) -> None:
             raise yaml.YAMLError("an alias (*name); write what it stands for")
         if isinstance(event, yaml.ScalarEvent) and event.value == "class_path":
             raise yaml.YAMLError("class_path; no option takes a class")
+
+
+def _refuse_twice(node: yaml.Node | None) -> None:
+    """Raise YAMLError for a name that is twice in a section: YAML would drop the first."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, inner in node.value:
+        if str(key.value) in seen:
+            line = key.start_mark.line + 1
+            raise yaml.YAMLError(f"{key.value} is there twice, again in line {line}; give it once")
+        seen.add(str(key.value))
+        _refuse_twice(inner)
 
 
 def _take_names(node: yaml.MappingNode, value: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -58,6 +59,28 @@ def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
             "folder to start anew."
         )
     return None
+
+
+class Best(ModelCheckpoint):
+    """`best.ckpt`. Where a run goes on, the file itself says what the best so far is.
+
+    Lightning forgets it in a folder that was moved, and the last checkpoint of a run whose time
+    was over is from before its last validation.
+    """
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, "ModelCheckpoint", 1)
+
+    def load_state_dict(self, state_dict) -> None:
+        best = Path(self.dirpath, f"{self.filename}{self.FILE_EXTENSION}")
+        if not best.exists():
+            return
+        state = torch.load(best, map_location="cpu", weights_only=True, mmap=True)
+        score, path = state["callbacks"][self.state_key]["best_model_score"], str(best)
+        self.best_model_score = self.kth_value = score
+        self.best_model_path = self.kth_best_model_path = path
+        self.best_k_models = {path: score}
 
 
 class SaveLast(L.Callback):
@@ -113,6 +136,7 @@ class SaveLast(L.Callback):
     def on_save_checkpoint(self, trainer, module, checkpoint) -> None:
         checkpoint["skipped"] = _total_skipped(trainer, module)
         checkpoint["counted"] = _counted(trainer, module)
+        checkpoint["images"] = trainer.datamodule.train_sampler(trainer).global_batch
 
     def on_load_checkpoint(self, trainer, module, checkpoint) -> None:
         made, now = checkpoint.get("counted"), _counted(trainer, module)
@@ -121,6 +145,13 @@ class SaveLast(L.Callback):
             raise InputError(
                 f"{self.path}: was saved by a run of {told}; resume with as many images a batch, "
                 "all processes together, and a step of as many batches."
+            )
+        # Another batch may make as many steps: of 6 images there is one batch of 4, and one of 6.
+        images = trainer.datamodule.train_sampler(trainer).global_batch
+        if checkpoint.get("images", images) != images:
+            raise InputError(
+                f"{self.path}: was saved by a run of {checkpoint['images']} images a batch, now "
+                f"{images}; resume with as many, all processes together."
             )
         if trainer.is_global_zero:
             module.skipped = checkpoint.get("skipped", 0)
@@ -187,9 +218,18 @@ def failures_in_a_sentence(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
+        place, own = Path(error.filename or out).resolve(), out.resolve()
+        if not (place.is_relative_to(own) or own.is_relative_to(place)):  # as data, which are read
+            told = f"{error.filename}: cannot be used ({error.strerror}); mend its mode"
+            raise InputError(f"{told}, or give another place. {_kept(out)}") from error
         raise InputError(
             f"{error.filename or out}: cannot be written ({error.strerror}); make room, or choose "
             f"another --out. {_kept(out)}"
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"memory ran out ({' '.join(str(error).split())[:100]}); begin a new run with a lower "
+            f"data.batch_size, or data.max_size. {_kept(out)}"
         ) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):

@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import LambdaCallback, Timer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -29,6 +29,7 @@ from als.training.module import DetectorModule, FoundById
 from als.training.same_config import check_resumes
 from als.training.saving import (
     LAST,
+    Best,
     SaveLast,
     WholeFiles,
     failures_in_a_sentence,
@@ -150,7 +151,7 @@ def train(
 
     Args:
         resume: go on from the newest whole checkpoint in `<out>/checkpoints`, in the middle of an
-            epoch too; without one the run starts anew.
+            epoch too; without one the run starts anew, unless its model is there.
         judge: (detections by image id, validation records, classes) -> figures, AP50 among them.
         callbacks: of lightning, added to the run's own.
         trainer_options: as `TrainerConfig` takes them (devices, num_nodes, precision, ...).
@@ -171,6 +172,8 @@ def train(
             raise InputError(f"{out}: holds a run already; pass --resume or choose another --out.")
         if start is not None:
             check_resumes(config, out / "config.json")
+        elif (out / "model.safetensors").exists():  # its checkpoints were removed, to spare disk
+            raise InputError(f"{out}: holds the model of a finished run; choose another --out.")
         L.seed_everything(config.seed, verbose=False)
         data = DetectionData(config)
         if data.problems:
@@ -290,10 +293,12 @@ def _trainer(
             LogFigures(out / "metrics.csv", first_step),
             Timer(settings.pop("max_time", None)),  # counts on after a resumption; the only one
             SaveLast(checkpoints / LAST, SAVE_EVERY_STEPS),  # knows whether the time is over
+            # Once the checkpoint is accepted: a run that is refused stays described as it was.
+            LambdaCallback(on_train_start=partial(_write_config, config, out, options)),
         ]
         if config.data.val:
             own.append(
-                ModelCheckpoint(
+                Best(
                     checkpoints,
                     filename="best",
                     monitor="val_AP50",
@@ -310,9 +315,14 @@ def _trainer(
     except Exception as error:  # no such accelerator here, too many devices, ...
         told = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"trainer: {told}; change the options of the trainer.") from error
+    return trainer
+
+
+def _write_config(
+    config: TrainConfig, out: Path, options: dict[str, Any], trainer: L.Trainer, module
+) -> None:
     if trainer.is_global_zero:
         plain = dict(options)
         if trainer.num_devices > 1 and not isinstance(plain.get("devices"), list):
             plain["devices"] = trainer.num_devices  # also where all there are were taken
         write_json(out / "config.json", asdict(config) | {"trainer": plain})
-    return trainer
