@@ -116,6 +116,12 @@ def test_kept_detections_are_judged_in_part_and_together(trained, toy_root, tmp_
     metrics, _ = judge(found, records, ("square",))
     assert list(record["per_class"]) == ["square"] and len(records) < len(saved.detections)
     assert record["metrics"]["AP50_area"] == metrics["AP50_area"]
+    detector, info = load_checkpoint(trained)
+    detector.roi_heads.cls_score.bias.data[0] += 1  # another network of the same classes
+    save_checkpoint(detector, tmp_path / "other.safetensors", info)
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(tmp_path / "other.safetensors"), *given[2:], "VOC2012:val", *told])
+    assert "whole.npz: detections of another checkpoint" in capsys.readouterr().err
     both = ["--detections", str(kept), str(tmp_path / "test.npz")]
     main([*given, "VOC2012:test", "--out", str(tmp_path / "test.json")])
     main([*given, "VOC2012:trainval + VOC2012:test", "--out", str(part), *both])

@@ -102,10 +102,12 @@ def save_detections(
     detections: Sequence[Detections],
     classes: Sequence[str] = (),
     maps: Sequence[dict[str, float]] = (),
+    network: str = "",
 ) -> None:
     """Write the detections of each image as one compressed .npz, to be judged again.
 
     classes: label k is `classes[k - 1]`. maps: figures of the maps, the same for each image.
+    network: what tells it apart from others.
     """
     figures = {name: np.array([one[name] for one in maps]) for name in (maps[0] if maps else ())}
     with atomic_write(path) as aside, open(aside, "wb") as file:
@@ -117,16 +119,18 @@ def save_detections(
             labels=np.concatenate([np.zeros(0, np.int64), *(d.labels for d in detections)]),
             scores=np.concatenate([np.zeros(0), *(d.scores for d in detections)]),
             classes=np.array(classes, dtype=str),
+            network=np.array(network),
             **{f"{_MAPS}{name}": values for name, values in figures.items()},
         )
 
 
 class Judgeable(NamedTuple):
-    """What `save_detections` wrote: detections by image id, classes, figures of the maps."""
+    """What `save_detections` wrote; by image id. Older files say of no network."""
 
     detections: dict[str, Detections]
     classes: tuple[str, ...]
     maps: list[dict[str, float]]
+    network: str
 
 
 def load_judgeable(path: Path) -> Judgeable:
@@ -143,7 +147,8 @@ def load_judgeable(path: Path) -> Judgeable:
         figures = {k.removeprefix(_MAPS): v for k, v in arrays.items() if k.startswith(_MAPS)}
         rows = zip(*(values.tolist() for values in figures.values()), strict=True)
         maps = [dict(zip(figures, row, strict=True)) for row in rows]
-        return Judgeable(found, tuple(arrays.get("classes", np.array([])).tolist()), maps)
+        classes = tuple(arrays.get("classes", np.array([])).tolist())
+        return Judgeable(found, classes, maps, str(arrays.get("network", "")))
     except (*DAMAGED, InputError) as error:
         raise InputError(f"{path}: holds no saved detections ({error}); evaluate again.") from error
 

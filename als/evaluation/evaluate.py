@@ -1,5 +1,7 @@
 """Detector + records -> detections -> metrics, figures of the maps, and a record of it all."""
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -88,14 +90,15 @@ def evaluate(
         ids.require(classes)
     seconds = None
     if detections:
-        found, maps = _saved(detections, records, classes, own)
+        found, maps = _saved(detections, records, classes, detector)
     else:
         started = time.perf_counter()
         found, maps = detect_all(detector, records, workers, progress)
         spent = time.perf_counter() - started
         seconds = {"detection": spent, "images_per_second": len(records) / spent}
         if keep is not None:
-            save_detections(keep, [record.image_id for record in records], found, own, maps)
+            names = [record.image_id for record in records]
+            save_detections(keep, names, found, own, maps, _mark_of(detector))
         found = [of_classes(some, relabel) for some in found]
     if coco_results is not None:
         rows = [
@@ -132,15 +135,23 @@ def evaluate(
     }
 
 
+def _mark_of(detector: AnyDetector) -> str:
+    """Tells networks apart, by config and weights: 16 hex digits."""
+    digest = hashlib.sha256(json.dumps(detector.config.to_dict()).encode())
+    for tensor in detector.state_dict().values():
+        digest.update(tensor.float().cpu().contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
 def _saved(
     paths: Sequence[Path],
     records: Sequence[Record],
     classes: Sequence[str],
-    own: Sequence[str] | None,
+    detector: AnyDetector | None,
 ) -> tuple[list[Detections], list[dict[str, float]]]:
     """As `detect_all`, from files, which may hold other images too; of `classes` alone.
 
-    own: the detector's classes, None without one.
+    detector: what detected, None where that is not said.
     """
     found: dict[str, Detections] = {}
     maps: dict[str, dict[str, float]] = {}
@@ -151,9 +162,10 @@ def _saved(
         else:
             saved = load_judgeable(path)
             names = saved.classes or _classes_beside(path)
-            if own is not None and names != tuple(own):
-                told = f"detections of {', '.join(names)}, not of this checkpoint"
-                raise InputError(f"{path}: {told}; evaluate again.")
+            if detector is not None:
+                own = detector.config.classes
+                if names != tuple(own) or saved.network not in ("", _mark_of(detector)):
+                    raise InputError(f"{path}: detections of another checkpoint; evaluate again.")
             numbers = class_numbers(names, classes)
             some = {name: of_classes(one, numbers) for name, one in saved.detections.items()}
             if saved.maps:
