@@ -1,5 +1,6 @@
 """The one builder of the network, and its checkpoints: .safetensors with the config inside."""
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ IN_FLOAT32 = {"cls_logits", "cls_score", "bbox_pred", "score_maps", "box_maps"}
 IN_FLOAT32 |= {"classification_head", "regression_head", "quality_head"}
 # The features, in whose type anchors are made.
 IN_FLOAT32 |= {"trunk", "attention_loc", "attention_cls"}
-# Options that say what tensors of one shape mean.
+# Options that must agree before weights are averaged; shapes tell the others.
 OF_WEIGHTS = ("classes", "family", "backbone", "attention", "separation", "attention_cls_biased")
 OF_WEIGHTS += ("attention_form", "attention_source", "fold_batch_norm", "pool", "pool_size")
 OF_WEIGHTS += ("anchor_sizes", "anchor_ratios")
@@ -209,19 +210,30 @@ def load_checkpoint(path: str | Path) -> tuple[AnyDetector, dict]:
     return detector.eval(), info
 
 
+def weights_digest(detector: AnyDetector) -> str:
+    """16 hex digits that tell the weights from any others."""
+    digest = hashlib.sha256()
+    for tensor in detector.state_dict().values():
+        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
 def average_checkpoints(
     paths: Sequence[str | Path], shares: Sequence[float] | None = None
 ) -> tuple[AnyDetector, dict]:
     """The last checkpoint (detector, info) with the mean of all their weights, a model soup.
 
     Of one training, or of trainings that began at one checkpoint (Wortsman et al. 2022); the mean
-    of others detects nothing. `info` says of which files, and nothing of a calibration.
+    of others detects nothing. `info` says of which files, not how they were calibrated or judged.
 
     shares: how much each counts, in any unit; by default all count alike.
 
     Raises:
-        InputError: as `read_checkpoint`, a share that is not positive, or other networks.
+        InputError: as `read_checkpoint`, less than two files, a share that is not positive, or
+            other networks.
     """
+    if len(paths) < 2:
+        raise InputError("average: give at least two checkpoints.")
     shares = [1.0] * len(paths) if shares is None else shares
     if len(shares) != len(paths) or not all(0 < share < math.inf for share in shares):
         raise InputError(f"shares {shares}: give each of {len(paths)} checkpoints one over 0.")
@@ -236,10 +248,11 @@ def average_checkpoints(
         if odd:
             raise InputError(f"{path}: has another {odd[0]} than {paths[-1]}; average one network.")
         for name, tensor in tensors.items():
-            mean[name] += tensor * (share / sum(shares))
+            mean[name] += tensor.double() * (share / sum(shares))
     detector.load_state_dict(mean)
     averaged = [[str(path), share] for path, share in zip(paths, shares, strict=True)]
-    return detector, {n: v for n, v in info.items() if n != "calibration"} | {"averaged": averaged}
+    kept = {n: v for n, v in info.items() if n not in ("calibration", "figures")}  # not its own
+    return detector, kept | {"averaged": averaged}
 
 
 def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
@@ -283,7 +296,8 @@ def load_weights(detector: AnyDetector, path: str | Path) -> list[str]:
         raise InputError(
             f"{path}: {len(odd)} tensors do not fit this network, the first is {odd[0]}; "
             "use the same family, backbone and fold_batch_norm; the same separation or a start "
-            "without it; the same attention_width and attention_cls_biased or a start without them."
+            "without it; the same attention_width and attention_cls_biased or a start without "
+            "attention."
         )
     detector.load_state_dict(tensors, strict=False)
     return new

@@ -275,7 +275,7 @@ def _refuse_overwriting(files: list[Path], out: Path) -> None:
         raise InputError(f"{out}: is no folder; give another --out.")
     from als.drawing import output_stem
 
-    check_writable(out / f"{output_stem(files[0])}.png")
+    check_writable(out / f"{output_stem(files[0])}.png")  # it may hold a folder, predictions
     seen: dict[str, Path] = {}
     for path in files:
         stem = output_stem(path)

@@ -146,8 +146,9 @@ class Predictor:
     """A detector ready for use: `als.load()` gives one.
 
     Attributes: detector (the network, in evaluation mode), classes, info (what the checkpoint
-    says of its data and figures), source (the checkpoint's file name). Safe to call from several
-    threads: one photo at a time runs. Can be copied and pickled.
+    says of its data and figures), source (the checkpoint's file name, with its folder's before
+    the names of `als train`). Safe to call from several threads: one photo at a time runs. Can be
+    copied, with weights of its own, and pickled.
     """
 
     @torch.inference_mode(False)  # else the moved weights could never take a gradient
@@ -368,7 +369,7 @@ class Predictor:
         Of a family without branches, only explainers that see a black box take it.
         Raises InputError for a row that is not there.
         """
-        found = analysis.prediction
+        found, detections = analysis.prediction, list(detections)
         for row in detections:
             if row not in range(len(found.boxes)):
                 count = len(found.boxes)

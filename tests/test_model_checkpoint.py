@@ -205,7 +205,8 @@ def test_a_failing_write_leaves_the_old_file(detector, tmp_path, monkeypatch):
 
 def test_a_mean_of_checkpoints_by_hand(saved, detector, tmp_path):
     other = lively_detector(1, min_size=96).float()
-    save_checkpoint(other, tmp_path / "other.safetensors", INFO | {"calibration": {}, "epochs": 4})
+    told = INFO | {"calibration": {}, "figures": {"AP": 0.4}, "epochs": 4}
+    save_checkpoint(other, tmp_path / "other.safetensors", told)
     given = [str(saved), str(tmp_path / "other.safetensors")]
     main(["average", *given, "--shares", "1", "3", "--out", str(tmp_path / "mean.safetensors")])
     mean, info = load_checkpoint(tmp_path / "mean.safetensors")
@@ -236,3 +237,5 @@ def test_a_mean_of_other_networks_is_refused(saved, tmp_path, changes, shares, t
     save_checkpoint(build_detector(tiny_config(**changes)), other)
     with pytest.raises(InputError, match=told):
         average_checkpoints([other, saved], shares)
+    with pytest.raises(InputError, match="at least two"):
+        average_checkpoints([saved])

@@ -32,6 +32,12 @@ def test_a_detection_is_explained_as_it_was_reported(predictor, analysis):
     assert told.map.shape == found.size and told.map.dtype == np.float32 and told.map.min() >= 0
 
 
+def test_a_scene_takes_any_rows(predictor, analysis):
+    scenes = [predictor.scene(analysis, rows) for rows in ([1, 0], iter([1, 0]), np.array([1, 0]))]
+    assert all(len(scene.boxes) == 2 for scene in scenes)
+    assert all(np.array_equal(scene.boxes, scenes[0].boxes) for scene in scenes)
+
+
 def test_any_class_can_be_explained(predictor, analysis):
     for label, name in enumerate(predictor.classes, start=1):
         told = predictor.explain(analysis, label=label)

@@ -698,3 +698,12 @@ def test_a_folder_of_older_definitions_is_refused(tmp_path):
     _check_settings(tmp_path, {"seed": 0}, resume=True)
     with pytest.raises(InputError, match="other definitions"):
         _check_settings(tmp_path, {"seed": 0, "definitions": 2}, resume=True)
+
+
+@pytest.mark.parametrize("before", ["ab12", None])
+def test_a_study_from_before_masks_were_counted_goes_on(tmp_path, before):
+    _check_settings(tmp_path, {"data": before}, resume=False)
+    now = before and f"{before}, 3 masks, keypoints of 2"
+    _check_settings(tmp_path, {"data": now}, resume=True)
+    with pytest.raises(InputError, match="other data"):
+        _check_settings(tmp_path, {"data": "cd34, 3 masks, keypoints of 2"}, resume=True)

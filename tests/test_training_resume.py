@@ -269,6 +269,16 @@ def test_a_moved_run_remembers_its_best(toy, tmp_path, monkeypatch):
     assert best_epochs(tmp_path / "there") == 1
 
 
+def test_a_best_checkpoint_that_is_cut_off_is_one_sentence(toy, tmp_path, monkeypatch):
+    config = config_of(toy, tmp_path / "run", val="VOC2012:val")
+    with power_cut(4, monkeypatch):
+        train(config, judge=judge_of(0.9), **QUIET)
+    best = tmp_path / "run/checkpoints/best.ckpt"
+    best.write_bytes(best.read_bytes()[:999])
+    with pytest.raises(InputError, match="best.ckpt: is cut off or damaged"):
+        train(config, resume=True, **QUIET)
+
+
 def test_a_run_whose_time_was_over_remembers_its_best(toy, tmp_path, monkeypatch):
     """Where the time is over lightning validates once more, after the last checkpoint."""
     judge = judge_of(0.9, 0.5, 0.4, 0.3)

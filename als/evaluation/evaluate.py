@@ -1,7 +1,5 @@
 """Detector + records -> detections -> metrics, figures of the maps, and a record of it all."""
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from als.checkpoint import weights_digest
 from als.data.coco_ids import ids_of
 from als.data.dataset import DetectionDataset, collate
 from als.data.derived_masks import without_derived
@@ -98,7 +97,7 @@ def evaluate(
         seconds = {"detection": spent, "images_per_second": len(records) / spent}
         if keep is not None:
             names = [record.image_id for record in records]
-            save_detections(keep, names, found, own, maps, _mark_of(detector))
+            save_detections(keep, names, found, own, maps, weights_digest(detector))
         found = [of_classes(some, relabel) for some in found]
     if coco_results is not None:
         rows = [
@@ -135,14 +134,6 @@ def evaluate(
     }
 
 
-def _mark_of(detector: AnyDetector) -> str:
-    """Tells networks apart, by config and weights: 16 hex digits."""
-    digest = hashlib.sha256(json.dumps(detector.config.to_dict()).encode())
-    for tensor in detector.state_dict().values():
-        digest.update(tensor.float().cpu().contiguous().numpy())
-    return digest.hexdigest()[:16]
-
-
 def _saved(
     paths: Sequence[Path],
     records: Sequence[Record],
@@ -164,7 +155,7 @@ def _saved(
             names = saved.classes or _classes_beside(path)
             if detector is not None:
                 own = detector.config.classes
-                if names != tuple(own) or saved.network not in ("", _mark_of(detector)):
+                if names != tuple(own) or saved.network not in ("", weights_digest(detector)):
                     raise InputError(f"{path}: detections of another checkpoint; evaluate again.")
             numbers = class_numbers(names, classes)
             some = {name: of_classes(one, numbers) for name, one in saved.detections.items()}

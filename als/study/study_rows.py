@@ -1,6 +1,5 @@
 """The run: checkpoints x images x objects x maps x measures -> one table of rows, resumable."""
 
-import hashlib
 import secrets
 import sys
 import time
@@ -12,6 +11,7 @@ import pandas as pd
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from tqdm import tqdm
 
+from als.checkpoint import weights_digest
 from als.data.record import Record
 from als.errors import InputError
 from als.explain.registry import DRISE_MASKS, EXPLAINERS, make_maps
@@ -59,7 +59,7 @@ def run_study(
     """
     check_names(maps, measures)
     out = Path(out)
-    checkpoints = {name: _digest(predictor) for name, predictor in predictors.items()}
+    checkpoints = {name: weights_digest(one.detector) for name, one in predictors.items()}
     settings = {"checkpoints": checkpoints, "data": data, "seed": seed, "drise_masks": drise_masks}
     settings["definitions"] = DEFINITIONS
     _check_settings(out, settings, resume)
@@ -240,15 +240,11 @@ def _check_settings(out: Path, settings: dict, resume: bool) -> None:
     if not resume:
         raise InputError(f"{out}: holds a study already; pass --resume or choose another --out.")
     before = read_json(file)
+    if "," not in str(before.get("data")):  # of before masks and keypoints were counted
+        data = settings.get("data")
+        settings = settings | {"data": data and data.partition(",")[0]}
     changed = [name for name in settings if settings[name] != before.get(name)]
     if changed:
         raise InputError(
             f"{out}: its study had other {' and '.join(changed)}; choose another --out."
         )
-
-
-def _digest(predictor: Predictor) -> str:
-    digest = hashlib.sha256()
-    for tensor in predictor.detector.state_dict().values():
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

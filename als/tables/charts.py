@@ -84,13 +84,14 @@ def _columns_charts(
     for axis, title in zip(axes[0], parts, strict=True):
         axis.set_title(title.replace(", ", ",\n"), fontsize=10, loc="left")
     # Of the panel with most that was run: the paper's own rows have no measured figure.
-    fullest = [min(row, key=_not_run) for row in axes]
+    fullest = [min(row, key=_emptiness) for row in axes]
     handles = [one for axis in fullest for one in axis.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
-def _not_run(axis: Axes) -> int:
+def _emptiness(axis: Axes) -> int:
+    """How much is missing: what there is nothing of is worse than what was not run."""
     labels = axis.get_legend_handles_labels()[1]
     return sum((NOT_RUN in label) + 2 * label.endswith(ABSENT) for label in labels)
 

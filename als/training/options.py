@@ -74,10 +74,10 @@ def _load(text: str) -> Any:
             if key.value in SECTIONS and not isinstance(node, yaml.MappingNode):
                 raise yaml.YAMLError(f"{key.value} is a section; indent its options below it")
         _take_names(root, value)
-    scalars = isinstance(root, yaml.SequenceNode) and root.value
-    if scalars and all(isinstance(item, yaml.ScalarNode) for item in scalars):
-        if any(isinstance(item, str) for item in value):  # names: then the others are texts too
-            return [item.value for item in scalars]
+    items = root.value if isinstance(root, yaml.SequenceNode) else []
+    plain = all(isinstance(item, yaml.ScalarNode) for item in items)
+    if items and plain and any(isinstance(item, str) for item in value):  # names are texts, all
+        return [item.value for item in items]
     return value
 
 

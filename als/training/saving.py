@@ -76,8 +76,13 @@ class Best(ModelCheckpoint):
         best = Path(self.dirpath, f"{self.filename}{self.FILE_EXTENSION}")
         if not best.exists():
             return
-        state = torch.load(best, map_location="cpu", weights_only=True, mmap=True)
-        score, path = state["callbacks"][self.state_key]["best_model_score"], str(best)
+        try:
+            state = torch.load(best, map_location="cpu", weights_only=True, mmap=True)
+            score, path = state["callbacks"][self.state_key]["best_model_score"], str(best)
+        except Exception as error:  # of many kinds, for a broken file
+            raise InputError(
+                f"{best}: is cut off or damaged; copy it again, or remove it."
+            ) from error
         self.best_model_score = self.kth_value = score
         self.best_model_path = self.kth_best_model_path = path
         self.best_k_models = {path: score}
@@ -218,12 +223,13 @@ def failures_in_a_sentence(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        place, own = Path(error.filename or out).resolve(), out.resolve()
+        named = error.filename if isinstance(error.filename, str) else out
+        place, own = Path(named).resolve(), out.resolve()
         if not (place.is_relative_to(own) or own.is_relative_to(place)):  # as data, which are read
-            told = f"{error.filename}: cannot be used ({error.strerror}); mend its mode"
+            told = f"{named}: cannot be used ({error.strerror}); make room, mend its mode"
             raise InputError(f"{told}, or give another place. {_kept(out)}") from error
         raise InputError(
-            f"{error.filename or out}: cannot be written ({error.strerror}); make room, or choose "
+            f"{named}: cannot be written ({error.strerror}); make room, or choose "
             f"another --out. {_kept(out)}"
         ) from error
     except torch.OutOfMemoryError as error:
