@@ -28,20 +28,6 @@ def test_a_name_twice_in_a_config_is_refused(tmp_path, text, told):
         read_options([str(tmp_path / "run.yaml")])
 
 
-@pytest.mark.parametrize(
-    ("given", "names"),
-    [
-        ('["salt, pepper", yes]', ("salt, pepper", "yes")),
-        ('["caf\\u00e9", 1]', ("café", "1")),
-        ("[no, dogs']", ("no", "dogs'")),
-        ("[yes, 1]", ("yes", "1")),
-    ],
-)
-def test_classes_beside_one_that_yaml_takes_for_a_value(given, names):
-    config, _, _ = read_options(["--model.classes", given])
-    assert config.model.classes == names
-
-
 def test_a_tilde_in_a_config_is_the_home_folder(toy, tmp_path, monkeypatch):
     """Of the run all or nothing: half of it lay in a folder named ~."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

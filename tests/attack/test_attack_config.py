@@ -73,6 +73,10 @@ def test_an_option_out_of_its_limits_is_named(option, says):
         ('["yes", off]', ("yes", "off")),
         ("[1.0, null, 0x10]", ("1.0", "null", "0x10")),
         ("[traffic light]", ("traffic light",)),
+        ('["salt, pepper", yes]', ("salt, pepper", "yes")),
+        ('["caf\\u00e9", 1]', ("café", "1")),
+        ("[no, dogs']", ("no", "dogs'")),
+        ("[yes, 1]", ("yes", "1")),
     ],
 )
 def test_class_names_are_what_is_written(tmp_path, given, names):
