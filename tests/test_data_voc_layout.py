@@ -59,7 +59,7 @@ def test_a_body_part_is_no_object_and_its_box_not_the_objects(tmp_path):
     add_image(tmp_path, "a", person)
     annotation = read_annotation(tmp_path / "VOC2007" / "Annotations" / "a.xml")
     assert annotation.names == ("person",)
-    assert annotation.boxes.tolist() == [[10, 20, 30, 40]]
+    assert [one.corners for one in annotation.objects] == [[10, 20, 30, 40]]
 
 
 def test_a_box_one_pixel_wide_is_kept_and_rounding_outside_is_clipped(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from als.data.fields import id_order, identity, mark, number, numbers, shown, text
+from als.data.record import box_problem
 from als.data.rle import area, pack
 from als.errors import InputError
 
@@ -44,15 +45,17 @@ class CocoObject(NamedTuple):
     """An annotation, checked.
 
     told: what a sentence calls it. box: x, y, width, height, as the file has it, finite.
+    corners: x1 y1 x2 y2, not yet held to the image. difficult: a crowd.
     area: the file's, None where it has none that can be meant.
-    crowd: of many objects. runs: the segmentation as compressed runs, None without any.
+    runs: the segmentation as compressed runs, None without any.
     """
 
     told: str
     name: str
     box: list[float]
+    corners: list[float]
+    difficult: bool
     area: float | None
-    crowd: bool
     runs: bytes | None
 
 
@@ -100,7 +103,7 @@ def read_parts(path: Path, annotated: bool = True) -> dict[str, Any]:
 def read_object(file: CocoFile, annotation: dict, place: int, size: tuple[int, int]) -> CocoObject:
     """Check an annotation, the `place`-th (from 1) of an image of (height, width) `size`.
 
-    Raises ValueError, a sentence without its end, when a field cannot be used.
+    Raises ValueError, a sentence without its end, for a field that cannot be used or a box outside.
     """
     id_ = annotation.get("id")
     told = f"annotation number {place} of this image" if id_ is None else f"annotation {shown(id_)}"
@@ -111,14 +114,21 @@ def read_object(file: CocoFile, annotation: dict, place: int, size: tuple[int, i
         runs = pack(segmentation, size) if segmentation else None
     except ValueError as error:
         raise ValueError(f"{told}: {error}") from error
+    told = f"box {annotation['bbox']} of {told}"
+    x, y, width, height = box
+    corners = [x, y, x + width, y + height]
+    is_flat = min(width, height) == 0  # which COCO has; a negative side is a broken file
+    if not is_flat and (problem := box_problem(corners, size, told)):
+        raise ValueError(problem)
     # A mask that was made from the box says nothing of the area.
-    unsaid = box[2] * box[3] if annotation.get("derived") else None
+    unsaid = width * height if annotation.get("derived") else None
     return CocoObject(
-        f"box {annotation['bbox']} of {told}",
+        told,
         file.categories[annotation["category_id"]],
         box,
-        _usable_area(annotation.get("area") or unsaid, size),
+        corners,
         crowd,
+        _usable_area(annotation.get("area") or unsaid, size),
         runs,
     )
 

@@ -7,6 +7,7 @@ COCO has and VOC has not, crowds and boxes of height 0, is told in docs/data.md.
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from posixpath import splitext
 
@@ -21,8 +22,8 @@ from als.data.record import (
     MaskSource,
     Problem,
     Record,
-    box_problem,
     clip_boxes,
+    record_of,
     told_without_area,
 )
 from als.data.rle import Instances, area, pack
@@ -60,9 +61,9 @@ def read_records(
 
     file: the split's annotations where they are read already (train2017's are half a gigabyte).
 
-    Warns of objects that were left out because their box has no area, and of what had to be
-    derived. Raises InputError when the annotations are missing or broken, when the images' folder
-    is missing, and for a class that is none of the categories.
+    Warns of objects left out because their box has no area, and of what had to be derived. Raises
+    InputError when the annotations are missing or broken, when the images' folder is missing, and
+    for a class that is none of the categories.
     """
     file = file or read_file(folder, split)
     if unknown := sorted(set(classes) - set(file.names)):
@@ -150,35 +151,24 @@ class _Reader:
                 self.counts["images without a size: that of the file is taken"] += 1
                 frame = image_size(path)
             objects = [read_object(self.file, a, n, frame) for n, a in enumerate(found, start=1)]
-            ends = [corners(one, frame) for one in objects]
-            boxes, has_area = clip_boxes(np.array(ends), frame)
-            instances = _instances(self.file, entry, objects, boxes, has_area, frame)
+            instances = _instances(self.file, entry, objects, frame)
         except ValueError as error:
             told = f"image {shown(entry['file_name'])} (id {shown(entry['id'])}): {error}"
             raise Problem(self.file.path, told) from error
         except InputError as error:
             raise Problem.of(path, error) from error
-        wanted = [i for i, one in enumerate(objects) if one.name in self.classes]
-        kept = [i for i in wanted if has_area[i]]
+        record, kept, flat = record_of(image_id, path, frame, objects, self.classes)
         self._count(found, [objects[i] for i in kept])
-        self.without_area += [objects[i].told for i in wanted if not has_area[i]]
-        record = Record(
-            image_id=image_id,
-            path=path,
-            size=frame,
-            boxes=boxes[kept],
-            labels=np.array([self.classes.index(objects[i].name) + 1 for i in kept], np.int64),
-            difficult=np.array([objects[i].crowd for i in kept], dtype=np.bool_),
-            mask=instances and MaskSource("coco", self.file.path, self.file.names, instances),
-            coco=CocoEntry(
-                self.file.path,
-                entry["id"],
-                self.file.categories,
-                np.array([objects[i].box for i in kept], dtype=np.float64).reshape(-1, 4),
-                np.array([area_of(objects[i], frame) for i in kept], dtype=np.float64),
-            ),
+        self.without_area += [objects[i].told for i in flat]
+        mask = instances and MaskSource("coco", self.file.path, self.file.names, instances)
+        coco = CocoEntry(
+            self.file.path,
+            entry["id"],
+            self.file.categories,
+            np.array([objects[i].box for i in kept], dtype=np.float64).reshape(-1, 4),
+            np.array([area_of(objects[i], frame) for i in kept], dtype=np.float64),
         )
-        return record, tuple(one.name for one in objects)
+        return replace(record, mask=mask, coco=coco), tuple(one.name for one in objects)
 
     def remarks(self) -> list[str]:
         """Sentences about what was unusual in the images read."""
@@ -244,23 +234,8 @@ def _parts(name: str) -> tuple[str, ...]:
     return PurePosixPath(name.replace("\\", "/")).parts or (name,)
 
 
-def corners(one: CocoObject, frame: tuple[int, int]) -> list[float]:
-    """x1 y1 x2 y2. Raises ValueError where a side is negative or the box lies outside."""
-    x, y, width, height = one.box
-    ends = [x, y, x + width, y + height]
-    is_flat = min(width, height) == 0  # which COCO has; a negative side is a broken file
-    if not is_flat and (problem := box_problem(np.array(ends), frame, one.told)):
-        raise ValueError(problem)
-    return ends
-
-
 def _instances(
-    file: CocoFile,
-    entry: dict,
-    objects: Sequence[CocoObject],
-    boxes: np.ndarray,
-    has_area: np.ndarray,
-    frame: tuple[int, int],
+    file: CocoFile, entry: dict, objects: Sequence[CocoObject], frame: tuple[int, int]
 ) -> Instances | None:
     """What is drawn of an image; None when none of its objects has a segmentation.
 
@@ -271,6 +246,7 @@ def _instances(
     further = pack(entry["void"], frame) if entry.get("void") else None
     if not any(one.runs for one in objects):
         return None
+    boxes, has_area = clip_boxes(np.array([one.corners for one in objects]), frame)
     classes, runs, void = [], [], []
     for one, box, inside_has_area in zip(objects, boxes.tolist(), has_area, strict=True):
         packed = one.runs
@@ -279,7 +255,7 @@ def _instances(
             packed = pack([[x1, y1, x2, y1, x2, y2, x1, y2]], frame)
         classes.append(file.names.index(one.name))
         runs.append(packed)
-        void.append(one.crowd or blank or not inside_has_area)
+        void.append(one.difficult or blank or not inside_has_area)
     if further:
         classes.append(None)
         runs.append(further)

@@ -1,8 +1,9 @@
 """Reads VOC's XML and masks, as Roboflow, Label Studio and CVAT export them."""
 
-import math
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os.path import splitext
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from als.data.labelled import (
     finite,
 )
 from als.data.masks import palette
-from als.data.record import Problem, Record
+from als.data.record import Problem
 from als.data.rle import VOID
 from als.data.voc_layout import Annotation, class_names, lines, read_annotation
 from als.errors import InputError
@@ -30,6 +31,8 @@ from als.images import image_size, open_image
 
 _PALETTE = np.frombuffer(palette(), np.uint8).reshape(256, 3).tolist()
 VOC_COLOURS = {tuple(colour): value for value, colour in enumerate(_PALETTE)}
+NOTHING = Annotation(ET.Element("annotation"), None, [])
+"""What is said of a photograph without a box, for which CVAT writes no XML."""
 
 
 def xml_folders(source: Path) -> Iterator[tuple[str, Path]]:
@@ -61,11 +64,10 @@ def read_voc(source: Path, kind: str, report: Report) -> Export:
             images = [ImageFolder(folder)]
             entries += [(split, f.stem, f, images) for f in sorted(folder.glob("*.xml"))]
     found: list[tuple] = []
-    least = math.inf
     for split, name, xml, folders in entries:
-        told, why = None, ""
+        told, why = NOTHING, ""
         try:
-            if xml.is_file() or not is_cvat:  # which writes none where there is no box
+            if xml.is_file() or not is_cvat:
                 told = read_annotation(xml)
         except Problem as problem:
             why = f"{xml.name}: {problem.problem}"
@@ -77,31 +79,34 @@ def read_voc(source: Path, kind: str, report: Report) -> Export:
             report(LeftOut("photograph", path, why))
             continue
         found.append((split, name, path, told))
-        if told is not None and len(told.boxes):
-            least = min(least, told.boxes[:, :2].min())
     # Of VOC itself the first pixel is 1; CVAT and Label Studio begin at 0, others now and then.
-    tools = {told.root.findtext("owner/name") for *_, told in found if told is not None}
+    tools = {told.root.findtext("owner/name") for *_, told in found}
     by_tool = is_cvat or "Label Studio" in tools
-    zero_based = by_tool or least < 0
+    low = any(min(one.corners[:2]) < 0 for *_, told in found for one in told.objects)
     export, made = Export(kind, classes), 0
-    if zero_based and not by_tool:
+    if low and not by_tool:
         export.notes.append("corners are counted from 0, since some are 0; VOC's own are from 1")
     if (source / "SBD").is_dir():
         export.notes.append("the masks in SBD/ are left out: only VOC's own readers take them")
     for split, name, path, told in found:
         try:
-            frame = told.size if told is not None else None
-            objects = [] if told is None else _voc_objects(told, int(not zero_based))
+            objects = _voc_objects(told, 0 if by_tool or low else 1)
             void, mask = None, source / "SegmentationClass" / f"{name}.png"
             if mask.is_file() and is_marked(mask):
                 made += 1
             elif mask.is_file():
-                masks = _voc_masks(source, name, len(table), colours)
-                objects, void = _with_masks(path, objects, table, *masks, by_order=not is_cvat)
+                labels = _indices(mask, colours)
+                if labels.max(where=labels < VOID, initial=0) > len(table):
+                    raise InputError(
+                        f"{mask}: a value of the mask is none of {len(table)} classes."
+                    )
+                file = source / "SegmentationObject" / f"{name}.png"
+                numbers = _indices(file, colours and VOC_COLOURS) if file.is_file() else None
+                objects, void = _with_masks(path, objects, table, labels, numbers, not is_cvat)
         except (InputError, ValueError) as error:
             report(LeftOut("photograph", path, str(error)))
             continue
-        export.photos.append(LabelledPhoto(path, split, objects, frame, void))
+        export.photos.append(LabelledPhoto(path, split, objects, told.size, void))
     if made:
         export.notes.append(f"{made} masks {MADE}")
     named = {thing.name for photo in export.photos for thing in photo.objects}
@@ -148,7 +153,7 @@ def _voc_splits(source: Path, ids: set[str], classes: list[str]) -> dict[str, st
     return found
 
 
-def _image_of(name: str, told: Annotation | None, folders: list[ImageFolder]) -> Path:
+def _image_of(name: str, told: Annotation, folders: list[ImageFolder]) -> Path:
     """The photograph of an XML file: by the XML's own name, or by the name that it gives.
 
     Raises ValueError when there is none, or two.
@@ -159,35 +164,21 @@ def _image_of(name: str, told: Annotation | None, folders: list[ImageFolder]) ->
             raise ValueError(f"two images fit, {' and '.join(path.name for path in fits)}")
         if fits:
             return fits[0]
-    named = (told and told.root.findtext("filename")) or name
+    named = told.root.findtext("filename") or name
     return find_image(named, [images.folder for images in folders])
 
 
 def _voc_objects(told: Annotation, first: int) -> list[Labelled]:
     """Objects of an annotation whose first pixel is `first`; `read_annotation` takes it to be 1."""
     objects = []
-    for index, element in enumerate(told.root.iterfind("object")):
-        x1, y1, x2, y2 = finite(told.boxes[index])
-        outline = element.find("polygon")  # Roboflow's: x1, y1, x2, y2, ...
-        points = (
-            [] if outline is None else finite((c.text for c in outline), "a value of <polygon>")
-        )
+    for one in told.objects:
+        x1, y1, x2, y2 = finite(one.corners)
+        outline = one.element.findall("polygon[1]/*")  # Roboflow's: x1, y1, x2, y2, ...
+        points = finite((c.text for c in outline), "a value of <polygon>")
         polygons = [[value - first for value in points]] if points else []
         box = (x1 + 1 - first, y1 + 1 - first, x2, y2)
-        objects.append(Labelled(told.names[index], box, polygons, bool(told.difficult[index])))
+        objects.append(Labelled(one.name, box, polygons, one.difficult))
     return objects
-
-
-def _voc_masks(
-    source: Path, name: str, classes: int, colours: dict
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The class and object number of each pixel."""
-    kinds = ("SegmentationClass", "SegmentationObject")
-    files = [source / kind / f"{name}.png" for kind in kinds]
-    labels = _indices(files[0], colours)
-    if labels.max(where=labels < VOID, initial=0) > classes:
-        raise InputError(f"{files[0]}: a value of the mask is none of {classes} classes.")
-    return labels, _indices(files[1], colours and VOC_COLOURS) if files[1].is_file() else None
 
 
 def _indices(file: Path, colours: dict[tuple[int, ...], int]) -> np.ndarray:
@@ -227,18 +218,10 @@ def _with_masks(
         objects, numbers = _renumbered(objects, classes, labels, numbers)
     # A class that the masks do not know has no pixel in them; 0 would be the background's.
     index = [classes.index(thing.name) + 1 if thing.name in classes else -1 for thing in objects]
-    record = Record(
-        image_id=path.stem,
-        path=path,
-        size=size,
-        boxes=np.array([thing.box for thing in objects]).reshape(-1, 4).clip(0),
-        labels=np.array(index, np.int64),
-        difficult=np.array([thing.ignored for thing in objects], np.bool_),
-        mask=None,
-    )
-    found, void = segment(record, labels, numbers)
+    parts = (index, [thing.box for thing in objects], [thing.ignored for thing in objects])
+    found, void = segment(size, zip(*parts, strict=True), labels, numbers)
     outlined = [
-        Labelled(thing.name, thing.box, made["segmentation"] or thing.segmentation, thing.ignored)
+        replace(thing, segmentation=made["segmentation"] or thing.segmentation)
         for thing, made in zip(objects, found, strict=True)
     ]
     return outlined, void

@@ -74,14 +74,13 @@ def read_yolo(source: Path, kind: str, report: Report) -> Export:
     export = Export(kind, names)
     if points:
         export.notes.append("keypoints are left out: a data set here has none")
-    read, blank = set(), 0
+    blank = 0
     of_file = defaultdict(set)
     for path in (path for paths in images.values() for path in paths):
         of_file[_label_file(path)].add(path)
     for split, paths in images.items():
         for path in paths:
             file = _label_file(path)
-            read.add(file)
             try:
                 if file.is_file() and len(of_file[file]) > 1:
                     both = " and ".join(sorted(one.name for one in of_file[file]))
@@ -102,9 +101,9 @@ def read_yolo(source: Path, kind: str, report: Report) -> Export:
                 export.photos.append(LabelledPhoto(path, split, objects))
     if blank:
         export.notes.append(f"{blank} photographs have no label file: they show no object")
-    for folder in sorted({file.parent for file in read}):
+    for folder in sorted({file.parent for file in of_file}):
         for file in sorted(folder.glob("*.txt")):
-            if file not in read and file.name != "classes.txt":
+            if file not in of_file and file.name != "classes.txt":
                 report(LeftOut("label file", file, "there is no photograph for it"))
     return export
 

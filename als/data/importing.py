@@ -1,6 +1,5 @@
 """Writes the export of a labelling tool as a data set in COCO's layout, which keeps all of it."""
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from als.data.convert import link_or_copy, new_folder
+from als.data.convert import image_entry, new_folder, write_split
 from als.data.exports import read_export
 from als.data.labelled import Export, Labelled, LabelledPhoto, LeftOut, Report
 from als.data.record import Problem, read_photo
@@ -122,17 +121,17 @@ def _record(done: Imported, source: Path, made: dict | None) -> dict:
 
 def _checked(export: Export, report: Report) -> list[LabelledPhoto]:
     """The photographs that can be used, with their true size and boxes inside it."""
-    kept, seen, clipped = [], set(), 0
+    kept, clipped = [], 0
     listed = defaultdict(list)
     for photo in export.photos:
-        listed[photo.path.resolve()].append(photo.objects)
+        listed[photo.path.resolve()].append(photo)
     for photo in tqdm(export.photos, desc="photographs", disable=None):
         try:
-            if any(objects != photo.objects for objects in listed[photo.path.resolve()]):
+            first, *others = listed[photo.path.resolve()]
+            if any(other.objects != first.objects for other in others):
                 raise Problem(photo.path, "it is listed more than once, with other objects")
-            if photo.path.resolve() in seen:
+            if photo is not first:
                 raise Problem(photo.path, f"it is listed again, for {photo.split or 'the set'}")
-            seen.add(photo.path.resolve())
             width, height = read_photo(photo.path, photo.size).size
             size = (height, width)
             objects, over = _inside(photo, size, report)
@@ -249,44 +248,34 @@ def _write(
 ) -> pd.DataFrame:
     """Write all splits below `out`; returns the table of `Imported`."""
     ids = {name: number for number, name in enumerate(classes, start=1)}
-    images: dict[str, list[dict]] = defaultdict(list)
-    annotations: dict[str, list[dict]] = defaultdict(list)
     order = {"train": 0, "val": 1, "valid": 1, "test": 2}
-    for split in sorted({p.split or "train" for p in photos}, key=lambda s: (order.get(s, 3), s)):
-        (out / split).mkdir(parents=True)
-        images[split] = []
-    (out / "annotations").mkdir()
+    of_split: dict[str, list[tuple[dict, Path, list[dict]]]] = defaultdict(list)
     for number, (photo, name) in enumerate(zip(photos, names, strict=True), start=1):
-        split, (height, width) = photo.split or "train", photo.size
-        link_or_copy(photo.path, out / split / name)
-        entry = {"id": number, "file_name": name, "height": height, "width": width}
-        images[split].append(entry | ({"void": photo.void} if photo.void else {}))
-        for thing in photo.objects:
-            x1, y1, x2, y2 = thing.box
-            whole = thing.segmentation
-            pixels = area(pack(whole, photo.size), photo.size) if whole else 0
-            annotations[split].append(
-                {
-                    "id": len(annotations[split]) + 1,
-                    "image_id": number,
-                    "category_id": ids[thing.name],
-                    "bbox": [round(value, 4) for value in (x1, y1, x2 - x1, y2 - y1)],
-                    "area": pixels or round((x2 - x1) * (y2 - y1), 4),
-                    "iscrowd": int(thing.ignored),
-                    "segmentation": whole if pixels else [],
-                }
-            )
-    categories = [{"id": number, "name": name} for name, number in ids.items()]
+        entry = image_entry(number, name, photo.size, photo.void)
+        objects = [_annotation(thing, photo.size, ids) for thing in photo.objects]
+        of_split[photo.split or "train"].append((entry, photo.path, objects))
     rows = {}
-    for split, entries in images.items():
-        found = annotations[split]
-        content = {"images": entries, "annotations": found, "categories": categories}
-        (out / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    for split in sorted(of_split, key=lambda name: (order.get(name, 3), name)):
+        found = write_split(out, split, classes, of_split[split])
         per_class = Counter(a["category_id"] for a in found if not a["iscrowd"])
         rows[split] = {
-            "images": len(entries),
-            "without objects": len(entries) - len({a["image_id"] for a in found}),
+            "images": len(of_split[split]),
+            "without objects": sum(not objects for *_, objects in of_split[split]),
             "with a mask": sum(bool(a["segmentation"]) for a in found),
             "crowds or difficult": sum(a["iscrowd"] for a in found),
         } | {name: per_class[number] for name, number in ids.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _annotation(thing: Labelled, size: tuple[int, int], ids: dict[str, int]) -> dict:
+    """An annotation of COCO's, without the ids of its own and of its image."""
+    x1, y1, x2, y2 = thing.box
+    whole = thing.segmentation
+    pixels = area(pack(whole, size), size) if whole else 0
+    return {
+        "category_id": ids[thing.name],
+        "bbox": [round(value, 4) for value in (x1, y1, x2 - x1, y2 - y1)],
+        "area": pixels or round((x2 - x1) * (y2 - y1), 4),
+        "iscrowd": int(thing.ignored),
+        "segmentation": whole if pixels else [],
+    }

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL.Image import Image
@@ -155,6 +155,34 @@ def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np
     return clipped, (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
 
 
+def record_of(
+    image_id: str,
+    path: Path,
+    size: tuple[int, int],
+    objects: Sequence[Any],
+    classes: Sequence[str],
+) -> tuple[Record, list[int], list[int]]:
+    """The objects of `classes` among those of an image, without a mask; boxes are clipped.
+
+    objects: with a name, corners (x1 y1 x2 y2) and whether they are difficult.
+
+    Returns the record, the places of its objects, and of those left out for want of area.
+    """
+    boxes, has_area = clip_boxes(np.array([one.corners for one in objects]), size)
+    wanted = [place for place, one in enumerate(objects) if one.name in classes]
+    kept = [place for place in wanted if has_area[place]]
+    record = Record(
+        image_id=image_id,
+        path=path,
+        size=size,
+        boxes=boxes[kept],
+        labels=np.array([classes.index(objects[place].name) + 1 for place in kept], np.int64),
+        difficult=np.array([objects[place].difficult for place in kept], np.bool_),
+        mask=None,
+    )
+    return record, kept, [place for place in wanted if not has_area[place]]
+
+
 def told_without_area(path: Path, objects: Sequence[str]) -> str:
     """The sentence about objects that were left out because `clip_boxes` leaves them no area."""
     return (
@@ -163,14 +191,13 @@ def told_without_area(path: Path, objects: Sequence[str]) -> str:
     )
 
 
-def box_problem(box: np.ndarray, size: tuple[int, int], told: str | None = None) -> str | None:
+def box_problem(box: Sequence[float], size: tuple[int, int], told: str) -> str | None:
     """What is wrong with a box (x1 y1 x2 y2) in an image of `size` (height, width), or None.
 
-    told: the box as its file writes it; by default as VOC's XML does, 1-based and inclusive.
+    told: what the sentence calls it.
     """
-    x1, y1, x2, y2 = box.tolist()
+    x1, y1, x2, y2 = box
     height, width = size
-    told = told or f"box {x1 + 1:g} {y1 + 1:g} {x2:g} {y2:g}"
     if not (x2 > x1 and y2 > y1):
         return f"{told} has no area; correct or remove it"
     if min(x1, y1) < -TOLERANCE or x2 > width + TOLERANCE or y2 > height + TOLERANCE:

@@ -5,8 +5,9 @@ import warnings
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from als.classes import VOC_CLASSES
 from als.data.fields import mark, number, shown, size
 from als.data.image_folder import ImageFolder, files_below, inside
 from als.data.masks import find_masks, shown_classes
-from als.data.record import MaskSource, Problem, Record, box_problem, clip_boxes, told_without_area
+from als.data.record import MaskSource, Problem, Record, box_problem, record_of, told_without_area
 from als.errors import InputError
 from als.images import image_size
 
@@ -25,18 +26,26 @@ UNLABELLED = "__ignore__"  # labelme's value -1, the line before
 MASKS_TRIED = 10  # of a split, whether their values fit the class list
 
 
-@dataclass(frozen=True)
-class Annotation:
-    """What an XML file says, of all classes. Boxes as in `Record`, not yet held to the image.
+class VocObject(NamedTuple):
+    """An object of an XML file. corners: as in `Record`, not yet held to the image."""
 
-    size is None when the file gives none. root: the file's own element.
-    """
+    name: str
+    corners: list[float]
+    difficult: bool
+    element: ET.Element
+
+
+class Annotation(NamedTuple):
+    """What an XML file says, of all classes; size is None when it gives none."""
 
     root: ET.Element
     size: tuple[int, int] | None
-    names: tuple[str, ...]
-    boxes: np.ndarray
-    difficult: np.ndarray
+    objects: list[VocObject]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes of its objects."""
+        return tuple(one.name for one in self.objects)
 
 
 def image_folder(folder: Path) -> ImageFolder:
@@ -92,8 +101,7 @@ def read_images(
             report(error)
             continue
         without_area += left_out
-        counted = {n for n, hard in zip(annotation.names, annotation.difficult, strict=True)
-                   if not hard}  # fmt: skip
+        counted = {one.name for one in annotation.objects if not one.difficult}
         if record.mask and record.mask.names == table and counted and len(tried) < MASKS_TRIED:
             tried.append((record.mask, counted))
         yield record, annotation.names
@@ -209,21 +217,15 @@ def read_annotation(path: Path) -> Annotation:
         told = f"of {objects} elements like <object>, {len(elements)} are right below <annotation>"
         raise Problem(path, f"{told} and spelt so, as all of VOC's are; export it in VOC's format")
     try:
-        read = [_read_object(one, place) for place, one in enumerate(elements, start=1)]
+        objects = [_read_object(one, place) for place, one in enumerate(elements, start=1)]
         frame = size(tree.findtext("size/height"), tree.findtext("size/width"))
     except ValueError as error:
         raise Problem(path, str(error)) from error
-    return Annotation(
-        root=tree,
-        size=frame,
-        names=tuple(name for name, _, _ in read),
-        boxes=np.array([box for _, box, _ in read], dtype=np.float32).reshape(-1, 4),
-        difficult=np.array([difficult for _, _, difficult in read], dtype=np.bool_),
-    )
+    return Annotation(tree, frame, objects)
 
 
-def _read_object(element: ET.Element, place: int) -> tuple[str, list[float], bool]:
-    """Name, box and whether it is difficult. Raises ValueError that names object and element."""
+def _read_object(element: ET.Element, place: int) -> VocObject:
+    """Raises ValueError that names object and element."""
     name = (element.findtext("name") or "").strip()
     told = f"object {place} ('{name}')"
     if not name:
@@ -237,7 +239,8 @@ def _read_object(element: ET.Element, place: int) -> tuple[str, list[float], boo
         difficult = mark(element.findtext("difficult"), "<difficult>")
     except ValueError as error:
         raise ValueError(f"{told}: {error}") from error
-    return name, [x1 - 1, y1 - 1, x2, y2], difficult
+    box = np.array([x1 - 1, y1 - 1, x2, y2], np.float32).tolist()
+    return VocObject(name, box, difficult, element)
 
 
 def _read_record(
@@ -261,39 +264,20 @@ def _read_record(
         frame = annotation.size or image_size(path)
     except InputError as error:
         raise Problem.of(path, error) from error
-    record, left_out = record_of(annotation, xml, image_id, path, frame, classes)
+    check_boxes(annotation, xml, frame)
+    record, _, flat = record_of(image_id, path, frame, annotation.objects, classes)
     mask = next(iter(find_masks(folder, image_id, table, annotation.names)), None)
+    left_out = [f"object {place + 1} of {image_id}" for place in flat]
     return replace(record, mask=mask), annotation, left_out
 
 
-def record_of(
-    annotation: Annotation,
-    xml: Path,
-    image_id: str,
-    path: Path,
-    frame: tuple[int, int],
-    classes: Sequence[str],
-) -> tuple[Record, list[str]]:
-    """An annotation's objects of `classes` in an image of (height, width) `frame`, without a mask.
-
-    With what was left out for want of area. Raises Problem of `xml` where a box lies outside.
-    """
-    for place, box in enumerate(annotation.boxes, start=1):
-        if problem := box_problem(box, frame):
-            raise Problem(xml, f"object {place} ('{annotation.names[place - 1]}'): {problem}")
-    boxes, has_area = clip_boxes(annotation.boxes, frame)
-    wanted = [index for index, name in enumerate(annotation.names) if name in classes]
-    kept = [index for index in wanted if has_area[index]]
-    record = Record(
-        image_id=image_id,
-        path=path,
-        size=frame,
-        boxes=boxes[kept],
-        labels=np.array([classes.index(annotation.names[i]) + 1 for i in kept], dtype=np.int64),
-        difficult=annotation.difficult[kept],
-        mask=None,
-    )
-    return record, [f"object {i + 1} of {image_id}" for i in wanted if not has_area[i]]
+def check_boxes(annotation: Annotation, xml: Path, frame: tuple[int, int]) -> None:
+    """Raise Problem of `xml` where a box lies outside an image of (height, width) `frame`."""
+    for place, one in enumerate(annotation.objects, start=1):
+        x1, y1, x2, y2 = one.corners
+        told = f"object {place} ('{one.name}'): box {x1 + 1:g} {y1 + 1:g} {x2:g} {y2:g}"
+        if problem := box_problem(one.corners, frame, told):
+            raise Problem(xml, problem)
 
 
 def _refuse_unfit_masks(folder: Path, tried: list[tuple[MaskSource, set[str]]]) -> None:
