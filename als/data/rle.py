@@ -5,10 +5,12 @@ which go to a worker cheaply.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pycocotools import mask
 
 from als.data.fields import number, numbers, shown
 
@@ -18,7 +20,7 @@ VOID = 255
 LONGEST_OUTLINE = 1_000_000
 """Pixels along a polygon, and to its farthest point: pycocotools takes 80 bytes of memory each."""
 
-_LONGEST_COUNT = 7  # characters of a compressed count: 35 bits
+_LONGEST_COUNT = 35  # bits of a compressed count
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,12 @@ def pack(segmentation: list | dict, size: tuple[int, int]) -> bytes:
     height, width = size
     if isinstance(segmentation, dict):
         runs = _checked_runs(segmentation, size)
-        return _coco_mask().frPyObjects({"size": [height, width], "counts": runs}, height, width)[
-            "counts"
-        ]
+        whole = {"size": [height, width], "counts": runs}
+        return mask.frPyObjects(whole, height, width)["counts"]
     if not isinstance(segmentation, list):
         raise ValueError(f"segmentation is {shown(segmentation)}; write polygons or an RLE")
     polygons = [_checked_polygon(polygon) for polygon in segmentation]
-    return _coco_mask().merge(_coco_mask().frPyObjects(polygons, height, width))["counts"]
+    return mask.merge(mask.frPyObjects(polygons, height, width))["counts"]
 
 
 def _checked_polygon(polygon: Any) -> list[float]:
@@ -81,11 +82,12 @@ def _checked_polygon(polygon: Any) -> list[float]:
         # pycocotools takes four numbers for a box and reads past an odd end.
         told = "a polygon of fewer than three points or of an odd number of values"
         raise ValueError(f"segmentation has {told}: {shown(polygon)}; correct or remove it")
-    values = _as_array(polygon)
-    if values is not None and float(np.abs(values).max()) * len(values) <= LONGEST_OUTLINE:
-        return polygon  # as nearly all are; NaN is not below anything
-    if values is None or not np.isfinite(values).all():
-        values = np.array([number(v, "a value of a polygon of its segmentation") for v in polygon])
+    if set(map(type, polygon)) <= {int, float}:  # at once: one by one takes a minute for train2017
+        with suppress(OverflowError):
+            farthest = float(np.abs(np.array(polygon, dtype=np.float64)).max())
+            if farthest * len(polygon) <= LONGEST_OUTLINE:  # as nearly all are; never of NaN
+                return polygon
+    values = np.array([number(v, "a value of a polygon of its segmentation") for v in polygon])
     points = values.reshape(-1, 2)
     with np.errstate(over="ignore"):  # infinite is too long as well
         outline = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
@@ -95,16 +97,6 @@ def _checked_polygon(polygon: Any) -> list[float]:
             f"{LONGEST_OUTLINE:,} pixels; correct or remove it"
         )
     return values.tolist()
-
-
-def _as_array(values: list) -> np.ndarray | None:
-    """Plain numbers at once, None where one is none: one by one takes a minute for train2017."""
-    if not set(map(type, values)) <= {int, float}:
-        return None
-    try:
-        return np.array(values, dtype=np.float64)
-    except OverflowError:
-        return None
 
 
 def _checked_runs(rle: dict, size: tuple[int, int]) -> list[int]:
@@ -132,39 +124,34 @@ def _decoded_counts(code: str) -> list[int]:
     Each is written from its low end, five bits a character ("0" + bits + 32 if more follow), in
     two's complement; from the fourth on it is the difference to the one before the last.
     """
-    bits = np.frombuffer(code.encode(errors="replace"), dtype=np.uint8).astype(np.int64) - ord("0")
-    ends = np.flatnonzero(bits & 32 == 0)
-    lengths = np.diff(ends, prepend=-1)
-    outside = ((bits < 0) | (bits > 63)).any()
-    if outside or not len(ends) or ends[-1] != len(bits) - 1 or lengths.max() > _LONGEST_COUNT:
-        raise ValueError(f"counts of the RLE are {shown(code)}, which is not COCO's code of them")
-    starts = ends - lengths + 1
-    place = np.arange(len(bits)) - np.repeat(starts, lengths)
-    counts = np.add.reduceat((bits & 31) << 5 * place, starts)
-    counts -= np.where(bits[ends] & 16, np.int64(1) << 5 * lengths, 0)
-    counts[1::2] = counts[1::2].cumsum()
-    counts[2::2] = counts[2::2].cumsum()
-    return counts.tolist()
+    counts: list[int] = []
+    value = place = 0
+    for bits in (ord(character) - ord("0") for character in code):
+        if not 0 <= bits < 64 or place == _LONGEST_COUNT:
+            break
+        value |= (bits & 31) << place
+        place += 5
+        if bits < 32:
+            value -= (bits >> 4) << place
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = place = 0
+    else:
+        if counts and not place:
+            return counts
+    raise ValueError(f"counts of the RLE are {shown(code)}, which is not COCO's code of them")
 
 
 def write_runs(inside: np.ndarray) -> dict:
     """A bool [H, W] as COCO's compressed RLE, ready for JSON: {"size": [H, W], "counts": str}."""
-    runs = _coco_mask().encode(np.asfortranarray(inside, dtype=np.uint8))
+    runs = mask.encode(np.asfortranarray(inside, dtype=np.uint8))
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode()}
 
 
 def read_runs(runs: bytes, size: tuple[int, int]) -> np.ndarray:
     """Compressed runs as a bool [H, W] for `size` (height, width)."""
-    return _coco_mask().decode({"size": list(size), "counts": runs}).astype(bool)
+    return mask.decode({"size": list(size), "counts": runs}).astype(bool)
 
 
 def area(runs: bytes, size: tuple[int, int]) -> int:
     """Pixels in compressed runs."""
-    return int(_coco_mask().area({"size": list(size), "counts": runs}))
-
-
-def _coco_mask():
-    """pycocotools, imported when a COCO mask is first used: VOC's data need no such package."""
-    from pycocotools import mask
-
-    return mask
+    return int(mask.area({"size": list(size), "counts": runs}))
