@@ -77,55 +77,35 @@ def _voc(key: str, size: int) -> Archive:
     return Archive(known["url"], "md5", known["md5"], size, size)
 
 
-def _coco(path: str, sha256: str, size: int, unpacked: int) -> Archive:
+def _coco(
+    archive: str, inner: str, sha256: str, size: int, unpacked: int, only: tuple[str, ...] = ()
+) -> Part:
     """torchvision knows no checksums of COCO; these are those of TensorFlow Datasets."""
-    return Archive(f"http://images.cocodataset.org/{path}", "sha256", sha256, size, unpacked)
+    url = f"http://images.cocodataset.org/{archive}"
+    archives = (Archive(url, "sha256", sha256, size, unpacked),)
+    return Part(f"coco2017/{inner}", inner, archives, only)
 
 
 _TRAIN = "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929"
 _VAL = "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05"
 _INSTANCES = "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268"
+_LABELS = "annotations/annotations_trainval2017.zip"
+_KEPT = ("instances_train2017.json", "instances_val2017.json")
+_VOC2007 = (_voc("2007", 460_032_000), _voc("2007-test", 451_020_800))
+# Sizes rounded up.
+_SBD = Archive(SBDataset.url, "md5", SBDataset.md5, 1_500_000_000, 1_000_000_000)
 
 SETS: Mapping[str, tuple[Part, ...]] = {
     "voc07+12": (
-        Part(
-            "VOC2007",
-            "VOCdevkit/VOC2007",
-            (_voc("2007", 460_032_000), _voc("2007-test", 451_020_800)),
-        ),
+        Part("VOC2007", "VOCdevkit/VOC2007", _VOC2007),
         Part("VOC2012", "VOCdevkit/VOC2012", (_voc("2012", 1_999_639_040),)),
     ),
-    "sbd": (
-        Part(
-            "VOC2012/SBD",
-            "benchmark_RELEASE/dataset",
-            # Sizes rounded up.
-            (Archive(SBDataset.url, "md5", SBDataset.md5, 1_500_000_000, 1_000_000_000),),
-            only=("cls", "inst"),  # its images are VOC2012's
-            needs="VOC2012",
-        ),
-    ),
+    # SBD's images are VOC2012's.
+    "sbd": (Part("VOC2012/SBD", "benchmark_RELEASE/dataset", (_SBD,), ("cls", "inst"), "VOC2012"),),
     "coco2017": (
-        Part(
-            "coco2017/annotations",
-            "annotations",
-            (
-                _coco(
-                    "annotations/annotations_trainval2017.zip", _INSTANCES, 252_907_541, 500_000_000
-                ),
-            ),
-            only=("instances_train2017.json", "instances_val2017.json"),
-        ),
-        Part(
-            "coco2017/val2017",
-            "val2017",
-            (_coco("zips/val2017.zip", _VAL, 815_585_330, 850_000_000),),
-        ),
-        Part(
-            "coco2017/train2017",
-            "train2017",
-            (_coco("zips/train2017.zip", _TRAIN, 19_336_861_798, 19_800_000_000),),
-        ),
+        _coco(_LABELS, "annotations", _INSTANCES, 252_907_541, 500_000_000, _KEPT),
+        _coco("zips/val2017.zip", "val2017", _VAL, 815_585_330, 850_000_000),
+        _coco("zips/train2017.zip", "train2017", _TRAIN, 19_336_861_798, 19_800_000_000),
     ),
 }
 """What can be prepared, by name. Sizes in bytes."""
@@ -176,7 +156,7 @@ def _bring(name: str, root: Path, parts: list[Part], tell: Callable[[str], None]
             _arriving(root / ARCHIVES / archive.name).unlink(missing_ok=True)
     _check_disk(name, root, parts, tell)
     for part in parts:
-        _unpack(part, [_fetch(a, root, parts) for a in part.archives], root)
+        _unpack(part, [_fetch(archive, root, parts) for archive in part.archives], root)
         tell(f"{root / part.target}: unpacked")
     if parts:
         tell(f"{root / ARCHIVES}: no longer needed, may be deleted")
@@ -249,8 +229,7 @@ def _arriving(path: Path) -> Path:
 
 def _unpack(part: Part, archives: Iterable[Path], root: Path) -> None:
     """Unpack aside, then rename, so that `part.target` is never there in part."""
-    target = root / part.target
-    aside = _aside(part, root)
+    target, aside = root / part.target, _aside(part, root)
     try:
         for path in archives:
             _extract(path, part, aside)
