@@ -1,11 +1,8 @@
 """Masks made from boxes by GrabCut (Rother et al. 2004), for photographs without a mask.
 
-`derive_masks` writes them into a data set, `kept_object_map` into a run's own folder.
-
 A mask that is made is no truth: training takes it like any other, and `without_derived` keeps it
-out of every measure of maps.
-
-Where they are written and how they are marked is told in docs/data.md.
+out of every measure of maps. Where they are written and how they are marked is told in
+docs/data.md.
 """
 
 import filecmp
@@ -93,7 +90,7 @@ def derive_masks(
 
 def without_derived(records: Sequence[Record]) -> list[Record]:
     """The records, derived masks taken from them; warns of how many."""
-    kept = [replace(r, mask=None) if r.mask is not None and is_derived(r) else r for r in records]
+    kept = [replace(r, mask=None) if is_derived(r) else r for r in records]
     if count := sum(a is not b for a, b in zip(kept, records, strict=True)):
         warnings.warn(
             f"{count} masks were made from boxes by `als data masks`: no map is measured by them.",
@@ -105,12 +102,10 @@ def without_derived(records: Sequence[Record]) -> list[Record]:
 def is_derived(record: Record) -> bool:
     """Whether the mask of a record was made from its boxes."""
     source = record.mask
-    if source is None or source.kind not in ("png", "coco"):
-        return False
-    if source.kind == "coco":
-        images = _derived_images(_note_of(source.path))
-        return record.path.relative_to(source.path.parents[1]).as_posix() in images
-    return is_marked(source.path)
+    if source is not None and source.kind == "coco":
+        name = record.path.relative_to(source.path.parents[1]).as_posix()
+        return name in _noted(_note_of(source.path))
+    return source is not None and source.kind == "png" and is_marked(source.path)
 
 
 def is_marked(mask: Path) -> bool:
@@ -144,29 +139,27 @@ def object_of_pixels(photo: Image.Image, boxes: np.ndarray, longest: int = LONGE
     return found
 
 
-def pixels_of(
+def object_numbers(
     path: Path, size: tuple[int, int], boxes: np.ndarray, ignored: Sequence[bool]
-) -> list[np.ndarray]:
-    """The pixels of each box of a photograph of (height, width) `size`, bool [H, W].
+) -> np.ndarray:
+    """The number, from 1, of the box that each pixel of an object belongs to: int [H, W], else 0.
 
-    Of an ignored object there are none. A pixel is the smallest box's that holds it. Raises
-    InputError for a photograph that cannot be read or is of another size.
+    It is the smallest box's that holds it; an ignored one's is 0. Raises InputError for a
+    photograph that cannot be read or is not of (height, width) `size`.
     """
     found = object_of_pixels(read_photo(path, size), boxes)
+    numbers = np.zeros(size, dtype=np.int32)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    own = [np.zeros(size, dtype=bool) for _ in areas]
-    for index in np.argsort(areas, kind="stable"):
-        box = fill(boxes[index : index + 1], size)
-        if not ignored[index]:
-            own[index] = box & found
-        found = found & ~box
-    return own
+    for index in np.argsort(areas, kind="stable")[::-1]:
+        numbers[fill(boxes[index : index + 1], size)] = 0 if ignored[index] else index + 1
+    return np.where(found, numbers, 0)
 
 
 def kept_object_map(record: Record, folder: Path) -> np.ndarray:
     """An object map from boxes: uint8 [H, W], 1 object, 0 background, 255 void, as in VOC.
 
-    It is made once and kept in `folder`, by what it was made of. Raises InputError as `pixels_of`.
+    It is made once and kept in `folder`, by what it was made of. Raises InputError as
+    `object_numbers`.
     """
     made_of = f"{record.path.resolve()} {record.boxes.tolist()} {record.difficult.tolist()}"
     path = folder / f"{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.png"
@@ -198,14 +191,26 @@ def _records(folder: Path, split: str, in_coco: bool) -> Iterator[Record]:
         yield record
 
 
-def _how(images: Iterable[str]) -> dict:
-    return {
+def _add_to_note(note: Path, images: Iterable[str]) -> None:
+    """Say how masks were made, and of which images, besides those that are noted."""
+    record = {
         "what": "masks made from boxes; no truth: no map is measured by them",
         "by": f"als data masks: GrabCut of OpenCV {opencv().__version__}, one cut a photograph",
         "iterations": ITERATIONS,
         "longest_side": LONGEST,
-        "images": sorted(images),
+        "images": sorted(_noted(note).union(images)),
     }
+    write_json(note, record)
+    _noted.cache_clear()
+
+
+@cache
+def _noted(note: Path) -> frozenset[str]:
+    return frozenset(read_json(note)["images"]) if note.is_file() else frozenset()
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_name(path.name.replace("instances_", "derived_", 1))
 
 
 def _write_voc(folder: Path, records: Sequence[Record]) -> None:
@@ -213,10 +218,8 @@ def _write_voc(folder: Path, records: Sequence[Record]) -> None:
     if not records:
         return
     note = folder / "SegmentationClass" / "derived.json"
-    before = read_json(note)["images"] if note.is_file() else []
-    made = set(before)
-    write_json(note, _how(before))
-    made_so = PngImagePlugin.PngInfo()
+    _add_to_note(note, ())
+    made, made_so = [], PngImagePlugin.PngInfo()
     made_so.add_text("derived", "from boxes by als data masks")
     try:
         for record in tqdm(records, desc=folder.name, disable=None):
@@ -224,21 +227,18 @@ def _write_voc(folder: Path, records: Sequence[Record]) -> None:
             image.putpalette(palette())
             with atomic_write(note.parent / f"{record.image_id}.png") as aside:
                 image.save(aside, format="png", pnginfo=made_so)
-            made.add(record.image_id)
+            made.append(record.image_id)
     finally:
-        write_json(note, _how(made))
+        _add_to_note(note, made)
 
 
 def _class_map(record: Record) -> np.ndarray:
     """The label of each pixel, uint8 [H, W], by GrabCut; an object without pixels is void."""
-    values = np.zeros(record.size, dtype=np.uint8)
-    own = pixels_of(record.path, record.size, record.boxes, record.difficult)
-    for box, pixels in zip(record.boxes, own, strict=True):
-        if not pixels.any():
-            values[fill(box[None], record.size)] = VOID
-    for label, pixels in zip(record.labels, own, strict=True):
-        values[pixels] = label
-    return values
+    numbers = object_numbers(record.path, record.size, record.boxes, record.difficult)
+    void = np.setdiff1d(np.arange(len(record.boxes)), numbers - 1)
+    values = np.where(fill(record.boxes[void], record.size), VOID, 0)
+    labels = np.concatenate([[0], record.labels])
+    return np.where(numbers > 0, labels[numbers], values).astype(np.uint8)
 
 
 def _write_coco(folder: Path, split: str, records: Sequence[Record]) -> None:
@@ -257,29 +257,27 @@ def _write_coco(folder: Path, split: str, records: Sequence[Record]) -> None:
     lines = path.with_name(f"derived_{split}.jsonl")
     head = {"file": hashlib.sha256(path.read_bytes()).hexdigest(), "longest_side": LONGEST}
     done = _waiting(lines, head)
-    with lines.open("a" if done else "w") as file:
-        if not done:
-            file.write(json.dumps(head) + "\n")
+    with lines.open("w") as file:
+        file.writelines(f"{json.dumps(line)}\n" for line in (head, *done.items()))
         for record in tqdm(records, desc=split, disable=None):
             name = record.path.relative_to(folder).as_posix()
             annotations, corners, ignored = zip(*of_image[record.coco.image_id], strict=True)
             if name not in done:
-                own = pixels_of(record.path, record.size, np.array(corners), ignored)
+                found = object_numbers(record.path, record.size, np.array(corners), ignored)
+                own = [found == number for number in range(1, len(corners) + 1)]
                 done[name] = [write_runs(pixels) if pixels.any() else [] for pixels in own]
                 file.write(json.dumps([name, done[name]]) + "\n")
                 file.flush()
             for annotation, runs in zip(annotations, done[name], strict=True):
                 annotation.update({"segmentation": runs, "derived": bool(runs)})
-    note, boxes = _note_of(path), path.with_name(f"boxes_{split}.json")
-    before = read_json(note)["images"] if note.is_file() else []
-    write_json(note, _how({*before, *(r.path.relative_to(folder).as_posix() for r in records)}))
+    _add_to_note(_note_of(path), (r.path.relative_to(folder).as_posix() for r in records))
+    boxes = path.with_name(f"boxes_{split}.json")
     if not boxes.is_file():
         with atomic_write(boxes) as aside:
             shutil.copyfile(path, aside)
     with atomic_write(path) as aside:
         aside.write_text(json.dumps(content))
     lines.unlink()
-    _derived_images.cache_clear()
 
 
 def _waiting(lines: Path, head: dict) -> dict[str, list]:
@@ -287,26 +285,13 @@ def _waiting(lines: Path, head: dict) -> dict[str, list]:
     if not lines.is_file():
         return {}
     first, *rest = lines.read_text().split("\n")
-    if first != json.dumps(head):
-        return {}
-    if rest and rest[-1]:  # a line that was broken off
-        with lines.open("w") as file:
-            file.write("\n".join([first, *rest[:-1], ""]))
-    return dict(json.loads(line) for line in rest[:-1])
-
-
-def _note_of(path: Path) -> Path:
-    return path.with_name(path.name.replace("instances_", "derived_", 1))
-
-
-@cache
-def _derived_images(note: Path) -> frozenset[str]:
-    return frozenset(read_json(note)["images"]) if note.is_file() else frozenset()
+    whole = rest[:-1]  # what follows the last end of a line was broken off
+    return dict(map(json.loads, whole)) if first == json.dumps(head) else {}
 
 
 def _draw_gallery(folder: Path, records: list[Record], tell: Callable[[str], None]) -> None:
     """Some derived masks in colour on their photographs, drawn by chance, always the same."""
-    derived = [record for record in records if record.mask is not None and is_derived(record)]
+    derived = [record for record in records if is_derived(record)]
     if not derived:
         return
     order = np.random.default_rng(0).permutation(len(derived))[:SHOWN]
