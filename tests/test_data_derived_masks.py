@@ -290,3 +290,13 @@ def test_more_categories_than_a_pixel_has_values_are_drawn(coco):
     assert derive_masks(coco) == 5
     drawn = [read_class_map(record, TOY_CLASSES) for record in records(coco, "train")]
     assert {0, 1, 2, 3} <= set(np.concatenate(drawn, axis=None))
+
+
+def test_more_classes_than_a_png_has_values_are_refused(voc):
+    """A label of 256 would be written as 0, the background's."""
+    (voc / "SegmentationClass/toy_000000.png").unlink()
+    names = [f"other {k}" for k in range(1, 253)]
+    (voc / "classes.txt").write_text("\n".join([*names, *TOY_CLASSES]))
+    with pytest.raises(InputError, match=r"classes\.txt: .* at most 254 classes"):
+        derive_masks(voc)
+    assert not list((voc / "SegmentationClass").iterdir())

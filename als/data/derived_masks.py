@@ -217,6 +217,9 @@ def _write_voc(folder: Path, records: Sequence[Record]) -> None:
     """A class mask for each record; difficult objects are void, as in VOC."""
     if not records:
         return
+    if len(voc_layout.class_names(folder)) >= VOID:
+        told = f"masks as files hold at most {VOID - 1} classes; use COCO's layout"
+        raise InputError(f"{folder / voc_layout.CLASSES_FILE}: {told}.")
     note = folder / "SegmentationClass" / "derived.json"
     _add_to_note(note, ())
     made, made_so = [], PngImagePlugin.PngInfo()
