@@ -31,13 +31,11 @@ def check_folder(
     tell: called with sentences about what is unusual but not broken, as images without annotations
         or photographs that EXIF turns.
 
-    Reads by the functions that training and evaluation read by: what is sound here they take, and
-    what is broken they refuse. Besides, each image and mask is decoded to its end.
+    Reads by the functions that training and evaluation read by, and decodes each image and mask to
+    its end besides.
 
-    Returns a table with the columns file and problem, a row for each problem; it is empty when
-    all is well.
-
-    Raises InputError when the folder holds no such data set.
+    Returns a table with the columns file and problem, a row for each problem. Raises InputError
+    when the folder holds no such data set.
     """
     folder = Path(folder)
     parts = (folder, *sorted(folder.glob("*")))

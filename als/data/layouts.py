@@ -62,11 +62,7 @@ def load_records(
 
     spec: splits joined by "+", each FOLDER:SPLIT, as "VOC2007:trainval + VOC2012:trainval" or
         "coco2017:val2017".
-    root: the folder that holds those folders. One that holds annotations/instances_SPLIT.json is
-        read in COCO's layout. Any other needs VOC's: Annotations/, JPEGImages/ and
-        ImageSets/Main/SPLIT.txt; SegmentationClass/, SegmentationObject/ and SBD/ are used for
-        masks where they are. A file classes.txt (a name a line) says what the values in the class
-        masks mean; without it they are VOC's.
+    root: the folder that holds those folders, in COCO's or VOC's layout (docs/data.md).
     classes: what to detect; objects of the data set's other classes are left out. Images without
         any object of `classes` are kept, since an evaluation counts false detections on them too.
     on_error: called with every broken file (no such image, XML that does not parse, a class that

@@ -1,8 +1,7 @@
 """Segmentation masks of an image, whatever file they come from, as one label per pixel.
 
-The localization attention map is trained on a binary map, "1 for pixels of objects and 0 otherwise"
-(paper, section 2.1). An image without a mask has no such target: the functions here return None
-for it, never an empty map, because an empty map would teach that nothing is there.
+Of an image without a mask the functions here return None, never an empty map, because an empty map
+would teach that nothing is there.
 """
 
 from collections.abc import Sequence
@@ -22,9 +21,6 @@ def find_masks(
     folder: Path, image_id: str, class_names: Sequence[str], object_names: Sequence[str]
 ) -> list[MaskSource]:
     """All masks of an image in a folder of the VOC layout; the first is the one to use.
-
-    The order is SegmentationClass/ID.png, SegmentationObject/ID.png, SBD/cls/ID.mat,
-    SBD/inst/ID.mat.
 
     class_names: the data set's classes; pixel value k of a class map is `class_names[k - 1]`.
     object_names: classes of all objects in the image's XML, in its order.
@@ -148,7 +144,14 @@ def _read_values(source: MaskSource) -> np.ndarray:
     """The pixel values as stored: uint8 [H, W]. SBD's instances become the class of each."""
     try:
         if source.kind == "png":
-            return _read_png(source.path)
+            told = f"{source.path}: the mask cannot be read"
+            with open_image(source.path, told, formats=("PNG",)) as image:
+                if image.mode in ("P", "L"):
+                    return np.array(image)
+                raise InputError(
+                    f"{source.path}: the mask has pixels of mode {image.mode} where an index of "
+                    "8 bit is needed; save it as a palette PNG."
+                )
         mat = scipy.io.loadmat(source.path)
         if source.kind == "sbd-class":
             return mat["GTcls"]["Segmentation"][0, 0].astype(np.uint8)
@@ -161,16 +164,6 @@ def _read_values(source: MaskSource) -> np.ndarray:
         raise InputError(
             f"{source.path}: the mask cannot be read ({error}); replace it or remove it."
         ) from error
-
-
-def _read_png(path: Path) -> np.ndarray:
-    with open_image(path, f"{path}: the mask cannot be read", formats=("PNG",)) as image:
-        if image.mode not in ("P", "L"):
-            raise InputError(
-                f"{path}: the mask has pixels of mode {image.mode} where an index of 8 bit is "
-                "needed; save it as a palette PNG."
-            )
-        return np.array(image)
 
 
 def palette() -> bytes:

@@ -203,23 +203,20 @@ def _write_masks(root: Path, image_id: str, shapes: list[Shape]) -> None:
 def _write_xml(path: Path, image_id: str, size: tuple[int, int], shapes: list[Shape]) -> None:
     """size: (width, height). VOC corners are 1-based and inclusive."""
     root = ET.Element("annotation")
-    ET.SubElement(root, "folder").text = "VOC2012"
-    ET.SubElement(root, "filename").text = f"{image_id}.jpg"
-    element = ET.SubElement(root, "size")
-    for key, value in zip(("width", "height", "depth"), (*size, 3), strict=True):
-        ET.SubElement(element, key).text = str(value)
+    _fill(root, folder="VOC2012", filename=f"{image_id}.jpg")
+    _fill(ET.SubElement(root, "size"), width=size[0], height=size[1], depth=3)
     for shape in shapes:
         x1, y1, x2, y2 = shape.box
         element = ET.SubElement(root, "object")
-        ET.SubElement(element, "name").text = shape.name
-        ET.SubElement(element, "difficult").text = str(int(shape.difficult))
-        box = ET.SubElement(element, "bndbox")
-        for key, value in zip(
-            ("xmin", "ymin", "xmax", "ymax"), (x1 + 1, y1 + 1, x2, y2), strict=True
-        ):
-            ET.SubElement(box, key).text = str(value)
+        _fill(element, name=shape.name, difficult=int(shape.difficult))
+        _fill(ET.SubElement(element, "bndbox"), xmin=x1 + 1, ymin=y1 + 1, xmax=x2, ymax=y2)
     ET.indent(root)
     ET.ElementTree(root).write(path)
+
+
+def _fill(element: ET.Element, **values: str | int) -> None:
+    for key, value in values.items():
+        ET.SubElement(element, key).text = str(value)
 
 
 def _keypoints(shape: Shape) -> dict:
