@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask
 
 from als.data.fields import number, numbers, shown
 
@@ -69,11 +68,11 @@ def pack(segmentation: list | dict, size: tuple[int, int]) -> bytes:
     if isinstance(segmentation, dict):
         runs = _checked_runs(segmentation, size)
         whole = {"size": [height, width], "counts": runs}
-        return mask.frPyObjects(whole, height, width)["counts"]
+        return _coco_mask().frPyObjects(whole, height, width)["counts"]
     if not isinstance(segmentation, list):
         raise ValueError(f"segmentation is {shown(segmentation)}; write polygons or an RLE")
     polygons = [_checked_polygon(polygon) for polygon in segmentation]
-    return mask.merge(mask.frPyObjects(polygons, height, width))["counts"]
+    return _coco_mask().merge(_coco_mask().frPyObjects(polygons, height, width))["counts"]
 
 
 def _checked_polygon(polygon: Any) -> list[float]:
@@ -143,15 +142,22 @@ def _decoded_counts(code: str) -> list[int]:
 
 def write_runs(inside: np.ndarray) -> dict:
     """A bool [H, W] as COCO's compressed RLE, ready for JSON: {"size": [H, W], "counts": str}."""
-    runs = mask.encode(np.asfortranarray(inside, dtype=np.uint8))
+    runs = _coco_mask().encode(np.asfortranarray(inside, dtype=np.uint8))
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode()}
 
 
 def read_runs(runs: bytes, size: tuple[int, int]) -> np.ndarray:
     """Compressed runs as a bool [H, W] for `size` (height, width)."""
-    return mask.decode({"size": list(size), "counts": runs}).astype(bool)
+    return _coco_mask().decode({"size": list(size), "counts": runs}).astype(bool)
 
 
 def area(runs: bytes, size: tuple[int, int]) -> int:
     """Pixels in compressed runs."""
-    return int(mask.area({"size": list(size), "counts": runs}))
+    return int(_coco_mask().area({"size": list(size), "counts": runs}))
+
+
+def _coco_mask():
+    """pycocotools, imported when a COCO mask is first used: VOC's data need no such package."""
+    from pycocotools import mask
+
+    return mask
