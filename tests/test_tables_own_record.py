@@ -20,7 +20,7 @@ def record(ap: float, epochs: int = 3, photographs: str = "a", **network) -> dic
         "metrics": dict.fromkeys(MEASURES, ap),
         "per_class": {},
         "config": NETWORK | network,
-        "data": {"fingerprint": photographs},
+        "data": {"images": 9, "fingerprint": photographs},
         "training": {"epochs": epochs, "data": {"fingerprint": "b"}},
     }
 

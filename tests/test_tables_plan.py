@@ -198,7 +198,7 @@ def test_one_photograph_has_no_bootstrap(toy_root, tmp_path):
     records = load_records("VOC2012:test", root, TOY_CLASSES)
     found = [Detections(r.boxes, r.labels, np.ones(len(r.labels))) for r in records]
     made = {"metrics": {"AP50_area": 1.0}, "per_class": {}, "config": {"classes": TOY_CLASSES}}
-    made |= {"data": {"fingerprint": fingerprint(records)}}
+    made |= {"data": {"images": len(records), "fingerprint": fingerprint(records)}}
     for key in ("separation", "proposed"):
         path = tmp_path / f"table2-compact/{key}-seed0.json"
         write_json(path, made)

@@ -12,7 +12,7 @@ from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.data.prepare import SETS
 from als.errors import InputError
-from als.tables.measured import TIMED_RECORD, read_record
+from als.tables.measured import read_record
 from als.tables.stage_config import Settings, hours_in_header
 from als.tables.training_steps import Convert, Evaluate, Prepare, Train
 from als.training.same_config import comparable, filled
@@ -28,7 +28,7 @@ def evaluation_records(results: Path) -> list[dict]:
     found = []
     for path in sorted(results.rglob("*.json")):
         with suppress(InputError):
-            found.append(read_record(path, TIMED_RECORD))
+            found.append(read_record(path))
     return found
 
 

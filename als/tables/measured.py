@@ -1,6 +1,7 @@
 """What the paper prints, and what the records here say beside it, as frames in percent."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -49,20 +50,19 @@ OF_CHOICES = {
 }
 """Columns of the choices -> part of a record, name there."""
 
-# The shape of what tables read: of each part its kind, EACH for all others, "?" may be missing.
+# The shape of what is read: of each part its kind, EACH for all others, "?" may be missing or null.
 EACH, NUMBER, SOME_NUMBER = "*", (int, float), (int, float, NoneType)
+MISSING = ...  # in the place of a value: of no kind
 RECORD = {
     "metrics": {EACH: SOME_NUMBER},
     "per_class": {EACH: {"AP50_11point": SOME_NUMBER}},
     "maps?": {EACH: SOME_NUMBER},
     "changed_options?": [str],
-}
-# And of what the time of another run is told from.
-TIMED_RECORD = RECORD | {
     "config?": {EACH: object},
     "data?": {"images": int},
     "seconds?": {"images_per_second": NUMBER},
     "machine?": {EACH: object},
+    "training?": {"data?": {EACH: object}},
     "stages?": [{"config": {EACH: object}, "hours?": NUMBER, "machine?": {EACH: object}}],
 }
 _STEP = dict.fromkeys(("difference", "low", "high", "detectable"), NUMBER)
@@ -102,7 +102,7 @@ def records_of(run: Run | None, results: Path) -> dict[int, dict]:
 def read_record(path: Path, shape: dict = RECORD) -> dict:
     """A record, of `als evaluate` by default. Raises InputError for a file of another shape."""
     record = read_json(path)
-    if (name := _misfit(record, shape)) is not None:
+    for name in _misfits(record, shape):
         raise InputError(
             f"{path}: is no record that a table can be made of (its {name or 'content'} is missing "
             "or of another kind); remove it, or make it again."
@@ -110,32 +110,20 @@ def read_record(path: Path, shape: dict = RECORD) -> dict:
     return record
 
 
-def _misfit(value: Any, shape: Any, name: str = "") -> str | None:
-    """The dotted name of what is not of a shape; None where all is."""
-    if isinstance(shape, list):
-        parts = [(name, item, shape[0]) for item in value] if isinstance(value, list) else None
-    elif isinstance(shape, dict):
-        parts = _parts(value, shape, name) if isinstance(value, dict) else None
-    else:
-        parts = [] if isinstance(value, shape) else None
-    if parts is None:
-        return name
-    found = (_misfit(item, kind, place) for place, item, kind in parts)
-    return next((place for place in found if place is not None), None)
-
-
-def _parts(value: dict, shape: dict, name: str) -> list[tuple[str, Any, Any]]:
-    """(name, value, shape) of what an object must hold."""
-    parts = []
-    for key, kind in shape.items():
-        plain = key.rstrip("?")
-        if key == EACH:
-            parts += [(f"{name}.{one}".strip("."), item, kind) for one, item in value.items()]
-        elif plain in value and not (key != plain and value[plain] is None):
-            parts.append((f"{name}.{plain}".strip("."), value[plain], kind))
-        elif key == plain:
-            return [(f"{name}.{plain}".strip("."), None, ())]  # no value is of this kind
-    return parts
+def _misfits(value: Any, shape: Any, name: str = "") -> Iterator[str]:
+    """Dotted names of what is not of a shape."""
+    if isinstance(shape, list) and isinstance(value, list):
+        for item in value:
+            yield from _misfits(item, shape[0], name)
+    elif isinstance(shape, dict) and isinstance(value, dict):
+        for key, kind in shape.items():
+            plain = key.rstrip("?")
+            parts = value if key == EACH else {plain: value.get(plain, MISSING)}
+            for part, item in parts.items():
+                if key == plain or item not in (None, MISSING):
+                    yield from _misfits(item, kind, f"{name}.{part}".strip("."))
+    elif isinstance(shape, list | dict) or not isinstance(value, shape):
+        yield name
 
 
 def frame(table: str, results: Path) -> pd.DataFrame:

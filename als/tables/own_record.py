@@ -14,8 +14,6 @@ from als.errors import InputError
 from als.tables.measured import EACH, MEASURES, RECORD, bootstrapped, read_record, records_of
 from als.tables.rows import SCALES, TABLES, Row, Run, Scale
 
-HELD_RECORD = RECORD | {"config": {EACH: object}, "data?": {EACH: object}}
-HELD_RECORD |= {"training?": {"data?": {EACH: object}}}
 LEVEL = 0.95  # of the interval that one more training of the row falls in
 
 
@@ -69,7 +67,7 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
 
     Raises InputError for a file that is no record, or when no row fits or has a record.
     """
-    own = read_record(Path(path), HELD_RECORD)
+    own = read_record(Path(path), RECORD | {"config": {EACH: object}})
     candidates = [
         (f"{table}/{one.key}", table, scale, one, made)
         for table, rows in TABLES.items()
@@ -93,11 +91,13 @@ def beside(path: Path, results: Path = Path("results"), row: str | None = None) 
             f"{path}: is of no row's network and photographs; the nearest is {name}, others are "
             f"{told}; to hold it against that, give --row {name}."
         )
-    lines = {}
+    steps, lines = bootstrapped(table, scale, results) or {}, {}
     for measure, title in MEASURES.items():
         values = [one["metrics"].get(measure) for one in made.values()]
         told = _judged(own["metrics"].get(measure), [v for v in values if v is not None])
-        lines[title] = told | {"tells": _tells(table, scale, results, measure)}
+        detectable = [step[measure]["detectable"] for step in steps.values()]
+        tells = 100 * float(np.mean(detectable)) if detectable else math.nan
+        lines[title] = told | {"tells": tells}
     figures = pd.DataFrame.from_dict(lines, orient="index")
     return Beside(chosen, table, scale, list(made), figures, differences)
 
@@ -122,13 +122,6 @@ def _judged(own: float | None, seeds: list[float]) -> dict[str, Any]:
         return told | {"verdict": "no figure"}
     verdict = "below" if told["own"] < told["low"] else "above"
     return told | {"verdict": "within" if abs(told["own"] - mean) <= half else verdict}
-
-
-def _tells(table: str, scale: Scale, results: Path, measure: str) -> float:
-    steps = bootstrapped(table, scale, results)
-    if not steps:
-        return math.nan
-    return 100 * float(np.mean([step[measure]["detectable"] for step in steps.values()]))
 
 
 def _differences(own: dict, made: dict[int, dict]) -> dict[str, tuple]:

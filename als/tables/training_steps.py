@@ -15,7 +15,7 @@ from als.data.layouts import load_records
 from als.data.prepare import SETS, prepare
 from als.evaluation.evaluate import evaluate, judge_by_id
 from als.files import write_json
-from als.tables.measured import TIMED_RECORD, read_record
+from als.tables.measured import read_record
 from als.tables.rows import Data, Run, Stage
 from als.tables.stage_config import Settings, stage_config
 from als.training.same_config import comparable, differences, filled, saved_config
@@ -180,7 +180,7 @@ class Evaluate:
         """Options in which the record's trainings differ; empty without a record."""
         if not self.target.is_file():
             return []
-        made = read_record(self.target, TIMED_RECORD).get("stages") or []
+        made = read_record(self.target).get("stages") or []
         if len(made) != len(self.stages):
             return ["the number of stages"]
         try:
