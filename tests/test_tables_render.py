@@ -196,8 +196,6 @@ def test_bootstrap_of_a_better_detector_by_hand():
     assert found["detectable"] == pytest.approx(2.8 * 0.5 * 0.05, rel=0.15)
     assert found["half_width"] == pytest.approx(1.96 * 0.5 * 0.05, rel=0.2)
     assert found["separated"] and found["low"] < 0.25 < found["high"]
-    with pytest.raises(InputError, match="no seed in common"):
-        paired_difference({0: rows[0]}, {1: rows[1]})
 
 
 def test_steps_read_the_bootstrap(results):

@@ -171,10 +171,27 @@ def training_curves(table: str, results: Path, seed: int | None = None) -> Figur
 
     seed: None takes the first.
     """
-    for (scale, number), stages in _curves_found(table, results).items():
-        if seed in (None, number):
-            return _curves(stages, f"{scale}, seed {number}")
-    return _empty(f"training curves: {NOT_RUN}")
+    found = [one for one in _curves_found(table, results).items() if seed in (None, one[0][1])]
+    if not found:
+        return _empty(f"training curves: {NOT_RUN}")
+    (scale, number), stages = found[0]
+    figure = Figure(figsize=(5.5 * len(stages), 3.8), layout="constrained")
+    for axis, stage in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):
+        curve = stage["curve"]
+        for loss, (name, colour) in CURVES.items():
+            if loss in curve:
+                axis.plot(curve["step"], curve[loss], color=colour, label=name)
+        config = Path(stage["config_file"]).stem
+        axis.set_title(f"{config} ({scale}, seed {number})", fontsize=10, loc="left")
+        axis.set(xlabel="step", ylabel="loss", yscale="log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
+        _tidy(axis, "y")
+    lines = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
+    where = {"loc": "outside lower center", "ncols": len(lines), "frameon": False}
+    figure.legend(lines.values(), lines, **where)
+    return figure
 
 
 def seeds_with_curves(table: str, results: Path) -> list[int]:
@@ -251,28 +268,6 @@ def _empty(told: str) -> Figure:
     return figure
 
 
-def _curves(stages: list[dict], title: str) -> Figure:
-    figure = Figure(figsize=(5.5 * len(stages), 3.8), layout="constrained")
-    for axis, stage in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):
-        curve = stage["curve"]
-        for loss, (name, colour) in CURVES.items():
-            if loss in curve:
-                axis.plot(curve["step"], curve[loss], color=colour, label=name)
-        axis.set_title(f"{Path(stage['config_file']).stem} ({title})", fontsize=10, loc="left")
-        axis.set_xlabel("step")
-        axis.set_ylabel("loss")
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("")
-        _tidy(axis, "y")
-    lines = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
-    figure.legend(
-        lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False
-    )
-    return figure
-
-
 def _panel(axis: Axes, cells: pd.DataFrame, sources: Sequence[str], upright: bool) -> None:
     for source in sources:
         _points(axis, cells, source, upright)
@@ -299,11 +294,9 @@ def _points(axis: Axes, cells: pd.DataFrame, source: str, upright: bool) -> None
         name = f"{name}: {NOT_RUN if due else ABSENT}"
     places = np.arange(len(values))
     spread = None if source == "paper" else np.nan_to_num(cells[f"{source}_spread"].to_numpy())
-    points: Mapping = {"fmt": shape, "color": colour, "label": name, "ms": 6}
-    if upright:
-        axis.errorbar(places, values, yerr=spread, **points)
-    else:
-        axis.errorbar(values, places, xerr=spread, **points)
+    x, y = (places, values) if upright else (values, places)
+    lines = {"yerr" if upright else "xerr": spread}
+    axis.errorbar(x, y, **lines, fmt=shape, color=colour, label=name, ms=6)
 
 
 def _tidy(axis: Axes, along: str) -> None:
@@ -356,7 +349,6 @@ def _draw_column(column: Sequence[Axes], photo, prediction: Prediction, look: Lo
             notes[-1] += "\ncolours: {:.2f} to {:.2f}".format(*value_range(heat_map, look.rule))
     for axis, picture, note in zip(column, pictures, notes, strict=True):
         axis.imshow(ImageOps.pad(picture, (SIDE, SIDE), color="white"))
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set(xticks=[], yticks=[])
         axis.set_xlabel(note, fontsize=8)
         axis.spines[:].set_visible(False)

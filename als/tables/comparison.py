@@ -112,17 +112,13 @@ class Compare:
 def paired_difference(
     first: Mapping[int, Figures], second: Mapping[int, Figures]
 ) -> dict[str, dict]:
-    """second minus first, the mean over the seeds that both have.
+    """second minus first, the mean over the seeds that both have, of which there must be one.
 
     Both must come from the same weights. Returns for each measure: difference, low and high
     (95% of the resamples), half_width of that interval, detectable, separated (see `Resampled`),
     per_seed and seed_spread (sample standard deviation, None for one seed).
-    Raises InputError when no seed is in both.
     """
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds:
-        raise InputError("the two rows have no seed in common; run both with the same --seeds.")
-    found = {}
+    seeds, found = sorted(first.keys() & second.keys()), {}
     for name in first[seeds[0]]:
         of_seeds = [second[seed][name] - first[seed][name] for seed in seeds]
         whole = np.array([one.whole for one in of_seeds])

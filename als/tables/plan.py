@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from als.data.layouts import load_records
 from als.errors import InputError
 from als.tables.comparison import Compare
 from als.tables.costs import DERIVED, bytes_of, disks, evaluation_records, hours_of
-from als.tables.rows import COMPARED, ROWS, Data, Run
+from als.tables.rows import COMPARED, ROWS, Run
 from als.tables.stage_config import Settings, stage_config
 from als.tables.training_steps import Convert, Evaluate, Prepare, Train, detections_of
 
@@ -176,8 +177,10 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = print) -> None:
     Raises InputError when data are missing that no command can fetch, and as the steps do;
     SystemExit when a training was stopped by SIGTERM and is saved.
     """
-    for name in {data.converted_from or data.test.partition(":")[0] for data in _given(plan)}:
-        if not (plan.settings.source / name).is_dir():
+    evaluations = [step for step in plan.todo if isinstance(step, Evaluate)]
+    for data in {step.run_of.data for step in evaluations}:
+        name = data.converted_from or data.test.partition(":")[0]
+        if not data.prepare and not (plan.settings.source / name).is_dir():
             raise InputError(
                 f"{plan.settings.source / name}: there is no such folder; give --data-root, the "
                 f"folder that holds the compact photographs as {name} (docs/tables.md)."
@@ -191,26 +194,17 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = print) -> None:
     first = next((step for step in plan.todo if isinstance(step, Train)), None)
     for number, step in enumerate(plan.todo, start=1):
         if step is first:  # all data are there now
-            _check_tests(plan)
+            _check_tests(evaluations)
         tell(f"[{number}/{len(plan.todo)}] {step.title}")
         step.run()
 
 
-def _given(plan: Plan) -> list[Data]:
-    """The data that no command fetches, of what is still to be made."""
-    steps = [step for step in plan.todo if isinstance(step, Evaluate)]
-    return [step.run_of.data for step in steps if not step.run_of.data.prepare]
-
-
-def _check_tests(plan: Plan) -> None:
+def _check_tests(evaluations: list[Evaluate]) -> None:
     """Raise InputError where what will be tested on cannot be read: before hours of training."""
-    tests = {
-        (step.run_of.data, tuple(step.stages[-1].config.model.classes))
-        for step in plan.todo
-        if isinstance(step, Evaluate)
-    }
-    for data, classes in tests:
-        load_records(data.test, plan.settings.root(data), classes)
+    load = cache(load_records)
+    for step in evaluations:
+        data, classes = step.run_of.data, step.stages[-1].config.model.classes
+        load(data.test, step.settings.root(data), tuple(classes))
 
 
 def _put_aside(path: Path) -> None:
