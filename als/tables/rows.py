@@ -81,16 +81,14 @@ EVERYDAY_COCO = Data("everyday-coco:coco_trainval", "everyday-coco:coco_test", (
 JUDGED = Data("VOC2012:train", "VOC2012:val")
 
 
-def one_stage(name: str, config: str, data: Data) -> Run:
-    """One training, of the config as it stands."""
-    return Run(name, (Stage(config, data),), data)
+def _run(name: str, data: Data, config: str, *before: Stage, **model: Any) -> Run:
+    """A training after those `before` (section 3.2); model: options of the network it changes.
 
-
-def two_stages(name: str, first: Stage, second: str, data: Data, **model: Any) -> Run:
-    """Separate trainings (section 3.2); `model` are options that the second changes."""
+    A config as it stands, on its own data, keeps its folder.
+    """
     changes = {f"model.{option}": value for option, value in model.items()}
     as_it_stands = not changes and data in (VOC, COCO, ANIMALS)
-    return Run(name, (first, Stage(second, data, changes, None if as_it_stands else name)), data)
+    return Run(name, (*before, Stage(config, data, changes, None if as_it_stands else name)), data)
 
 
 # The first stage knows no attention, so that rows of like separation share it: they differ by what
@@ -113,36 +111,32 @@ CHOSEN = {
     "distilled": (SEPARATED, DISTILLED),
 }
 COMPACT = {
-    key: two_stages(f"table2-compact/{key}", first, SECOND, ANIMALS, **changes)
+    key: _run(f"table2-compact/{key}", ANIMALS, SECOND, first, **changes)
     for key, (first, changes) in (ABLATION | CHOSEN).items()
 }
 # Table 3 has COCO's photographs among Everyday, of VOC's 20 classes, through COCO's layout.
 TWENTY = {"model.classes": "voc"}
 COMPACT_COCO = {
-    key: two_stages(
+    key: _run(
         f"table3-compact/{key}",
-        Stage(first.config, EVERYDAY_COCO, TWENTY, f"table3-compact/stage1-of-{key}"),
-        SECOND,
         EVERYDAY_COCO,
+        SECOND,
+        Stage(first.config, EVERYDAY_COCO, TWENTY, f"table3-compact/stage1-of-{key}"),
         classes="voc",
         **ABLATION[key][1],
     )
     for key, first in (("faster-rcnn", SHARED), ("proposed", SEPARATED))
 }
 # Detectors of one stage train as long as both stages together: their configs say so.
-SSD300 = one_stage("table1-compact/ssd300", "compact/ssdlite320", ANIMALS)
-SSD512 = one_stage("table1-compact/ssd512", "compact/ssdlite512", ANIMALS)
-LED300 = one_stage("table1-compact/led300", "compact/led320", ANIMALS)
-MRCNN = one_stage("table1-compact/mr-cnn", "compact/mrcnn", ANIMALS)
-RFCN = one_stage("table1-compact/rfcn", "compact/rfcn", ANIMALS)
-RFCN_COCO = Run(
-    "table3-compact/rfcn",
-    (Stage("compact/rfcn", EVERYDAY_COCO, TWENTY, "table3-compact/rfcn"),),
-    EVERYDAY_COCO,
-)
+SSD300 = _run("table1-compact/ssd300", ANIMALS, "compact/ssdlite320")
+SSD512 = _run("table1-compact/ssd512", ANIMALS, "compact/ssdlite512")
+LED300 = _run("table1-compact/led300", ANIMALS, "compact/led320")
+MRCNN = _run("table1-compact/mr-cnn", ANIMALS, "compact/mrcnn")
+RFCN = _run("table1-compact/rfcn", ANIMALS, "compact/rfcn")
+RFCN_COCO = _run("table3-compact/rfcn", EVERYDAY_COCO, "compact/rfcn", classes="voc")
 
 FULL = {
-    key: one_stage(f"voc-full/{key}", f"paper/voc-{config}", VOC)
+    key: _run(f"voc-full/{key}", VOC, f"paper/voc-{config}")
     for key, config in (
         ("faster-rcnn-vgg16", "faster-rcnn-vgg16"),
         ("ssd300", "ssd300"),
@@ -155,19 +149,19 @@ FULL = {
     )
 }
 STAGE2 = "paper/voc-als-resnet101-stage2"
-FULL["proposed"] = two_stages("voc-full/proposed", FULL["separation"].stages[0], STAGE2, VOC)
-FULL["attention"] = two_stages(
-    "voc-full/attention", FULL["faster-rcnn"].stages[0], STAGE2, VOC, separation=False
+FULL["proposed"] = _run("voc-full/proposed", VOC, STAGE2, *FULL["separation"].stages)
+FULL["attention"] = _run(
+    "voc-full/attention", VOC, STAGE2, *FULL["faster-rcnn"].stages, separation=False
 )
 FULL_COCO = {
-    key: one_stage(f"coco-full/{key}", f"paper/coco-{key}-resnet101", COCO)
+    key: _run(f"coco-full/{key}", COCO, f"paper/coco-{key}-resnet101")
     for key in ("faster-rcnn", "rfcn")
 }
-FULL_COCO["proposed"] = two_stages(
+FULL_COCO["proposed"] = _run(
     "coco-full/proposed",
-    Stage("paper/coco-als-resnet101-stage1", COCO),
-    "paper/coco-als-resnet101-stage2",
     COCO,
+    "paper/coco-als-resnet101-stage2",
+    Stage("paper/coco-als-resnet101-stage1", COCO),
 )
 
 TABLES: Mapping[str, tuple[Row, ...]] = {
@@ -257,7 +251,7 @@ def _recipe(key: str, title: str, *later: Stage) -> Row:
 
 def _variant(key: str, title: str, changes: Mapping[str, Any]) -> Row:
     first = Stage("compact/als-stage1", JUDGED, out="variants-compact/stage1")
-    run = two_stages(f"variants-compact/{key}", first, SECOND, JUDGED, **changes)
+    run = _run(f"variants-compact/{key}", JUDGED, SECOND, first, **changes)
     return Row(key, title, None, run)
 
 
