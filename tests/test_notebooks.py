@@ -52,13 +52,13 @@ def _write_table_records(results: Path) -> None:
     names = ("AP50_11point", "AP50_area", "AP75", "AP", "COCO_AP", "COCO_AP50", "COCO_APs")
     names += ("COCO_APm", "COCO_APl")
     curve = {"step": [49, 99], "loss": [2.0, 1.0], "loss_rpn": [0.5, 0.2]}
-    stages = [{"config_file": "configs/compact/als-stage1.yaml", "curve": curve}] * 2
+    stage = {"config_file": "configs/compact/als-stage1.yaml", "config": {}, "curve": curve}
     for seed in (0, 1):
         for folder in ("table2-compact", "table3-compact"):
             record = {
                 "metrics": dict.fromkeys(names, 0.5 + seed / 10),
                 "per_class": {name: {"AP50_11point": 0.5} for name in TOY_CLASSES},
-                "stages": stages,
+                "stages": [stage, stage],
                 "config": ModelConfig(classes=TOY_CLASSES).to_dict(),
             }
             write_json(results / folder / f"proposed-seed{seed}.json", record)

@@ -50,7 +50,7 @@ def results(tmp_path):
         record = {
             "metrics": {},
             "per_class": {"cat": {"AP50_11point": 0.5}, "dog": {"AP50_11point": 0.25}},
-            "stages": [{"config_file": "configs/a.yaml", "curve": curve}],
+            "stages": [{"config_file": "configs/a.yaml", "config": {}, "curve": curve}],
         }
         write_json(tmp_path / "table2-compact" / f"proposed-seed{seed}.json", record)
     return tmp_path
