@@ -75,12 +75,8 @@ class Case:
 class StudiedPhoto:
     """A photograph: its objects (`cases`), those that were found (`seen`), and their scene.
 
-    Args:
-        animals: of each image id, as `keypoints_of` gives them.
-        stages: detectors with random layers by name, as `als.study.sanity.randomized` gives them.
-
-    Raises:
-        InputError: the photograph or its mask cannot be read.
+    animals: of `keypoints_of`. stages: of `als.study.sanity.randomized`. Raises InputError where
+    the photograph or its mask cannot be read.
     """
 
     def __init__(
@@ -125,28 +121,23 @@ def own_seed(record: Record, seed: int) -> int:
 def cases_of(
     record: Record, classes: tuple[str, ...], prediction: Prediction, animals: list[Animal]
 ) -> list[Case]:
-    """The objects of one image, those marked difficult left out.
+    """The objects of one image with its keypoints, those marked difficult left out.
 
-    Args:
-        prediction: of the very image. animals: its keypoints, may be empty.
-
-    Raises:
-        InputError: the mask cannot be read.
+    Raises InputError where the mask cannot be read.
     """
     found = match_detections(record, prediction)
     labels = read_class_map(record, classes)
     boxes = [box_region(box, record.size) for box in record.boxes]
-    masks = None
+    masks, cases = [], []
     if labels is not None:
         pairs = zip(boxes, record.labels, strict=True)
         masks = [region & (labels == label) for region, label in pairs]
         masks = own_instances(masks, record.boxes, read_instances(record, labels))
-    cases = []
     for index in np.flatnonzero(~record.difficult):
         name = classes[record.labels[index] - 1]
         animal = match_animal(animals, record.boxes[index], name)
-        has_mask = masks is not None and masks[index].any()
-        rest = [m for i, m in enumerate(masks or []) if i != index]
+        has_mask = labels is not None and masks[index].any()
+        rest = [m for i, m in enumerate(masks) if i != index]
         nothing = np.zeros(record.size, bool)
         cases.append(
             Case(
@@ -205,11 +196,9 @@ def size_name(box: np.ndarray) -> str:
 
 def keypoints_of(records: Sequence[Record]) -> dict[str, list[Animal]]:
     """Image id -> animals, from the keypoints files that lie in the records' folders, if any."""
-    folders = {data_folder(record) for record in records if record.coco is None}
-    files = [folder / "Keypoints" / "animal_keypoints.json" for folder in folders]
     animals: dict[str, list[Animal]] = {}
-    for file in sorted(files):
-        if file.is_file():
+    for folder in sorted({data_folder(record) for record in records if record.coco is None}):
+        if (file := folder / "Keypoints" / "animal_keypoints.json").is_file():
             animals |= read_animals(file)
     return animals
 
@@ -218,10 +207,7 @@ def read_animals(path: Path) -> dict[str, list[Animal]]:
     """Animals of each image id, from `Keypoints/animal_keypoints.json` of a VOC-layout folder.
 
     The file: image id -> list of {"name", "bbox": [xmin, ymin, xmax, ymax], "keypoints": {name:
-    [x, y]}}.
-
-    Raises:
-        InputError: the file is missing or of another form.
+    [x, y]}}. Raises InputError where it is missing or of another form.
     """
     try:
         return {
@@ -257,20 +243,14 @@ def match_animal(animals: list[Animal], box, name: str) -> Animal | None:
 def head_disc(animal: Animal, size: tuple[int, int]) -> np.ndarray | None:
     """The head: a disc around the mean of the eyes, nose and ears that are visible.
 
-    It reaches to the farthest of them, and at least 0.15 of the square root of the box's area,
-    for a head seen from the side or by one point. None without a head keypoint.
-
-    Args:
-        size: (height, width) of the image.
-
-    Returns:
-        bool [H, W] or None.
+    bool [H, W] of an image of size (height, width); None without a head keypoint. It reaches to
+    the farthest of them, and at least 0.15 of the square root of the box's area, for a head seen
+    from the side or by one point.
     """
     points = np.array([animal.keypoints[n] for n in HEAD if n in animal.keypoints], dtype=float)
     if len(points) == 0:
         return None
-    centre = points.mean(0)
-    x1, y1, x2, y2 = animal.box
+    centre, (x1, y1, x2, y2) = points.mean(0), animal.box
     smallest = SMALLEST_HEAD * np.sqrt(float(x2 - x1) * float(y2 - y1))
     radius = max(smallest, np.linalg.norm(points - centre, axis=1).max())
     y, x = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None, :] + 0.5

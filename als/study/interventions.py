@@ -78,8 +78,7 @@ def intervene(
         low and high (95%, bootstrap over images), and change, the paired difference to the first
         row. None for a shard.
 
-    Raises:
-        InputError: a model without attention, or no photograph with a mask.
+    Raises InputError for a model without attention, or no photograph with a mask.
     """
     if not predictor.detector.config.attention:
         raise InputError(f"{predictor.source}: has no attention maps to replace.")
@@ -214,12 +213,8 @@ def _refine(detector: Detector, encoding: Encoding, rois: Tensor, labels: Tensor
 
 
 def _table(taken: list[dict[Row, Taken]], records: list[Record], classes) -> list[dict]:
-    weights = draw_weights(len(records), RESAMPLES)
-    truths = truths_of(records)
-    values = {
-        row: _resampled([one[row] for one in taken], truths, classes, weights)
-        for row in rows_of_the_table()
-    }
+    given = truths_of(records), classes, draw_weights(len(records), RESAMPLES)
+    values = {row: _resampled([one[row] for one in taken], *given) for row in rows_of_the_table()}
     base = values["", ""]
     return [
         {"map": name, "by": by} | {m: _with_change(v, base[m]) for m, v in row.items()}

@@ -65,12 +65,11 @@ def _over_all(photo: StudiedPhoto) -> Compare:
     return lambda name, maps: np.subtract(*(photo.areas(name, maps, one) for one in curves))
 
 
-def _randomized(photo: StudiedPhoto, stage: str) -> Compare:
-    return under_randomization(photo.scene, photo.stages[stage])
-
-
 def _stage(title: str, name: str) -> Measure:
-    return Measure(title, SANITY, "lower", of_photo=partial(_randomized, stage=name))
+    def on(photo: StudiedPhoto) -> Compare:
+        return under_randomization(photo.scene, photo.stages[name])
+
+    return Measure(title, SANITY, "lower", of_photo=on)
 
 
 def _cost(photo: StudiedPhoto, of: str) -> Compare:

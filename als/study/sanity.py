@@ -75,14 +75,8 @@ def under_randomization(scene: Scene, stage: Detector) -> Compare:
 def scene_again(
     predictor: Predictor, image: Image.Image, boxes: np.ndarray, labels: np.ndarray, seed: int
 ) -> tuple[Scene, list[int]]:
-    """The scene of a changed photograph, for those detections that are still made in it.
-
-    Args:
-        boxes: [K, 4] where the detections should be now. labels: [K].
-
-    Returns:
-        The scene, and which of the K each of its detections is.
-    """
+    """The scene of a changed photograph, for those detections that are still made in it, and which
+    of the K each of them is. boxes: [K, 4], where they should be now. labels: [K]."""
     analysis = predictor.analyse(image)
     found = analysis.prediction
     iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(found.boxes)).numpy()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from torchvision.transforms.functional import to_tensor
 
 from als.data.derived_masks import without_derived
 from als.data.layouts import load_records
@@ -66,7 +66,10 @@ def study(
             below its least.
     """
     own = shard_slice(shard)
-    _check_numbers(limit=(limit, 1), seed=(seed, 0), drise_masks=(drise_masks, 1))
+    numbers = {"limit": (limit, 1), "seed": (seed, 0), "drise-masks": (drise_masks, 1)}
+    for option, (value, least) in numbers.items():
+        if value is not None and value < least:
+            raise InputError(f"--{option} {value}: give at least {least}.")
     measures = measure_names(measures)
     check_names(maps or (), measures)
     check_writable(Path(out) / "settings.json")
@@ -87,8 +90,7 @@ def study(
     # The fingerprint is of the boxes; masks and keypoints that came later would count as measured.
     masks, animals = sum(r.mask is not None for r in everything), len(keypoints_of(everything))
     data = f"{fingerprint(everything)}, {masks} masks, keypoints of {animals}"
-    rows = run_study(*given, data=data)
-    folders = []
+    rows, folders = run_study(*given, data=data), []
     for name, predictor in predictors.items():
         folder = Path(out) / name if len(predictors) > 1 else Path(out)
         folders.append(folder)
@@ -118,24 +120,13 @@ def study(
 
 
 def shard_slice(shard: str | None) -> slice:
-    """ "2/3" -> every third item from the second on; None -> all.
-
-    Raises:
-        InputError: not of this form.
-    """
+    """ "2/3" -> every third item from the second on; None -> all. Raises InputError for others."""
     if shard is None:
         return slice(None)
     number, _, count = shard.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise InputError(f"--shard {shard}: write it as 1/2 and 2/2, for two processes.")
     return slice(int(number) - 1, None, int(count))
-
-
-def _check_numbers(**given: tuple[int | None, int]) -> None:
-    """Raise InputError for an option that is below its least."""
-    for name, (value, least) in given.items():
-        if value is not None and value < least:
-            raise InputError(f"--{name.replace('_', '-')} {value}: give at least {least}.")
 
 
 def chosen(records: Sequence[Record], limit: int | None, seed: int) -> list[Record]:
@@ -236,8 +227,7 @@ def _announce(predictors, records, maps, measures, drise_masks: int) -> None:
     passes += (STEPS - 1) * curves * len(maps) * objects
     if not passes:
         return
-    image = as_rgb(records[0].path)
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    pixels = to_tensor(as_rgb(records[0].path))
     seconds = [
         estimate_seconds(black_box(p.detector, PROPOSALS), pixels.to(p.device), passes)
         for p in predictors.values()

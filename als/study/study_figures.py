@@ -46,10 +46,10 @@ CHANGES = {
 def title_of(name: str) -> str:
     """A map's title; a record may hold "gradcam_F_softmax", which explains another scalar than
     its explainer does by itself, or a map whose explainer is gone."""
+    if name in EXPLAINERS:
+        return EXPLAINERS[name].title
     base = EXPLAINERS.get(name.removesuffix("_softmax"))
-    if name in EXPLAINERS or base is None:
-        return EXPLAINERS[name].title if name in EXPLAINERS else name.replace("_", " ")
-    return base.title.replace("class logit", "softmax score")
+    return base.title.replace("class logit", "softmax score") if base else name.replace("_", " ")
 
 
 def colour_of(name: str) -> str:
@@ -65,7 +65,7 @@ def colour_of(name: str) -> str:
 def forest(summary: dict) -> Figure:
     """A panel a measure, a row a map: mean and 95% interval. `summary` as of `summarise`."""
     measures = [m for m in MEASURES if any(m in values for values in summary.values())]
-    beside = {CHANCE[m] for m in measures if m in CHANCE}  # drawn as a line in another's panel
+    beside = {CHANCE.get(m) for m in measures}
     measures = [m for m in measures if m not in beside]
     rows = max(1, -(-len(measures) // COLUMNS))
     figure = Figure(figsize=(13, 0.6 + rows * (0.75 + 0.21 * len(summary))), layout="constrained")
@@ -98,11 +98,11 @@ def class_table(per_class: pd.DataFrame, measures: Sequence[str]) -> Figure:
     axes = figure.subplots(1, max(1, len(measures)), sharey=True, squeeze=False)[0]
     for axis, measure in zip(axes, measures, strict=False):
         shown = per_class[per_class["measure"] == measure]
-        table = shown.pivot(index="map", columns="class", values="mean")
-        table = table.reindex(maps)
-        axis.imshow(table.to_numpy(), cmap="viridis", aspect="auto")
-        low, high = np.nanmin(table.to_numpy()), np.nanmax(table.to_numpy())
-        for (y, x), value in np.ndenumerate(table.to_numpy()):
+        table = shown.pivot(index="map", columns="class", values="mean").reindex(maps)
+        values = table.to_numpy()
+        axis.imshow(values, cmap="viridis", aspect="auto")
+        low, high = np.nanmin(values), np.nanmax(values)
+        for (y, x), value in np.ndenumerate(values):
             dark = value < low + 0.65 * (high - low)
             axis.text(
                 x, y, "–" if np.isnan(value) else f"{value:.2f}", ha="center", va="center",
@@ -122,9 +122,9 @@ def intervention_figure(table: list[dict]) -> Figure:
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     axes = figure.subplots(1, len(CHANGES), sharey=True)
     names = [f"{REPLACED[row['map']]}: {BY[row['by']]}" for row in rows]
+    colours = {"localization": ATTENTION, "classification": GRADIENT}
     for axis, (name, title) in zip(axes, CHANGES.items(), strict=True):
         for y, row in enumerate(rows):
-            colours = {"localization": ATTENTION, "classification": GRADIENT}
             change = map(row[name].get, ("change", "change_low", "change_high"))
             _interval(axis, y, colours.get(row["map"], BASELINE), *change)
         axis.axvline(0, color="black", lw=0.8)
@@ -196,8 +196,8 @@ def write_gallery(
         lines = [(kind, row) for kind, some in cases.items() for row in some.itertuples()]
         if not lines:
             continue
-        width, height = 2.2 * (len(maps) + 1), 1.9 * len(lines)
-        figure = Figure(figsize=(width, height), layout="constrained")
+        size = 2.2 * (len(maps) + 1), 1.9 * len(lines)
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(len(lines), len(maps) + 1, squeeze=False)
         for line, (kind, row) in zip(axes, lines, strict=True):
             record = by_id[row.image_id]
@@ -225,20 +225,17 @@ def map_row(predictor: Predictor, image, maps: Sequence[str], detection: int = 0
     photo = as_rgb(image)
     analysis = predictor.analyse(photo)
     found = analysis.prediction
+    panels = 1 + len(maps) * bool(len(found.boxes))
+    size = (2.3 * panels, 2.3 * photo.height / photo.width + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
     if not len(found.boxes):
-        figure = Figure(figsize=(2.3, 2.3 * photo.height / photo.width + 0.5), layout="constrained")
-        axis = figure.subplots()
-        axis.imshow(photo)
-        axis.set_title("nothing is detected", fontsize=9)
-        axis.set(xticks=[], yticks=[])
+        axes[0].imshow(photo)
+        axes[0].set_title("nothing is detected", fontsize=9)
+        axes[0].set(xticks=[], yticks=[])
         return figure
-    scene = predictor.scene(analysis, [detection])
-    title = f"{found.names[detection]} {found.scores[detection]:.2f}"
-    width = 2.3 * (len(maps) + 1)
-    figure = Figure(figsize=(width, 2.3 * photo.height / photo.width + 0.5), layout="constrained")
-    axes = figure.subplots(1, len(maps) + 1, squeeze=False)[0]
-    _draw_maps(axes, photo, scene, 0, maps)
-    axes[0].set_title(title, fontsize=9)
+    _draw_maps(axes, photo, predictor.scene(analysis, [detection]), 0, maps)
+    axes[0].set_title(f"{found.names[detection]} {found.scores[detection]:.2f}", fontsize=9)
     for axis, name in zip(axes[1:], maps, strict=True):
         axis.set_title(title_of(name).replace(", ", "\n"), fontsize=8)
     return figure
@@ -257,5 +254,4 @@ def _draw_maps(
         axis.set_xlabel(f"{values.min():.2g} to {values.max():.2g}", fontsize=8)
     for axis in axes:
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="white", lw=1.5))
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set(xticks=[], yticks=[])

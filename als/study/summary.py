@@ -12,35 +12,32 @@ from als.study.measures import MEASURES
 
 RESAMPLES = 2000
 OBJECT = ["image_id", "object"]
+NOTHING = Resampled(np.nan, np.full(1, np.nan)), 0, 0
 
 
 def interval(values: np.ndarray, images: np.ndarray) -> dict[str, float]:
-    """Mean of values [N] over objects with a bootstrap interval over images.
+    """Mean of values [N] over objects with a bootstrap interval over images [N], each one's image.
 
-    Args:
-        values: NaN for objects that do not count. images: [N], the image of each.
-
-    Returns:
-        mean, low, high (2.5th and 97.5th percentile), objects, images (counted).
+    NaN does not count. Returns mean, low, high (2.5th and 97.5th percentile), objects and images
+    (counted).
     """
     return _interval(*_mean(values, images))
 
 
-def _mean(values: np.ndarray, images: np.ndarray) -> tuple[Resampled | None, int, int]:
-    """The mean, None of no object, and how many objects and images counted."""
+def _mean(values: np.ndarray, images: np.ndarray) -> tuple[Resampled, int, int]:
+    """The mean, NaN of no object, and how many objects and images counted."""
     counted = np.isfinite(values)
     values, images = values[counted], images[counted]
     if len(values) == 0:
-        return None, 0, 0
+        return NOTHING
     photographs, index = np.unique(images, return_inverse=True)
     weights = draw_weights(len(photographs), RESAMPLES)
     return resampled_mean(values, index, weights), len(values), len(photographs)
 
 
-def _interval(mean: Resampled | None, objects: int, images: int) -> dict[str, float]:
-    low, high = mean.interval if mean else (np.nan, np.nan)
-    whole = mean.whole if mean else np.nan
-    return {"mean": whole, "low": low, "high": high, "objects": objects, "images": images}
+def _interval(mean: Resampled, objects: int, images: int) -> dict[str, float]:
+    low, high = mean.interval
+    return {"mean": mean.whole, "low": low, "high": high, "objects": objects, "images": images}
 
 
 def summarise(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
@@ -59,7 +56,7 @@ def by_group(rows: pd.DataFrame, column: str) -> pd.DataFrame:
         for value, some in group.groupby(column, sort=True):
             result = interval(some["value"].to_numpy(float), some["image_id"].to_numpy(str))
             parts.append({"map": name, "measure": measure, column: value, **result})
-    columns = ["map", "measure", column, *_interval(None, 0, 0)]
+    columns = ["map", "measure", column, *_interval(*NOTHING)]
     return pd.DataFrame(parts, columns=columns)  # a header too where nothing was found
 
 
@@ -77,12 +74,11 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
         images = table.index.get_level_values("image_id").to_numpy(str)
         pairs = list(combinations([name for name in EXPLAINERS if name in table], 2))
         means = [_mean((table[one] - table[two]).to_numpy(float), images) for one, two in pairs]
-        p_values = holm(np.array([mean.p_value if mean else np.nan for mean, *_ in means]))
+        p_values = holm(np.array([mean.p_value for mean, *_ in means]))
         for (first, second), told, p_value in zip(pairs, means, p_values, strict=True):
-            separated = told[0] is not None and told[0].separated
             line = {"measure": measure, "first": first, "second": second, **_interval(*told)}
-            parts.append(line | {"separated": separated, "p_holm": p_value})
-    columns = ["measure", "first", "second", *_interval(None, 0, 0), "separated", "p_holm"]
+            parts.append(line | {"separated": told[0].separated, "p_holm": p_value})
+    columns = ["measure", "first", "second", *_interval(*NOTHING), "separated", "p_holm"]
     return pd.DataFrame(parts, columns=columns)  # a header too where nothing can be compared
 
 
