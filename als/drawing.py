@@ -85,7 +85,7 @@ def value_range(heat_map: np.ndarray, rule: str) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = float(heat_map.min()), float(heat_map.max())
     if rule == RULES[2]:
-        inner = [float(v) for v in np.percentile(sampled(heat_map, (256, 256)), [1, 99])]
+        inner = np.percentile(sampled(heat_map, (256, 256)), [1, 99]).tolist()
         if inner[1] - inner[0] > CONSTANT * high:  # not where the map is 0 but for a small object
             low, high = inner
     return (low, high) if high - low > CONSTANT * high else (0.0, max(1.0, high))
@@ -121,15 +121,10 @@ def map_panel(title: str, heat_map: np.ndarray, photo: Image.Image, look: Look) 
 
 def attention_panels(prediction: Prediction, photo: Image.Image, look: Look) -> list[Panel]:
     """The localization and the classification map over the photo, or why there is none."""
-    pairs = (
-        (LOCALIZATION, prediction.localization_map),
-        (CLASSIFICATION, prediction.classification_map),
-    )
+    maps = prediction.localization_map, prediction.classification_map
     return [
-        Panel(title, None, NO_ATTENTION)
-        if values is None
-        else map_panel(title, values, photo, look)
-        for title, values in pairs
+        Panel(title, None, NO_ATTENTION) if one is None else map_panel(title, one, photo, look)
+        for title, one in zip((LOCALIZATION, CLASSIFICATION), maps, strict=True)
     ]
 
 
@@ -318,12 +313,9 @@ def _fitted(panel: Panel) -> Image.Image:
 def save_prediction(path: Path, prediction: Prediction, out: Path, photo: Image.Image) -> Path:
     """Write `<out>/<stem>.png` and `<out>/<stem>.json` (see `output_stem`); returns the picture.
 
-    Args:
-        path: the image that was predicted. out: folder, made if missing.
-        photo: what the file holds, upright and RGB, at any size.
-
-    The JSON holds size [height, width] and for each detection name, score and box [x1, y1, x2,
-    y2] in pixels of the upright image.
+    path: the image that was predicted. photo: what it holds, upright and RGB, at any size. The
+    JSON holds size [height, width] and for each detection name, score and box [x1, y1, x2, y2] in
+    pixels of the upright image.
     """
     shown, look = to_display(photo), Look()
     panels = [Panel(DETECTIONS, draw_detections(shown, prediction))]
