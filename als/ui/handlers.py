@@ -21,14 +21,7 @@ from als.ui.session import Session, SessionStore
 from als.ui.takeaway import fresh_folder, write_files
 from als.ui.upload_names import name_of
 from als.views.panels import captions, explained_sentence, first_panels, panels_of
-from als.views.photo_study import (
-    Box,
-    Choice,
-    Settings,
-    Study,
-    study_photo,
-    words_of,
-)
+from als.views.photo_study import Box, Choice, Settings, Study, study_photo, words_of
 
 # Names of the package's checkpoints -> what the page calls them.
 MODELS = {
@@ -148,8 +141,8 @@ class Handlers:
                 told["threshold"] |= {"value": least}
             session.open(None)
             if before is not None:
-                given = self.model_of(session), before.analysis.image, before.name
-                session.open(study_photo(*given))
+                predictor = self.model_of(session)
+                session.open(study_photo(predictor, before.analysis.image, before.name))
                 session.photo.example = before.example
             return told | self._drawn(session, settings)
 
@@ -166,14 +159,13 @@ class Handlers:
             listed = next((one for one in known if one and str(one.path) == came), None)
             if listed is session.opening:
                 session.opening = None
-            if not payload or not payload.get("path"):
+            if not came:
                 # Emptying the photo after an error comes here too: what was said then stays.
                 said = {} if session.refused else {"status": ""}
                 session.refused = False
                 return EMPTY_PAGE | said | self._canvas(session)
             try:
-                given = self.model_of(session), payload["path"], name_of(payload)
-                session.open(study_photo(*given))
+                session.open(study_photo(self.model_of(session), came, name_of(payload)))
             except InputError as error:
                 session.refused = True
                 said = {"status": markup.status(str(error), error=True), "photo": None}
@@ -181,7 +173,7 @@ class Handlers:
             if listed:
                 session.listed, session.photo.truth = listed, listed.truth
                 session.photo.name = listed.name
-            self._as_asked(session, Path(payload["path"]))
+            self._as_asked(session, Path(came))
             panels = first_panels(session.photo, settings)
             # A page that was forgotten is back at the model it began with: it says so.
             told = EMPTY_PAGE | self._of_model(session, session.photo.choice.label)
@@ -311,16 +303,15 @@ class Handlers:
     def explain_box(self, request: gr.Request, x1, y1, x2, y2, *values) -> dict:
         """The box of the number fields."""
         session, settings = self.store.get(request.session_hash), Settings.from_page(*values)
+        box = x1, y1, x2, y2
         with session.lock:
             if session.photo is None:
                 return {"status": markup.status(NO_PHOTO, error=True)}
             # Compared before anything is computed: JSON has whole numbers of any length.
-            if not all(
-                isinstance(one, int | float) and 0 <= one <= MAX_SIDE for one in (x1, y1, x2, y2)
-            ):
+            if not all(isinstance(one, int | float) and 0 <= one <= MAX_SIDE for one in box):
                 said = "Give all four numbers, in pixels of the photo."
                 return {"box_status": markup.status(said, error=True)}
-            return self._boxed(session, (x1, y1, x2, y2), settings)
+            return self._boxed(session, box, settings)
 
     def _corner(self, session: Session, x: float, y: float, settings: Settings) -> dict:
         """A corner of a box that is drawn; x, y: 0 to 1. The second one ends the drawing."""
@@ -373,7 +364,6 @@ class Handlers:
         if not payload:
             yield {"gallery": NO_GALLERY, "gallery_status": ""}
             return
-        gallery = None
         try:
             for gallery, left in read_gallery(predictor, payload):
                 done = len(gallery.photographs)
@@ -386,9 +376,12 @@ class Handlers:
             return
         session.gallery = gallery
         # A page that was forgotten is back at the model it began with: it says so.
-        says = {"about": markup.model_line(predictor), "model": session.model or self.model}
-        says["listed"] = gr.update(choices=[EVERY_CLASS, *predictor.classes])
-        yield says | {"gallery_status": ""}
+        yield {
+            "about": markup.model_line(predictor),
+            "model": session.model or self.model,
+            "listed": gr.update(choices=[EVERY_CLASS, *predictor.classes]),
+            "gallery_status": "",
+        }
 
     def list_gallery(self, request: gr.Request, name: str, order: str, *values) -> dict:
         """The gallery for another class, order or threshold."""
@@ -452,17 +445,17 @@ class Handlers:
                 except InputError as error:
                     text = str(error).replace(payload["path"], name_of(payload))
                     said = {"compare_status": markup.status(text, error=True)}
-            line = {"second": markup.model_line(session.second or self.other)}
-            line["second_model"] = None
-            return self._drawn(session, Settings.from_page(*values)) | line | said
+            line = markup.model_line(session.second or self.other)
+            told = self._drawn(session, Settings.from_page(*values))
+            return told | {"second": line, "second_model": None} | said
 
     def choose_second(self, request: gr.Request, name: str, *values) -> dict:
         """One of `MODELS` as the second model."""
         session = self.store.get(request.session_hash)
         with session.lock:
             session.compared, session.second = None, self._named(name)
-            line = {"second": markup.model_line(session.second)}
-            return self._drawn(session, Settings.from_page(*values)) | line
+            told = self._drawn(session, Settings.from_page(*values))
+            return told | {"second": markup.model_line(session.second)}
 
     def change_maps(self, request: gr.Request, loc: str, cls: str, painting, *values) -> dict:
         """Run the network with the maps replaced as asked."""
@@ -527,14 +520,12 @@ class Handlers:
             return {"compare_status": "", "compare_views": views, "compare_numbers": ""}
         if session.compared is None:
             least = first.predictor.detector.config.score_threshold
-            given = second, first.analysis.image, first.name
-            session.compared = study_photo(*given, threshold=least)
+            image = first.analysis.image
+            session.compared = study_photo(second, image, first.name, threshold=least)
         session.compared.choice = session.compared.same_choice(first)
         session.compared.above = first
-        rows = [
-            (_title("First", first), first),
-            (_title("Second", session.compared), session.compared),
-        ]
+        both = {"First": first, "Second": session.compared}
+        rows = [(_title(which, study), study) for which, study in both.items()]
         views = [(name, panels_of(study, settings)) for name, study in rows]
         numbers = [markup.numbers_table(study, settings, name) for name, study in rows]
         return {

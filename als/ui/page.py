@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from copy import copy
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from als.inference import Predictor
 from als.photographs import package_photographs
 from als.ui import handlers, markup
 from als.ui.canvas import Canvas
+from als.ui.example_link import USUAL
 from als.ui.gallery import ORDERS
 from als.ui.gate import MAX_FILE_SIZE, MAX_UPLOAD
 from als.ui.handlers import MODELS, NO_CLASS, Handlers, event_of, lowest_of
@@ -44,7 +45,6 @@ WHAT_IF = (
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
 DRAW = {"concurrency_id": "draw", "concurrency_limit": 4, "api_visibility": "private"}
 GALLERY = {"concurrency_id": "gallery", "concurrency_limit": 1, "api_visibility": "private"}
-HIDDEN = {"show_progress": "hidden"}
 # Gradio would drop what is chosen while the answer to the choice before is on its way. An event
 # that says what was clicked is sent each time: put off, it would say what was clicked first.
 LATEST, EACH = {"trigger_mode": "always_last"}, {"trigger_mode": "multiple"}
@@ -52,6 +52,8 @@ LATEST, EACH = {"trigger_mode": "always_last"}, {"trigger_mode": "multiple"}
 STAMP = {"js": "(sent, ...values) => [performance.now(), ...values]"}
 # Gradio would decode the photo itself before the pixel limit is checked.
 RAW = {"preprocess": False}
+UPLOADS = {"multiple": "Photographs", "directory": "A folder"}  # by what Gradio calls them
+Parts = dict[str, gr.components.Component]  # by the names that handlers answer with
 
 
 class Page(gr.Blocks):
@@ -126,78 +128,59 @@ def build_app(
     model: the predictor's name if it is one of `MODELS`; the page then offers the others too.
     Use `launch` to serve it; who serves it otherwise passes what `serving` gives.
     """
-    handle = Handlers(predictor, other, SessionStore(), model)
+    parts: Parts = {}
     with Page(title=TITLE, analytics_enabled=False, fill_width=True) as app:
-        of_models = _head(predictor, model)
-        parts, controls = _inputs(predictor)
-        parts |= of_models
-        with gr.Tabs() as tabs:
+        _head(parts, predictor, model)
+        _inputs(parts, predictor)
+        with gr.Tabs() as parts["tabs"]:
             with gr.Tab("Explain", id="Explain"):
-                export, corners, boxed = _explain(parts)
+                _explain(parts)
             with gr.Tab("Compare"):
-                file = _compare(parts, other, model)
+                _compare(parts, other, model)
             with gr.Tab("What if"):
-                run, changes = _what_if(parts)
+                _what_if(parts)
             with gr.Tab("Gallery"):
-                uploads, listing = _photographs(parts, predictor)
-        _endpoint(Endpoint(predictor))
-        parts["tabs"] = tabs
-        answer, values = _answering(parts), list(controls.values())
-        shown, quiet = list(parts.values()), _quiet(parts)
-        given = [*corners, *values]
-        slow = [boxed.click(answer(handle.explain_box), given, shown, **quiet, **MODEL, **RAW)]
-        there = {"show_progress_on": [parts["compare_views"]]} | MODEL | RAW
-        slow += [file.change(answer(handle.load_second), [file, *values], shown, **there)]
-        second, given = parts["second_model"], [parts["second_model"], *values]
-        slow += [second.input(answer(handle.choose_second), given, shown, **there, **LATEST)]
-        there = {"show_progress_on": [parts["changed_views"]]} | MODEL
-        given = [*changes, parts["canvas"], *values]
-        slow += [run.click(answer(handle.change_maps), given, shown, **there)]
-        of_model = _connect(handle, parts, controls, slow)
-        _connect_gallery(handle, parts, controls, uploads, listing, of_model)
-        there = {"show_progress_on": [parts["numbers"]]} | MODEL | RAW
-        export.click(answer(handle.download), values, shown, **there)
-        linked = parts | controls
-        unique = list(dict.fromkeys(linked.values()))
-        app.load(_answering(linked)(handle.follow_link), None, unique, **quiet, **DRAW)
-        app.unload(handle.forget)
+                _photographs(parts, predictor)
+        _endpoint(predictor)
+        _connect(app, Handlers(predictor, other, SessionStore(), model), parts)
     return app.queue(max_size=MAX_WAITING)
 
 
-def _quiet(parts: dict) -> dict:
-    """Of an event that shows no progress.
+def _answering(parts: Parts, handler: Callable) -> Callable:
+    """The handler, whose answer by name becomes one by component."""
 
-    At each step of an event Gradio's page copies all that the parts hold that could show it, the
-    pictures too: here it is one small part.
-    """
-    return HIDDEN | {"show_progress_on": [parts["status"]]}
+    @wraps(handler)  # Gradio reads the annotations
+    def answer(*given):
+        try:
+            told = {parts[name]: value for name, value in handler(*given).items()}
+            return told or gr.skip()  # an empty answer would be a value
+        except InputError as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
-
-def _answering(parts: dict[str, gr.components.Component]) -> Callable:
-    """What turns a handler's answer, by name, into one by component."""
-
-    def answering(handler):
-        @wraps(handler)  # Gradio reads the annotations
-        def answer(*given):
-            try:
-                told = {parts[name]: value for name, value in handler(*given).items()}
-                return told or gr.skip()  # an empty answer would be a value
-            except InputError as error:
-                raise gr.Error(str(error), print_exception=False) from error
-
-        return answer
-
-    return answering
+    return answer
 
 
-def _connect_gallery(
-    handle: Handlers, parts: dict, controls: dict, uploads, listing, of_model
-) -> None:
-    """Events of the fourth tab; after `of_model`, the choice of a model, it is read anew."""
-    answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
-    quiet = _quiet(parts)
-    given = [gr.Number(visible=False), *listing, *values]
-    listed = answer(handle.in_order(handle.list_gallery, "gallery"))
+def _connect(app: gr.Blocks, handle: Handlers, parts: Parts) -> None:
+    """Which handler answers which event."""
+    answer, shown = partial(_answering, parts), list(parts.values())
+    values = [parts[name] for name in USUAL]  # the controls, in the order of `Settings`
+    # At each step of an event Gradio's page copies all that the parts hold that could show its
+    # progress, the pictures too: where none is shown, that is one small part.
+    quiet = {"show_progress": "hidden", "show_progress_on": [parts["status"]]}
+    draw, hidden = quiet | DRAW, quiet | MODEL | RAW
+    latest, each = LATEST | hidden, EACH | hidden
+    stamp = gr.Number(visible=False)
+    stamped = {"inputs": [stamp, *values], "outputs": shown} | STAMP
+    refresh = {"fn": answer(handle.in_order(handle.refresh))} | stamped
+    catch_up = {"fn": answer(handle.in_order(handle.catch_up))} | stamped
+
+    def on(event: Callable, handler: Callable, *own: str, **options) -> gr.events.Dependency:
+        """own: parts whose values come before those of the controls."""
+        given = [*(parts[name] for name in own), *values]
+        return event(answer(handler), given, shown, **options)
+
+    def there(*names: str) -> dict:
+        return {"show_progress_on": [parts[name] for name in names]} | MODEL | RAW
 
     def loading(place: str, anew: bool):
         @wraps(handle.load_gallery)
@@ -208,65 +191,56 @@ def _connect_gallery(
 
         return load
 
-    again = {"fn": listed, "inputs": given, "outputs": [parts["gallery"]]} | STAMP
-    again |= quiet | DRAW | RAW
-    there = {"show_progress_on": [parts["gallery"]]} | GALLERY | RAW
-    for upload in uploads:
-        for event, anew in ((upload.change, False), (of_model.then, True)):
-            load = loading(upload.elem_id, anew)
-            event(load, upload, shown, **there, **LATEST).then(**again, **LATEST)
-    triggers = [*(one.input for one in listing), controls["threshold"].input]
-    gr.on(triggers, **again, **LATEST)
-    parts["gallery"].pick(
-        answer(handle.open_listed), values, shown, **EACH, **quiet, **MODEL, **RAW
-    )
-
-
-def _connect(handle: Handlers, parts: dict, controls: dict, slow: list) -> gr.events.Dependency:
-    """Events of the row above the tabs, of the pictures and of the tabs; the choice of a model."""
-    answer, values, shown = _answering(parts), list(controls.values()), list(parts.values())
-    quiet = _quiet(parts)
-    stamped = {"inputs": [gr.Number(visible=False), *values], "outputs": shown} | STAMP
-    refresh = {"fn": answer(handle.in_order(handle.refresh))} | stamped
-    catch_up = {"fn": answer(handle.in_order(handle.catch_up))} | stamped
-    hidden = quiet | MODEL | RAW
-    latest, each = LATEST | hidden, EACH | hidden
-    views = {"show_progress_on": [parts["views"], parts["compare_views"]]} | MODEL | RAW
-    opened = parts["photo"].change(
-        answer(handle.open_photo), [parts["photo"], *values], shown, **views
-    )
-    explainer, own = controls["explainer"], answer(handle.pick_explainer)
-    of_explainer = explainer.input(own, explainer, parts["kind"], **LATEST, **quiet, **DRAW)
-    chosen = [parts["model"], *values]
-    of_model = parts["model"].input(answer(handle.choose_model), chosen, shown, **LATEST, **views)
-    slow += [
+    views, compared = there("views", "compare_views"), there("compare_views")
+    changed = there("changed_views") | {"preprocess": True}  # by `Canvas`
+    opened = on(parts["photo"].change, handle.open_photo, "photo", **views)
+    explainer, own = parts["explainer"], answer(handle.pick_explainer)
+    of_explainer = explainer.input(own, explainer, parts["kind"], **LATEST, **draw)
+    of_model = on(parts["model"].input, handle.choose_model, "model", **LATEST, **views)
+    slow = [
         of_model,
         opened.then(**refresh, **latest),
         of_explainer.then(**refresh, **latest),
-        controls["kind"].input(**refresh, **latest),
-        parts["tabs"].select(answer(handle.open_tab), values, shown, **EACH, **views),
-        parts["table"].pick(answer(handle.pick), values, shown, **each),
-        parts["views"].pick(answer(handle.pick), values, shown, **each),
-        parts["missed"].pick(answer(handle.pick_missed), values, shown, **each),
-        parts["name"].input(answer(handle.pick_class), [parts["name"], *values], shown, **latest),
+        parts["kind"].input(**refresh, **latest),
+        on(parts["tabs"].select, handle.open_tab, **EACH, **views),
+        on(parts["table"].pick, handle.pick, **each),
+        on(parts["views"].pick, handle.pick, **each),
+        on(parts["missed"].pick, handle.pick_missed, **each),
+        on(parts["name"].input, handle.pick_class, "name", **latest),
+        on(parts["boxed"].click, handle.explain_box, *handlers.CORNERS, **hidden),
+        on(parts["second_file"].change, handle.load_second, "second_file", **compared),
+        on(parts["second_model"].input, handle.choose_second, "second_model", **compared, **LATEST),
+        on(parts["run"].click, handle.change_maps, "loc", "cls", "canvas", **changed),
     ]
     for event in slow:  # the settings that it was sent may be older by the time it answers
-        event.then(**catch_up, **LATEST, **quiet, **DRAW, **RAW)
-    parts["draw"].click(answer(handle.draw_box), None, shown, **quiet, **DRAW)
-    drawing = [controls[name].input for name in ("threshold", "opacity", "colour_map", "rule")]
-    gr.on(drawing, **refresh, **LATEST, **quiet, **DRAW, **RAW)
-    return of_model
+        event.then(**catch_up, **LATEST, **draw, **RAW)
+    drawing = [parts[name].input for name in ("threshold", "opacity", "colour_map", "rule")]
+    gr.on(drawing, **refresh, **LATEST, **draw, **RAW)
+    parts["draw"].click(answer(handle.draw_box), None, shown, **draw)
+    on(parts["export"].click, handle.download, **there("numbers"))
+
+    listing = [parts["listed"], parts["order"]]
+    again = {"fn": answer(handle.in_order(handle.list_gallery, "gallery"))}
+    again |= {"inputs": [stamp, *listing, *values], "outputs": [parts["gallery"]]}
+    again |= STAMP | LATEST | draw | RAW
+    reading = {"show_progress_on": [parts["gallery"]]} | GALLERY | LATEST | RAW
+    for place in UPLOADS:  # after the choice of a model they are read anew
+        for event, anew in ((parts[place].change, False), (of_model.then, True)):
+            event(loading(place, anew), parts[place], shown, **reading).then(**again)
+    gr.on([*(one.input for one in listing), parts["threshold"].input], **again)
+    on(parts["gallery"].pick, handle.open_listed, **each)
+    app.load(answer(handle.follow_link), None, shown, **draw)
+    app.unload(handle.forget)
 
 
-def _head(predictor: Predictor, model: str | None) -> dict:
+def _head(parts: Parts, predictor: Predictor, model: str | None) -> None:
     """Title, what the model says of itself, and the choice of another."""
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
             _html(HEAD, js_on_load=NAME_EXAMPLES)
-            about = _html(markup.model_line(predictor))
+            parts["about"] = _html(markup.model_line(predictor))
         with gr.Column(scale=1, min_width=240, visible=model is not None):
-            chooser = _chooser("Model", value=model, elem_id="model")
-    return {"about": about, "model": chooser}
+            parts["model"] = _chooser("Model", value=model, elem_id="model")
 
 
 def _chooser(label: str, visible: bool = True, **options) -> gr.Dropdown:
@@ -274,80 +248,75 @@ def _chooser(label: str, visible: bool = True, **options) -> gr.Dropdown:
     return gr.Dropdown(choices, label=label, visible=visible, **options)
 
 
-def _inputs(predictor: Predictor) -> tuple[dict, dict]:
-    """The row above the tabs: parts that handlers change, and controls in the order of Settings."""
+def _inputs(parts: Parts, predictor: Predictor) -> None:
+    """The row above the tabs."""
     lowest = lowest_of(predictor)
-    kinds = list(KIND_OF_WORDS)
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            photo = gr.Image(
+            parts["photo"] = gr.Image(
                 type="filepath",
                 sources=["upload", "webcam", "clipboard"],
                 label="Photo",
                 height=240,
                 elem_id="photo",
             )
-            status = _status("status", "#photo")
+            parts["status"] = _status("status", "#photo")
             gr.Examples(
                 [[str(path)] for path in package_photographs()],
-                [photo],
+                [parts["photo"]],
                 label="Examples",
                 elem_id="examples",
                 api_visibility="private",
             )
         with gr.Column(scale=4, min_width=300):
             value = max(lowest, DEFAULT_THRESHOLD)
-            threshold = gr.Slider(
+            parts["threshold"] = gr.Slider(
                 lowest, 1, value, step=0.01, label="Score threshold", elem_id="threshold"
             )
-            table = _html(js_on_load=PICK, elem_id="detections")
+            parts["table"] = _html(js_on_load=PICK, elem_id="detections")
         with gr.Column(scale=3, min_width=300):
-            name = gr.Dropdown(
+            parts["name"] = gr.Dropdown(
                 [NO_CLASS, *predictor.classes],
-                value=NO_CLASS,
                 label="Explain",
                 info="A class can be explained even if nothing of it is detected.",
                 elem_id="class-choice",
             )
-            explainer = gr.Dropdown(
+            parts["explainer"] = gr.Dropdown(
                 [(title, name) for name, title in offered(predictor).items()],
                 value=DEFAULT_EXPLAINER,
                 label="Last view",
                 elem_id="explainer",
             )
-            kind = gr.Dropdown(kinds, value=kinds[0], label="Last view explains the box's")
+            parts["kind"] = gr.Dropdown(list(KIND_OF_WORDS), label="Last view explains the box's")
             with gr.Accordion("How maps are drawn", open=False, elem_id="drawing"):
-                opacity = gr.Slider(
+                parts["opacity"] = gr.Slider(
                     0, 1, Look.opacity, step=0.05, label="Opacity", elem_id="opacity"
                 )
                 with gr.Row():
-                    colour_map = gr.Dropdown(
+                    parts["colour_map"] = gr.Dropdown(
                         COLOUR_MAPS, value=Look.colour_map, label="Colours", scale=2, min_width=110
                     )
-                    rule = gr.Dropdown(
+                    parts["rule"] = gr.Dropdown(
                         RULES, value=Look.rule, label="Scale, for every map", scale=3, min_width=220
                     )
-    parts = {"photo": photo, "status": status, "table": table, "name": name, "kind": kind}
-    parts["threshold"] = threshold
-    controls = {"threshold": threshold, "kind": kind, "opacity": opacity}
-    return parts, controls | {"colour_map": colour_map, "rule": rule, "explainer": explainer}
 
 
-def _explain(parts: dict) -> tuple[gr.Button, list[gr.Number], gr.Button]:
-    """The first tab; gives its button for the three files, and the fields and button of a box."""
+def _explain(parts: Parts) -> None:
+    """The first tab."""
     parts["sentence"] = _html(elem_id="sentence")
     parts["views"] = _html(handlers.NO_VIEWS, js_on_load=ENLARGE + PICK, elem_id="views")
     parts["box_status"] = _html(elem_id="box-status")
     with gr.Row(elem_id="own-box"):
         parts["draw"] = gr.Button(handlers.DRAW_A_BOX, min_width=140, elem_id="draw")
-        corners = [gr.Number(label=name, minimum=0, min_width=80) for name in handlers.CORNERS]
-        parts |= dict(zip(handlers.CORNERS, corners, strict=True))
-        boxed = gr.Button("Explain the box of these pixels", min_width=140, elem_id="boxed")
+        for name in handlers.CORNERS:
+            parts[name] = gr.Number(label=name, minimum=0, min_width=80)
+        words = "Explain the box of these pixels"
+        parts["boxed"] = gr.Button(words, min_width=140, elem_id="boxed")
     parts["missed"] = _html(js_on_load=PICK, elem_id="missed")
     parts["numbers"] = _html(elem_id="numbers")
     with gr.Row():
         with gr.Column(scale=1, min_width=240):
-            button = gr.Button("Export picture, numbers and maps", elem_id="export")
+            parts["export"] = gr.Button("Export picture, numbers and maps", elem_id="export")
         with gr.Column(scale=2, min_width=300):
             parts["files"] = gr.File(
                 label="PNG, JSON, NPZ",
@@ -356,14 +325,13 @@ def _explain(parts: dict) -> tuple[gr.Button, list[gr.Number], gr.Button]:
                 visible=False,
                 elem_id="files",
             )
-    return button, corners, boxed
 
 
-def _compare(parts: dict, other: Predictor | None, model: str | None) -> gr.File:
-    """The second tab; gives the place of the second checkpoint."""
+def _compare(parts: Parts, other: Predictor | None, model: str | None) -> None:
+    """The second tab."""
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            file = gr.File(
+            parts["second_file"] = gr.File(
                 label="Second checkpoint (.safetensors)",
                 file_types=[".safetensors"],
                 height=150,
@@ -376,17 +344,16 @@ def _compare(parts: dict, other: Predictor | None, model: str | None) -> gr.File
     nothing = handlers.NOT_COMPARED if other else handlers.NO_SECOND
     parts["compare_views"] = _html(nothing, js_on_load=ENLARGE, elem_id="compare-views")
     parts["compare_numbers"] = _html(elem_id="compare-numbers")
-    return file
 
 
-def _what_if(parts: dict) -> tuple[gr.Button, list[gr.Dropdown]]:
-    """The third tab; gives its button and what becomes of the two maps."""
+def _what_if(parts: Parts) -> None:
+    """The third tab."""
     _html(WHAT_IF)
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            loc = gr.Dropdown(CHANGES, value=NEUTRAL, label="Localization map becomes")
-            cls = gr.Dropdown(CHANGES, value=KEEP, label="Classification map becomes")
-            run = gr.Button("Run with these maps", variant="primary", elem_id="run")
+            parts["loc"] = gr.Dropdown(CHANGES, value=NEUTRAL, label="Localization map becomes")
+            parts["cls"] = gr.Dropdown(CHANGES, value=KEEP, label="Classification map becomes")
+            parts["run"] = gr.Button("Run with these maps", variant="primary", elem_id="run")
             parts["changed_status"] = _html(elem_id="whatif-status")
             parts["changes"] = _html(elem_id="whatif-changes")
         with gr.Column(scale=1, min_width=300):
@@ -399,47 +366,40 @@ def _what_if(parts: dict) -> tuple[gr.Button, list[gr.Dropdown]]:
                 height=420,
                 elem_id="canvas",
             )
-    views = _html(handlers.NOT_CHANGED, js_on_load=ENLARGE, elem_id="whatif-views")
-    parts["changed_views"] = views
-    return run, [loc, cls]
+    nothing = handlers.NOT_CHANGED
+    parts["changed_views"] = _html(nothing, js_on_load=ENLARGE, elem_id="whatif-views")
 
 
-def _photographs(
-    parts: dict, predictor: Predictor
-) -> tuple[list[gr.File], list[gr.components.Component]]:
-    """The fourth tab; gives the places for files, and what they are listed by."""
-    uploads = []
+def _photographs(parts: Parts, predictor: Predictor) -> None:
+    """The fourth tab."""
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             with gr.Row():
-                for count, label in (("multiple", "Photographs"), ("directory", "A folder")):
+                for count, label in UPLOADS.items():
                     look = {"height": 150, "elem_classes": "als-files"}
                     look["elem_id"] = f"gallery-{count}"
-                    uploads.append(gr.File(label=label, file_count=count, **look))
+                    parts[count] = gr.File(label=label, file_count=count, **look)
             parts["gallery_status"] = _status("gallery-status", ".als-files")
         with gr.Column(scale=2, min_width=240):
             classes = [handlers.EVERY_CLASS, *predictor.classes]
-            name = gr.Dropdown(classes, value=classes[0], label="Show", elem_id="gallery-class")
-            orders = list(ORDERS)
-            order = gr.Dropdown(orders, value=orders[0], label="Order", elem_id="gallery-order")
-    parts["listed"] = name
+            parts["listed"] = gr.Dropdown(classes, label="Show", elem_id="gallery-class")
+            parts["order"] = gr.Dropdown(list(ORDERS), label="Order", elem_id="gallery-order")
     parts["gallery"] = _html(handlers.NO_GALLERY, js_on_load=PICK, elem_id="gallery")
-    return uploads, [name, order]
 
 
-def _endpoint(endpoint: Endpoint) -> None:
+def _endpoint(predictor: Predictor) -> None:
     """`/analyse`, without a place on the page."""
     with gr.Group(visible=False):
         inputs = [
             gr.File(label="image"),
             gr.Number(DEFAULT_THRESHOLD, label="score_threshold"),
             gr.Textbox("", label="explain_class"),
-            gr.Dropdown(["", *KIND_OF_WORDS], value="", label="per_box_target"),
+            gr.Dropdown(["", *KIND_OF_WORDS], label="per_box_target"),
             gr.Textbox(DEFAULT_EXPLAINER, label="explainer"),
         ]
         outputs = [gr.JSON(label="record"), gr.File(label="comparison"), gr.File(label="maps")]
         public = MODEL | RAW | {"api_visibility": "public", "api_name": "analyse"}
-        gr.Button().click(endpoint.analyse, inputs, outputs, **public)
+        gr.Button().click(Endpoint(predictor).analyse, inputs, outputs, **public)
 
 
 def _html(value: str = "", **options) -> gr.HTML:
@@ -449,10 +409,9 @@ def _html(value: str = "", **options) -> gr.HTML:
 
 def _status(elem_id: str, place: str) -> gr.HTML:
     """A line for errors, which also refuses files that are too large for the uploads at `place`."""
-    limits = {"limit": MAX_FILE_SIZE, "together": MAX_UPLOAD}
-    refuse = REFUSE_LARGE % ({"place": place} | limits)
-    line = _html(elem_id=elem_id, js_on_load=refuse)
-    line.refuse(_too_large, None, line, **HIDDEN, **DRAW, **RAW)
+    limits = {"place": place, "limit": MAX_FILE_SIZE, "together": MAX_UPLOAD}
+    line = _html(elem_id=elem_id, js_on_load=REFUSE_LARGE % limits)
+    line.refuse(_too_large, None, line, show_progress="hidden", **DRAW, **RAW)
     return line
 
 
