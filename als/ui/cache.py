@@ -6,7 +6,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -56,10 +56,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def sweep(
-    folder: Path,
-    keep: Collection[str] = (),
-    max_bytes: int = MAX_CACHE,
-    max_age: float = MAX_AGE,
+    folder: Path, keep: Collection[str] = (), max_bytes: int = MAX_CACHE, max_age: float = MAX_AGE
 ) -> bool:
     """Delete what is older than `max_age`, whoever made it, and the oldest beyond `max_bytes`.
 
@@ -68,28 +65,17 @@ def sweep(
     """
     files, now = [], time.time()
     for place, folders, names in os.walk(folder, topdown=False):
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        for name in (*names, *links):
-            path = os.path.join(place, name)
-            if path not in keep and (told := _lstat(path)):
-                files.append((max(told.st_mtime, told.st_ctime), told.st_size, path))
-        for name in folders:
-            path = os.path.join(place, name)
-            if (told := _lstat(path)) and now - told.st_mtime > FRESH:
-                try:
+        for path in (os.path.join(place, name) for name in (*names, *folders)):
+            with suppress(OSError):  # deleted meanwhile, or a folder that is not empty
+                told = os.lstat(path)
+                if not stat.S_ISDIR(told.st_mode):
+                    files.append((max(told.st_mtime, told.st_ctime), told.st_size, path))
+                elif now - told.st_mtime > FRESH:
                     os.rmdir(path)
-                except OSError:  # not empty
-                    pass
+    files = [one for one in files if one[2] not in keep]
     total = sum(size for _, size, _ in files)
     for born, size, path in sorted(files):
         if now - born > max_age or (total > max_bytes and now - born > FRESH):
             total -= size
             Path(path).unlink(missing_ok=True)
     return total <= max_bytes
-
-
-def _lstat(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except FileNotFoundError:  # deleted meanwhile
-        return None

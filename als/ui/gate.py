@@ -50,8 +50,8 @@ class Gate:
 
     async def _refused(self, scope: Scope) -> PlainTextResponse | None:
         headers, path = Headers(scope=scope), unquote(scope["path"])
-        hosts = [*headers.getlist("host"), *_parts(headers, "x-forwarded-host")]
-        if not headers.get("host") or not all(map(self._is_ours, hosts)):
+        hosts = [*headers.getlist("host"), *headers.getlist("x-forwarded-host")]
+        if not headers.get("host") or not all(map(self._is_ours, ",".join(hosts).split(","))):
             said = "This page does not answer to that name; start it with --allow-host NAME."
             return PlainTextResponse(said, 400)
         urls = [*headers.getlist("origin"), *headers.getlist("x-gradio-server")]
@@ -76,7 +76,3 @@ class Gate:
     def _is_ours(self, authority: str) -> bool:
         found = AUTHORITY.fullmatch(authority.strip())
         return found is not None and found[1].rstrip(".").lower() in self.names
-
-
-def _parts(headers: Headers, name: str) -> list[str]:
-    return [part for value in headers.getlist(name) for part in value.split(",")]

@@ -112,20 +112,12 @@ def numbers_table(study: Study, settings: Settings, name: str = "") -> str:
         for first in titles[:-1]
     )
     box, total = _percent(figures["box_share_of_image"]), sum(times.values())
-    tables = (
-        (f"Maps and the chosen box ({box} of the photo)", maps, MAP_HEADS),
-        ("Rank correlation of each two maps", square, ("Map", *titles[1:])),
-        (
-            f"Milliseconds of each step, {total:.0f} in all",
-            ((step, f"{ms:.0f}") for step, ms in times.items()),
-            ("Step", "ms"),
-        ),
-    )
-    html = "".join(_table(caption, heads, _rows(rows)) for caption, rows, heads in tables)
+    steps = ((step, f"{ms:.0f}") for step, ms in times.items())
+    heads = ("Map", "Share inside", "IoU at half of its maximum")
+    html = _table(f"Maps and the chosen box ({box} of the photo)", heads, _rows(maps))
+    html += _table("Rank correlation of each two maps", ("Map", *titles[1:]), _rows(square))
+    html += _table(f"Milliseconds of each step, {total:.0f} in all", ("Step", "ms"), _rows(steps))
     return f'{_heading(name)}<div class="als-numbers">{html}</div>'
-
-
-MAP_HEADS = ("Map", "Share inside", "IoU at half of its maximum")
 
 
 def _table(caption: str, heads: tuple[str, ...], rows: str) -> str:
