@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -613,14 +612,7 @@ COMMANDS = {
         *(configs, average, calibrate, ship, export),
     )
 }
-COMPUTE = (
-    "train",
-    "evaluate",
-    "calibrate",
-    "predict",
-    "study",
-    "reproduce",
-)  # and end; the app stays
+COMPUTE = ("train", "evaluate", "calibrate", "predict", "study", "reproduce")  # the app stays
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -665,9 +657,6 @@ def _end(sentence: str, status: int = 2) -> None:
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
     """A SIGTERM ends the block as an exception does, so that nothing half-written is left."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def end(number, frame):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let it clean in peace

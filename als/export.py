@@ -27,7 +27,6 @@ FORMATS = ("onnx", "torchscript", "pt2")
 OUTPUTS = ("boxes", "labels", "scores", "localization_map", "classification_map")
 SIDES = (32, 4096)  # least and most pixels of an image's side; no more than `photo_of` leaves
 TOLERANCE = 1e-3  # pixels of boxes, and scores and map values in 0..1
-Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class WholeDetector(nn.Module):
@@ -130,7 +129,7 @@ def _write_through(save: Callable, model, path: Path) -> None:
     path.write_bytes(buffer.getbuffer())
 
 
-def runner(path: Path, format: str) -> Run:
+def runner(path: Path, format: str) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """The exported file as a function: image [3, H, W] -> the tensors that `OUTPUTS` names.
 
     Raises InputError if the format's packages are not installed.

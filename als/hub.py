@@ -119,12 +119,11 @@ def card_of(detector: AnyDetector, info: dict, place: str) -> str:
         eval_results=results or None,
     )
     attention = f"attention form {config.attention_form}" if config.attention else "no attention"
-    network = f"The network: {config.backbone}, {attention}."
     text = TEXT.format(
         title=title,
         count=len(config.classes),
         classes=", ".join(config.classes),
-        network=network,
+        network=f"The network: {config.backbone}, {attention}.",
         data=data or "data that it does not name",
         place=place,
     )

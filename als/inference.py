@@ -240,11 +240,8 @@ class Predictor:
             image = as_rgb(image, name=name)
             photo = self._photo(image)
         overrides = [
-            self._override(name, value, image.size)
-            for name, value in (
-                ("localization_map", localization_map),
-                ("classification_map", classification_map),
-            )
+            self._override("localization_map", localization_map, image.size),
+            self._override("classification_map", classification_map, image.size),
         ]
         with self.lock:
             with _timed(seconds, "trunk and maps"):
@@ -290,12 +287,6 @@ class Predictor:
                 "the two branches that are explained; load one of family als."
             )
         return self
-
-    def _branches(self) -> Detector:
-        """The network, of a family that can be explained."""
-        detector = self.require_branches().detector
-        assert isinstance(detector, Detector)
-        return detector
 
     def explain(
         self,
@@ -384,7 +375,8 @@ class Predictor:
     @torch.no_grad()
     def scene_of_class(self, analysis: Analysis, label: int) -> Scene:
         """The same of a class (1 to C), detected or not: at the proposal that scores highest."""
-        detector, label = self._branches(), self._checked_label(label)
+        detector = cast(Detector, self.require_branches().detector)
+        label = self._checked_label(label)
         best = best_proposal(analysis.found.logits, label)
         roi = analysis.found.proposals[best : best + 1]
         boxes = boxes_of_class(detector, analysis.encoding, roi, label).cpu().numpy()
@@ -396,7 +388,8 @@ class Predictor:
         self, analysis: Analysis, box: Sequence[float], label: int | None
     ) -> tuple[Scene, float]:
         """The scene of a box that is taken for a proposal, and the score of the class there."""
-        detector, encoding, size = self._branches(), analysis.encoding, analysis.prediction.size
+        detector = cast(Detector, self.require_branches().detector)
+        encoding, size = analysis.encoding, analysis.prediction.size
         try:
             values = [float(value) for value in box]
         except (TypeError, ValueError, OverflowError):
@@ -420,12 +413,9 @@ class Predictor:
             raise InputError(f"label {label}: choose 1 to {len(self.classes)}.")
         return int(label)
 
-    def _scene(
-        self, analysis: Analysis, boxes, labels, rois, seed=0, drise_masks=DRISE_MASKS
-    ) -> Scene:
+    def _scene(self, analysis: Analysis, *of_detections) -> Scene:
         detector = cast(Detector, self.detector)  # what sees a black box needs no more of it
-        given = (detector, analysis.encoding, analysis.image, boxes, labels, rois)
-        return Scene(*given, seed, drise_masks)
+        return Scene(detector, analysis.encoding, analysis.image, *of_detections)
 
     def _override(self, name: str, value: MapInput | None, size: tuple[int, int]):
         """The override as `Detector.encode` takes it; `size` is PIL's (width, height)."""

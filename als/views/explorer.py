@@ -90,11 +90,8 @@ class Explorer(anywidget.AnyWidget):
     def prediction(self) -> Prediction:
         """The detections that are shown, and both maps at the photo's size."""
         study = self._seen
-        found, encoding, shown = (
-            study.prediction,
-            study.analysis.encoding,
-            study.shown(self.threshold),
-        )
+        found, encoding = study.prediction, study.analysis.encoding
+        shown = study.shown(self.threshold)
         columns = ("boxes", "labels", "names", "scores")
         return replace(
             found,
