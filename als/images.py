@@ -282,11 +282,8 @@ def _damaged(name: str, error: Exception) -> str:
 def _why_unknown(file: Path | bytes, formats: tuple[str, ...]) -> str:
     if formats != FORMATS:
         return f"not a {' or '.join(formats)} file."
-    if isinstance(file, Path):
-        with file.open("rb") as opened:
-            head = opened.read(12)
-    else:
-        head = file[:12]
+    with file.open("rb") if isinstance(file, Path) else BytesIO(file) as opened:
+        head = opened.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
         return "HEIC photos are not supported; save it as JPEG or PNG."
     return "not an image that can be read; give a JPEG, PNG, WebP, GIF, BMP or TIFF file."

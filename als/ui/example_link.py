@@ -17,10 +17,8 @@ USUAL = asdict(Settings())
 
 def example_of(path: Path, name: str) -> str | None:
     """The name of the example that a file of this name is; None for any other photo."""
-    for example in package_photographs():
-        if example.name == name and filecmp.cmp(path, example, shallow=False):
-            return name
-    return None
+    example = {one.name: one for one in package_photographs()}.get(name)
+    return name if example and filecmp.cmp(path, example, shallow=False) else None
 
 
 def link_of(study: Study, settings: Settings, model: str | None = None) -> str:
