@@ -9,6 +9,8 @@ alone, without a gradient to the boxes (ATSS, Zhang et al. 2020); the score is t
 (FCOS). Hence 'after LED'.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from torchvision.ops import box_iou
 from als.baselines.ssd import BATCH_NORM, SSDDetector, SSDEncoding
 from als.config import ModelConfig
 from als.model.backbone import Backbone
+from als.model.interface import Found
 
 
 class LEDDetector(SSDDetector):
@@ -29,10 +32,13 @@ class LEDDetector(SSDDetector):
         per_cell = self.ssd.anchor_generator.num_anchors_per_location()
         self.ssd.head = HeadWithQuality(self.ssd.head, per_cell)
 
-    def outputs_to_choose(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Class logits whose softmax is class confidence times quality."""
+    def detect(self, encoding: SSDEncoding, threshold: float | None = None) -> list[Found]:
+        """As SSD's, by class confidence times quality."""
+        outputs = encoding.outputs
         logits = confident_and_placed(outputs["cls_logits"], outputs["quality"])
-        return outputs | {"cls_logits": logits}
+        return super().detect(
+            replace(encoding, outputs=outputs | {"cls_logits": logits}), threshold
+        )
 
     def losses_of_matched(
         self, encoding: SSDEncoding, targets: list[dict[str, Tensor]], matches: list[Tensor]

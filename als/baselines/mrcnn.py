@@ -103,7 +103,6 @@ class MultiRegionRoIHeads(SeparatedRoIHeads):
     def classify(
         self, f_cls: Tensor, rois: list[Tensor], rivals: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """F and S [B, 2 channels, h, w] -> class logits [R, C + 1] and their vectors [R, D]."""
         f, s = f_cls.chunk(2, dim=1)
         pooled = [self.pool_region(f, rois, region) for region in REGIONS.values()]
         around = [part_of(one, about_centre(SEGMENTATION_SCALE)) for one in rois]
@@ -117,13 +116,11 @@ class MultiRegionRoIHeads(SeparatedRoIHeads):
             return self.pool(f, boxes)
         cells = self.fine_pool(f, boxes)
         count = cells.shape[-1]
-        inside = (torch.arange(count, device=f.device) + 0.5 - count / 2).abs() < (
-            region.hole * count / 2
-        )
+        reach = region.hole * count / 2
+        inside = (torch.arange(count, device=f.device) + 0.5 - count / 2).abs() < reach
         return self.of_four(cells.masked_fill(inside[:, None] & inside, 0.0), 2)
 
     def localize(self, f_loc: Tensor, rois: list[Tensor]) -> Tensor:
-        """F -> box deltas [R, 4 (C + 1)], of each RoI and what is around it."""
         return super().localize(
             f_loc, [part_of(one, about_centre(LOCALIZATION_SCALE)) for one in rois]
         )
@@ -247,7 +244,6 @@ class MRCNNDetector(Detector):
         return replace(encoding, f_loc=f, f_cls=torch.cat([f, self.segmentation(f)], dim=1))
 
     def losses(self, encoding: Encoding, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """loss_rpn, loss_cls, loss_loc and loss_seg, unweighted."""
         losses = super().losses(encoding, targets)
         logits = self.segmentation.class_maps(encoding.f_cls.chunk(2, dim=1)[1])
         maps = box_filled_maps(targets, encoding.images.image_sizes, logits.shape[1:])

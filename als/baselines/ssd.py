@@ -87,8 +87,7 @@ class SSDDetector(AnyDetector):
         """Encoding -> detections in the pixels of the photos; without proposals."""
         ssd, sizes = copy(self.ssd), encoding.images.image_sizes  # the same tensors
         ssd.score_thresh = self.config.score_threshold if threshold is None else threshold
-        outputs = self.outputs_to_choose(encoding.outputs)
-        chosen = ssd.postprocess_detections(outputs, encoding.default_boxes, sizes)
+        chosen = ssd.postprocess_detections(encoding.outputs, encoding.default_boxes, sizes)
         nothing = encoding.images.tensors.new_zeros(0, len(self.config.classes) + 1)
         return [
             Found(
@@ -102,25 +101,17 @@ class SSDDetector(AnyDetector):
             for one, size, original in zip(chosen, sizes, encoding.original_sizes, strict=True)
         ]
 
-    def outputs_to_choose(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The head's outputs -> those by whose softmax detections are chosen."""
-        return outputs
-
     def losses(self, encoding: SSDEncoding, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """loss_cls (with three negatives a positive, the hardest) and loss_loc, unweighted."""
-        squared = [
-            {
-                "boxes": rescaled(target["boxes"].as_subclass(Tensor), old, new),
-                "labels": target["labels"],
-            }
-            for target, old, new in zip(
-                targets, encoding.original_sizes, encoding.images.image_sizes, strict=True
-            )
-        ]
-        matches = [
-            self._match(target["boxes"], boxes)
-            for target, boxes in zip(squared, encoding.default_boxes, strict=True)
-        ]
+        sizes = zip(encoding.original_sizes, encoding.images.image_sizes, strict=True)
+        squared, matches = [], []
+        for target, default, (old, new) in zip(targets, encoding.default_boxes, sizes, strict=True):
+            boxes = rescaled(target["boxes"].as_subclass(Tensor), old, new)
+            squared.append({"boxes": boxes, "labels": target["labels"]})
+            if len(boxes):  # the object of each default box, or -1; each has at least its best one
+                matches.append(self.ssd.proposal_matcher(box_iou(boxes, default)))
+            else:
+                matches.append(default.new_full((len(default),), -1, dtype=torch.int64))
         return self.losses_of_matched(encoding, squared, matches)
 
     def losses_of_matched(
@@ -129,12 +120,6 @@ class SSDDetector(AnyDetector):
         """The terms, given objects in pixels of the square and the object of each default box."""
         losses = self.ssd.compute_loss(targets, encoding.outputs, encoding.default_boxes, matches)
         return {"loss_cls": losses["classification"], "loss_loc": losses["bbox_regression"]}
-
-    def _match(self, boxes: Tensor, default_boxes: Tensor) -> Tensor:
-        """Object of each default box [A], or -1; each object has at least its best one."""
-        if len(boxes) == 0:
-            return default_boxes.new_full((len(default_boxes),), -1, dtype=torch.int64)
-        return self.ssd.proposal_matcher(box_iou(boxes, default_boxes))
 
 
 Parts = tuple[nn.Module, DefaultBoxGenerator, nn.Module]  # features, default boxes, head
@@ -150,13 +135,12 @@ def _vgg_parts(config: ModelConfig, backbone: Backbone) -> Parts:
     if side == 512:
         # torchvision's high resolution keeps SSD300's unpadded layers: 6, 4, 1 in place of the
         # paper's 4, 2, 1 cells a side.
-        features.extra = features.extra[:3].extend(
-            [
-                _vgg_extra(nn.Conv2d(128, 256, 3, stride=2, padding=1)),
-                _vgg_extra(nn.Conv2d(128, 256, 3, stride=2, padding=1)),
-                _vgg_extra(nn.Conv2d(128, 256, 4, padding=1)),
-            ]
-        )
+        features.extra = features.extra[:3]
+        for size, stride in ((3, 2), (3, 2), (4, 1)):
+            conv = nn.Conv2d(128, 256, size, stride, padding=1)
+            block = nn.Sequential(nn.Conv2d(256, 128, 1), nn.ReLU(True), conv, nn.ReLU(True))
+            _xavier_init(block)
+            features.extra.append(block)
         channels.append(256)
         ratios.insert(1, [2, 3])
     if config.weights is not None:
@@ -166,12 +150,6 @@ def _vgg_parts(config: ModelConfig, backbone: Backbone) -> Parts:
     )
     per_cell = default_boxes.num_anchors_per_location()
     return features, default_boxes, SSDHead(channels, per_cell, len(config.classes) + 1)
-
-
-def _vgg_extra(conv: nn.Conv2d) -> nn.Sequential:
-    block = nn.Sequential(nn.Conv2d(256, 128, 1), nn.ReLU(True), conv, nn.ReLU(True))
-    _xavier_init(block)
-    return block
 
 
 @torch.no_grad()
@@ -208,10 +186,7 @@ class MobileNetFeatures(nn.Module):
         expansion, *rest = first.conv
         last = backbone.semantic_channels
         self.features = nn.ModuleList(
-            [
-                nn.Sequential(*backbone.trunk, expansion),
-                nn.Sequential(*rest, *others),
-            ]
+            [nn.Sequential(*backbone.trunk, expansion), nn.Sequential(*rest, *others)]
         )
         widths = [last, 512, 256, 256, 128]
         self.extra = nn.ModuleList(

@@ -145,9 +145,8 @@ def object_map_targets(
 
     Args:
         object_maps: for each image uint8 [H, W] (1 object, 0 background, 255 void), or None.
-        image_sizes: (height, width) of each image inside the padded batch.
-        padded_size: (height, width) of the batch.
-        grid_size: (height, width) of the feature.
+        image_sizes, padded_size, grid_size: (height, width) of each image inside the padded batch,
+            of the batch and of the feature.
 
     Returns:
         float [B, 1, h, w] on the maps' device (CPU if there is none): 1 where at least half of
@@ -173,12 +172,8 @@ def object_map_targets(
 def attention_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """L_att-loc of equation 1: sigmoid cross-entropy of A_loc, mean over the known cells.
 
-    Args:
-        logits: [B, 1, h, w] of the localization attention.
-        targets: [B, 1, h, w] as `object_map_targets` gives them; NaN cells do not count.
-
-    Returns:
-        Scalar; 0 (with a zero gradient) where no cell is known.
+    Logits and targets [B, 1, h, w]; a cell whose target is NaN is not known. 0, with a zero
+    gradient, where none is.
     """
     known = ~targets.isnan()
     if not known.any():

@@ -22,13 +22,7 @@ from als.model.attention import (
 )
 from als.model.backbone import Backbone
 from als.model.boxes import rescaled
-from als.model.interface import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    AnyDetector,
-    Found,
-    pixels_and_sizes,
-)
+from als.model.interface import IMAGENET_MEAN, IMAGENET_STD, AnyDetector, Found, pixels_and_sizes
 from als.model.roi_heads import Features, RoIHeads, SeparatedRoIHeads, parts
 from als.model.rpn import RPN
 

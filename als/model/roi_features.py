@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import RoIAlign, roi_align
 
+from als.model.boxes import sides
 from als.model.frozen_norm import scaled
 
 
@@ -24,8 +25,7 @@ def begins_on_channels(pool: nn.Module, conv5: nn.Sequential) -> bool:
 def outnumber_cells(pool: RoIAlign, feature: Tensor, rois: list[Tensor]) -> bool:
     """Whether the RoIs have more bins than the feature has cells: then `conv5_of_rois` is shorter.
 
-    An exported detector has no number of RoIs yet; it goes that way always. Arguments as there:
-    feature [B, C, h, w], rois of each image [N, 4].
+    An exported detector has no number of RoIs yet; it goes that way always.
     """
     if torch.compiler.is_compiling():
         return True
@@ -74,8 +74,8 @@ def every_second_bin(pool: RoIAlign, feature: Tensor, rois: list[Tensor]) -> Ten
     for share in ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)):
         moved = []
         for boxes in rois:
-            sides = (boxes[:, 2:] - boxes[:, :2]) / bins
-            corner = boxes[:, :2] + (boxes.new_tensor(share) - 1) * sides
-            moved.append(torch.cat([corner, corner + 2 * count * sides], dim=1))
+            bin_sides = sides(boxes) / bins
+            corner = boxes[:, :2] + (boxes.new_tensor(share) - 1) * bin_sides
+            moved.append(torch.cat([corner, corner + 2 * count * bin_sides], dim=1))
         samples.append(roi_align(feature, moved, count, pool.spatial_scale, 1, aligned=True))
     return (samples[0] + samples[1] + samples[2] + samples[3]) / 4

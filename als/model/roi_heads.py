@@ -122,29 +122,18 @@ class RoIHeads(torchvision_heads.RoIHeads):
         deltas = self.deltas_of(counts, f_cls, f_loc, proposals, vectors)
         deltas = deltas.unflatten(1, (-1, 4))[:, asked]
         rows = [part.nonzero()[:, 0] for part in parts(counts, proposals)]
-        chosen = zip(proposals, rows, parts(scores, proposals), parts(deltas, rows), strict=True)
-        return [
-            self._choose(roi[row], row, score[row], delta, asked, size, threshold)
-            for (roi, row, score, delta), size in zip(chosen, image_sizes, strict=True)
-        ]
-
-    def _choose(
-        self,
-        rois: Tensor,
-        rows: Tensor,
-        scores: Tensor,
-        deltas: Tensor,
-        asked: Tensor,
-        size: tuple[int, int],
-        threshold: float,
-    ) -> Chosen:
-        """Detections out of RoIs [R, 4] with scores [R, A] and deltas [R, A, 4] of A classes."""
-        count = asked.shape[0]
-        boxes = self.box_coder.decode_single(deltas.flatten(1), rois).unflatten(1, (-1, 4))
-        boxes = clip_boxes_to_image(boxes, size).reshape(-1, 4)
-        labels = asked.expand(scores.shape[0], -1).reshape(-1)
-        rows = rows[:, None].expand(-1, count).reshape(-1)
-        return self.suppress(boxes, labels, scores.reshape(-1), rows, size, threshold)
+        found = []
+        for roi, row, score, delta, size in zip(
+            *(proposals, rows, parts(scores, proposals), parts(deltas, rows), image_sizes),
+            strict=True,
+        ):
+            boxes = self.box_coder.decode_single(delta.flatten(1), roi[row])
+            boxes = clip_boxes_to_image(boxes.unflatten(1, (-1, 4)), size).reshape(-1, 4)
+            classes = asked.expand(row.shape[0], -1).reshape(-1)
+            of_each = row[:, None].expand(-1, asked.shape[0]).reshape(-1)
+            candidates = boxes, classes, score[row].reshape(-1), of_each
+            found.append(self.suppress(*candidates, size, threshold))
+        return found
 
     def suppress(
         self,
@@ -185,7 +174,6 @@ class SeparatedRoIHeads(RoIHeads):
     def classify(
         self, f_cls: Tensor, rois: list[Tensor], rivals: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Object part area-aware feature -> class logits [R, C + 1] and their vectors [R, D]."""
         if rivals is None:
             vectors = self._vectors(self.conv5_cls, f_cls, rois)
         else:
@@ -193,7 +181,6 @@ class SeparatedRoIHeads(RoIHeads):
         return self.cls_score(vectors), vectors
 
     def localize(self, f_loc: Tensor, rois: list[Tensor]) -> Tensor:
-        """Object area-aware feature -> box deltas [R, 4 (C + 1)]."""
         conv5 = self.conv5_cls if self.conv5_loc is None else self.conv5_loc
         return self.bbox_pred(self._vectors(conv5, f_loc, rois))
 

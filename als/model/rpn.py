@@ -65,15 +65,7 @@ class RPN(RegionProposalNetwork):
         image_shapes: list[tuple[int, int]],
         num_anchors_per_level: list[int],
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """torchvision's choice for one level, in a straight line: its own cannot be exported.
-
-        Args:
-            proposals: [B, A, 4] decoded anchors. objectness: logits of them. image_shapes:
-                (height, width) of each image.
-
-        Returns:
-            For each image the boxes that are kept [N, 4], best first, and their logits [N].
-        """
+        """torchvision's choice for one level, in a straight line: its own cannot be exported."""
         logits = objectness.detach().reshape(len(proposals), -1)
         boxes_kept, logits_kept = [], []
         for boxes, scores, size in zip(proposals, logits, image_shapes, strict=True):
