@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from als.evaluation.average_precision import _by_class_and_score, best_overlaps, first_of_each
+from als.evaluation.average_precision import _by_class_and_score, best_overlaps
 
 CLASSES = 3
 
@@ -37,10 +37,6 @@ def test_no_boxes_have_no_objects():
     assert [len(part) for part in best_overlaps(none, some, no_group, group, 3)] == [0, 0]
     iou, best = best_overlaps(some, none, group, no_group, 3)
     assert iou.tolist() == [0] and best.tolist() == [-1]
-
-
-def test_first_of_each_value():
-    assert first_of_each(np.array([2, 0, 2, 5, 0]), 6).tolist() == [1, 0, 3]
 
 
 def test_order_is_that_of_a_stable_sort_by_label_and_falling_score():

@@ -188,7 +188,8 @@ def _decide(
     for t, threshold in enumerate(thresholds):
         reaches = best_iou >= threshold
         claims = np.flatnonzero(reaches & ~on_hard)
-        tp[t, claims[first_of_each(best_object[claims], len(hard))]] = True
+        _, first = np.unique(best_object[claims], return_index=True)
+        tp[t, claims[first]] = True
         fp[t] = ~tp[t] & ~(reaches & on_hard)
     return tp, fp
 
@@ -260,8 +261,8 @@ def _best_overlaps_at_once(
         best_iou[some] = np.maximum.reduceat(iou, first_pair[some])
     best_object = np.full(len(boxes), -1)
     best_pairs = np.flatnonzero((iou > 0) & (iou == best_iou[box]))
-    firsts = best_pairs[first_of_each(box[best_pairs], len(boxes))]
-    best_object[box[firsts]] = obj[firsts]
+    some_boxes, first = np.unique(box[best_pairs], return_index=True)
+    best_object[some_boxes] = obj[best_pairs[first]]
     return best_iou, best_object
 
 
@@ -274,11 +275,3 @@ def _paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     inter = np.prod(np.maximum(sides, 0), axis=1)
     union = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1) - inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
-
-
-def first_of_each(values: np.ndarray, n_values: int) -> np.ndarray:
-    """Positions in `values` (integers below n_values) where each value occurs first."""
-    first = np.full(n_values, -1)
-    # numpy keeps the last of repeated assignments: written backwards, that is the first.
-    first[values[::-1]] = np.arange(len(values))[::-1]
-    return first[first >= 0]

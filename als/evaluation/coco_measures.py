@@ -7,7 +7,7 @@ detections per image and class. All values are fractions in 0..1.
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +41,12 @@ def coco_metrics(
             "each per image, in the same order."
         )
     categories = _category_ids(coco_gt, classes)
-    results = _results(detections, coco_gt, image_ids, categories)
+    # As `COCO.loadRes` makes it, without the outlines that it draws of each box; and finding
+    # nothing, on which it fails, is a result too.
+    found = _annotations(detections, "scores", image_ids, categories)
+    for annotation in found:
+        annotation |= {"score": annotation.pop("scores"), "iscrowd": 0}
+    results = _indexed(coco_gt.dataset["images"], coco_gt.dataset["categories"], found)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = COCOeval(coco_gt, results, iouType="bbox")
         evaluator.params.imgIds = list(image_ids)
@@ -96,13 +101,10 @@ def as_coco(
     names = classes if written is None else written.names
     categories = [{"id": k, "name": name} for k, name in enumerate(names, start=1)]
     id_of = {category["name"]: category["id"] for category in categories}
-    annotations = [
-        {"id": n, "image_id": i + 1, "category_id": id_of[classes[k - 1]], "bbox": box}
-        | {"area": area, "iscrowd": int(crowd)}
-        for n, (i, k, box, area, crowd) in enumerate(
-            _rows(ground_truths, "difficult", len(classes)), start=1
-        )
-    ]
+    own = [id_of.get(name) for name in classes]
+    annotations = _annotations(ground_truths, "difficult", range(1, len(sizes) + 1), own)
+    for annotation in annotations:
+        annotation["iscrowd"] = int(annotation.pop("difficult"))
     if written is not None:
         boxes = (box for some in written.boxes for box in some.tolist())
         areas = (area for some in written.areas for area in some.tolist())
@@ -123,30 +125,6 @@ def _category_ids(coco_gt: COCO, classes: Sequence[str] | None) -> list[int]:
     return [id_of[name] for name in classes]
 
 
-def _results(
-    detections: Sequence[Detections],
-    coco_gt: COCO,
-    image_ids: Sequence[int | str],
-    categories: list[int],
-) -> COCO:
-    """Detections as a data set, as `COCO.loadRes` makes it, without the outlines that it draws of
-    each box; and finding nothing, on which it fails, is a result too."""
-    rows = _rows(detections, "scores", len(categories))
-    annotations = [
-        {
-            "id": n,  # from 1, as in `as_coco`
-            "image_id": image_ids[i],
-            "category_id": categories[k - 1],
-            "bbox": box,
-            "area": area,
-            "score": score,
-            "iscrowd": 0,
-        }
-        for n, (i, k, box, area, score) in enumerate(rows, start=1)
-    ]
-    return _indexed(coco_gt.dataset["images"], coco_gt.dataset["categories"], annotations)
-
-
 def _indexed(images: list[dict], categories: list[dict], annotations: list[dict]) -> COCO:
     coco = COCO()
     coco.dataset = {"info": {}, "images": images, "categories": categories}
@@ -156,11 +134,19 @@ def _indexed(images: list[dict], categories: list[dict], annotations: list[dict]
     return coco
 
 
-def _rows(
-    items: Sequence[Detections] | Sequence[GroundTruth], value: str, n_classes: int
-) -> Iterator[tuple]:
-    """(index of the image, label, box xywh, its area, `value`) of each box of all images."""
-    boxes, labels, values, index = flatten(items, value, n_classes)
+def _annotations(
+    items: Sequence[Detections] | Sequence[GroundTruth],
+    value: str,
+    image_ids: Sequence[int | str],
+    categories: Sequence[int | None],
+) -> list[dict]:
+    """The boxes of all images in COCO's form, with `value` of `flatten` under its name."""
+    boxes, labels, values, index = flatten(items, value, len(categories))
     sides = boxes[:, 2:] - boxes[:, :2]
     columns = (index, labels, np.hstack([boxes[:, :2], sides]), sides.prod(axis=1), values)
-    return zip(*(column.tolist() for column in columns), strict=True)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [
+        {"id": n, "image_id": image_ids[i], "category_id": categories[k - 1], "bbox": box}
+        | {"area": area, value: given}
+        for n, (i, k, box, area, given) in enumerate(rows, start=1)
+    ]

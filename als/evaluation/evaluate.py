@@ -100,21 +100,15 @@ def evaluate(
             save_detections(keep, names, found, own, maps, weights_digest(detector))
         found = [of_classes(some, relabel) for some in found]
     if coco_results is not None:
-        rows = [
-            row
-            for record, one in zip(records, found, strict=True)
-            for row in result_rows(
-                ids.images[record.image_id],
-                one.boxes,
-                [classes[label - 1] for label in one.labels],
-                one.scores,
-                ids,
-            )
-        ]
+        rows = []
+        for record, one in zip(records, found, strict=True):
+            names = [classes[label - 1] for label in one.labels]
+            rows += result_rows(ids.images[record.image_id], one.boxes, names, one.scores, ids)
         write_results(coco_results, rows)
     metrics, per_class = judge(found, records, classes)
     scored = counted(match(found, truths_of(records), classes, (0.5,)))
     empty = np.array([len(record.boxes) == 0 for record in records])
+    has_masks = _coco_file(records) is not None and any(record.mask for record in records)
     return {
         "metrics": metrics,
         "per_class": per_class,
@@ -126,7 +120,7 @@ def evaluate(
         "data": {
             "images": len(records),
             "fingerprint": fingerprint(records),
-            "COCO_areas": "masks" if _areas_of_masks(records) else "boxes",
+            "COCO_areas": "masks" if has_masks else "boxes",
         },
         "revision": revision(),
         "machine": machine(),
@@ -186,8 +180,8 @@ def detect_all(
         some = {k: v.cpu() for k, v in found.as_dict().items()}
         by_id[record.image_id] = Detections(**some)
         if encoding.a_loc is not None:
-            figures = _map_figures(encoding, index, record, detector.config.classes)
-            maps[record.image_id] = figures
+            classes = detector.config.classes
+            maps[record.image_id] = _map_figures(encoding, index, record, classes)
     ids = [record.image_id for record in records]
     return [by_id[one] for one in ids], [maps[one] for one in ids if maps]
 
@@ -285,11 +279,6 @@ def _coco_file(records: Sequence[Record]) -> Path | None:
     """The COCO file that all records come from, None when there is no such one."""
     files = {record.coco.file if record.coco else None for record in records}
     return files.pop() if len(files) == 1 else None
-
-
-def _areas_of_masks(records: Sequence[Record]) -> bool:
-    """Whether COCO's sizes are of the areas that a file gives, and that has masks."""
-    return _coco_file(records) is not None and any(record.mask for record in records)
 
 
 def _map_figures(encoding, index: int, record: Record, classes) -> dict[str, float]:
