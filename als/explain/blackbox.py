@@ -59,12 +59,7 @@ def black_box(
 def detection_score(found: dict[str, Tensor], box, label: int) -> float:
     """How much of a detection is left: max over detections of its class of IoU x class score.
 
-    Args:
-        found: boxes [K, 4] xyxy, labels [K], scores [K] of one image.
-        box: [4] xyxy of the detection that is looked for. label: its class.
-
-    Returns:
-        0 to 1; 0 where no detection of the class touches the box.
+    0 to 1. found: of one image, as of `BlackBox`. box: [4] xyxy of the detection looked for.
     """
     same = found["labels"] == label
     if not same.any():

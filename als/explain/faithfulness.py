@@ -46,12 +46,8 @@ class Curves:
     def __init__(self, scene: Scene):
         self.scene = scene
         self.detect, self.detections = black_box_of(scene)
-
-    @cached_property
-    def images(self) -> dict[str, Tensor]:
-        """Name -> image [3, H, W] that a curve begins or ends with."""
-        image = self.scene.image
-        return {"blurred": blurred(image), "whole": image, "plain": plain(image)}
+        image = scene.image
+        self.images = {"blurred": blurred(image), "whole": image, "plain": plain(image)}
 
     @cached_property
     def found(self) -> dict[str, dict[str, Tensor]]:
@@ -59,11 +55,7 @@ class Curves:
         return {name: self.detect(image[None])[0] for name, image in self.images.items()}
 
     def areas(self, maps: np.ndarray, measure: str) -> list[float]:
-        """Area under the curve of each detection, for its map of [K, H, W].
-
-        Args:
-            measure: a name of `CURVES`.
-        """
+        """Area under the curve `measure` (of `CURVES`) of each detection, for its map [K, H, W]."""
         if not len(maps):
             return []
         groups = [(heat, [one]) for heat, one in zip(maps, self.detections, strict=True)]

@@ -87,13 +87,8 @@ class RoIScore(nn.Module):
     """The way from a feature to the scalar of each of K targets, one batch entry a target.
 
     `start` is the feature that the way starts from: F with the attention networks behind it for
-    layer "F", else the multiplied feature of the targets' branch.
-
-    Args:
-        targets: all of the class branch, or all of the box branch.
-
-    Raises:
-        InputError: unknown layer, or one that this branch does not read.
+    layer "F", else the multiplied feature of the targets' branch. The targets are all of the class
+    branch, or all of the box branch.
     """
 
     def __init__(
@@ -164,11 +159,7 @@ class RoIScore(nn.Module):
 
 
 def paste(grid: Tensor, box: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """A map over a box [1, p, p] -> float32 [H, W] at image size, bilinear, 0 outside the box.
-
-    Args:
-        box: [4] xyxy, pixels. size: (height, width).
-    """
+    """A map [1, p, p] in a box [4] (xyxy, pixels) -> float32 of `size` (H, W), bilinear, else 0."""
     height, width = size
     x1, y1, x2, y2 = box.tolist()
     # Pixel centres in units of the box, -1 at its left or upper edge and 1 at the other one.

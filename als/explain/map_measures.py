@@ -19,11 +19,7 @@ MARGIN = 15  # pixels
 
 
 def box_region(box, size: tuple[int, int]) -> np.ndarray:
-    """The pixels whose centre lies in a box: bool [H, W].
-
-    Args:
-        box: [4] xyxy, pixels, half-open. size: (height, width).
-    """
+    """The pixels whose centre lies in a half-open box [4] (xyxy, pixels): bool [H, W]."""
     x1, y1, x2, y2 = (float(v) for v in box)
     y, x = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None, :] + 0.5
     return (x >= x1) & (x < x2) & (y >= y1) & (y < y2)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from als.config import ModelConfig
 from als.errors import InputError
@@ -23,7 +24,7 @@ from als.explain.targets import BOX_KINDS, Target
 from als.model import Detector, Encoding
 from als.model.attention import compete
 from als.model.boxes import rescaled
-from als.model.grid import map_to_image
+from als.model.grid import grids_to_image
 
 DRISE_MASKS = 500
 
@@ -51,8 +52,7 @@ class Scene:
     @cached_property
     def image(self) -> Tensor:
         """The photo as float [3, H, W] in 0..1, on the detector's device."""
-        pixels = torch.from_numpy(np.array(self.photo)).permute(2, 0, 1)
-        return pixels.to(self.rois.device).float() / 255
+        return pil_to_tensor(self.photo).to(self.rois.device).float() / 255
 
     @property
     def size(self) -> tuple[int, int]:
@@ -142,12 +142,6 @@ def _greedy(scene: Scene, kind: str) -> np.ndarray:
     return np.stack([greedy_patches(detect, scene.image, *pair) for pair in pairs])
 
 
-def _attention(scene: Scene, kind: str, name: str) -> np.ndarray:
-    made = map_to_image(getattr(scene.encoding, name), scene.encoding)
-    assert made is not None  # `make_maps` asks for attention first
-    return made
-
-
 def _class_weights(scene: Scene, kind: str) -> np.ndarray:
     """What each bin's class feature is multiplied by, pasted into its RoI."""
     encoding, detector = scene.encoding, scene.detector
@@ -162,24 +156,29 @@ def _class_weights(scene: Scene, kind: str) -> np.ndarray:
         return np.stack([paste(g, roi, scene.size) for g, roi in zip(grids, rois, strict=True)])
 
 
+def _attention(title: str, name: str) -> Explainer:
+    """A map that the network multiplies by."""
+
+    def make(scene: Scene, kind: str) -> np.ndarray:
+        return grids_to_image(getattr(scene.encoding, name), scene.encoding)[0]
+
+    return Explainer(title, make, per_object=False, needs_attention=True)
+
+
+def _of_library(title: str, method: str) -> Explainer:
+    """Of the class logit, by pytorch-grad-cam."""
+    make = partial(_gradients, method=method)
+    return Explainer(title, make, "logit", package="pytorch_grad_cam")
+
+
 def _knows_nothing(title: str, make: Maker, per_object: bool = True) -> Explainer:
     """An explainer that is not learnt: the same map for any network."""
     return Explainer(title, make, per_object=per_object, learnt=False, black_box=True)
 
 
 EXPLAINERS: dict[str, Explainer] = {
-    "localization": Explainer(
-        "Localization attention",
-        partial(_attention, name="a_loc"),
-        needs_attention=True,
-        per_object=False,
-    ),
-    "classification": Explainer(
-        "Classification attention",
-        partial(_attention, name="a_cls"),
-        needs_attention=True,
-        per_object=False,
-    ),
+    "localization": _attention("Localization attention", "a_loc"),
+    "classification": _attention("Classification attention", "a_cls"),
     "class_weights": Explainer("Class weights in the box", _class_weights, needs_attention=True),
     "gradcam": Explainer("Grad-CAM, class logit", _gradients, "logit"),
     "gradcam_softmax": Explainer("Grad-CAM, softmax score", _gradients, "softmax"),
@@ -195,18 +194,8 @@ EXPLAINERS: dict[str, Explainer] = {
     "gradact_softmax": Explainer("Gradient x activation, softmax score", _grad_act, "softmax"),
     "gradact_box": Explainer("Gradient x activation, box width", _grad_act, "dw"),
     "odam": Explainer("ODAM, class score and box", _odam),
-    "layercam": Explainer(
-        "LayerCAM, class logit",
-        partial(_gradients, method="layercam"),
-        "logit",
-        package="pytorch_grad_cam",
-    ),
-    "gradcam++": Explainer(
-        "Grad-CAM++, class logit",
-        partial(_gradients, method="gradcam++"),
-        "logit",
-        package="pytorch_grad_cam",
-    ),
+    "layercam": _of_library("LayerCAM, class logit", "layercam"),
+    "gradcam++": _of_library("Grad-CAM++, class logit", "gradcam++"),
     "eigencam": Explainer(
         "EigenCAM",
         lambda scene, kind: _gradients(scene, kind, method="eigencam")[0],  # of any target the same
@@ -238,11 +227,11 @@ EXPLAINERS: dict[str, Explainer] = {
 
 def default_explainers() -> list[str]:
     """Names of those that need no hundreds of passes and no package that is not installed."""
-    return [name for name, one in EXPLAINERS.items() if not one.slow and _installed(one)]
-
-
-def _installed(explainer: Explainer) -> bool:
-    return explainer.package is None or importlib.util.find_spec(explainer.package) is not None
+    return [
+        name
+        for name, one in EXPLAINERS.items()
+        if not one.slow and (one.package is None or importlib.util.find_spec(one.package))
+    ]
 
 
 def make_maps(name: str, scene: Scene, kind: str | None = None) -> np.ndarray:

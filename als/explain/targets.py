@@ -62,13 +62,9 @@ class Target:
 
 
 def best_proposal(logits: Tensor, label: int) -> int:
-    """Index of the RoI with the highest softmax score for a class, however low it is.
+    """Index in logits [N, C + 1] of the highest softmax score for a class, however low it is.
 
-    Args:
-        logits: [N, C + 1]. label: 1 to C.
-
-    Raises:
-        InputError: there is no proposal.
+    Raises InputError where there is no proposal.
     """
     if len(logits) == 0:
         raise InputError("the model proposes no region in this image; nothing can be explained.")

@@ -12,13 +12,9 @@ SIGMA = 0.25  # standard deviation of the Gaussians, as a share of each side
 
 
 def box_gaussian(size: tuple[int, int], box) -> np.ndarray:
-    """A Gaussian in the middle of a box, sigma a quarter of each of its sides.
+    """A Gaussian in the middle of a box [4] (xyxy, pixels), sigma a quarter of each of its sides.
 
-    Args:
-        size: (height, width) of the image. box: [4] xyxy, pixels; sides over 0.
-
-    Returns:
-        float32 [H, W], at most 1; a pixel's value is that at its centre.
+    float32 [H, W] for a `size` (H, W), at most 1; a pixel's value is that at its centre.
     """
     height, width = size
     x1, y1, x2, y2 = (float(v) for v in box)
@@ -32,11 +28,7 @@ def box_gaussian(size: tuple[int, int], box) -> np.ndarray:
 def objectness(detector: Detector, encoding: Encoding) -> np.ndarray:
     """The RPN's score of the best anchor at each place: what any two-stage detector knows.
 
-    Args:
-        encoding: of one image.
-
-    Returns:
-        float32 [H, W] at the original image's size, 0 to 1.
+    float32 [H, W], 0 to 1, at the original size of the encoding's one image.
     """
     (logits,), _ = detector.rpn.head([encoding.f_loc])
     return map_to_image(logits.amax(1, keepdim=True).sigmoid(), encoding)
@@ -45,11 +37,7 @@ def objectness(detector: Detector, encoding: Encoding) -> np.ndarray:
 def random(size: tuple[int, int], seed: int) -> np.ndarray:
     """Random values as coarse as the model's own maps: one for every 16 pixels, interpolated.
 
-    Args:
-        size: (height, width). seed: the same seed and size give the same map.
-
-    Returns:
-        float32 [H, W] in 0..1.
+    float32 [H, W] in 0..1 for a `size` (H, W).
     """
     grid = [-(-side // STRIDE) for side in size]
     values = np.random.default_rng(seed).random(grid, dtype=np.float32)
