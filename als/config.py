@@ -5,6 +5,7 @@ rejects unknown keys. A checkpoint carries its `ModelConfig`, so that it rebuild
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -211,18 +212,15 @@ def _check_values(config) -> None:
     """
     for option in fields(config):
         if option.name != "classes":
-            value = _checked(option.name, getattr(config, option.name), _kinds(option.type))
+            hint: Any = option.type  # `str | None`, or one that stands alone
+            kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else [hint]
+            value = _checked(option.name, getattr(config, option.name), kinds)
             if option.name in PATHS and value is not None:
                 value = os.path.expanduser(value)  # no shell does it in a YAML file
             object.__setattr__(config, option.name, value)
 
 
-def _kinds(hint: Any) -> list[Any]:
-    """`str | None` -> [str, NoneType]; a plain type, a Literal or a tuple stands alone."""
-    return list(get_args(hint)) if get_origin(hint) in (UnionType, Union) else [hint]
-
-
-def _checked(name: str, value: Any, kinds: list[Any]) -> Any:
+def _checked(name: str, value: Any, kinds: Sequence[Any]) -> Any:
     if value is None and NoneType in kinds:
         return None
     lists = [kind for kind in kinds if get_origin(kind) is tuple]

@@ -65,7 +65,10 @@ class DetectorModule(L.LightningModule):
         self.skipped += self.run_config.data.batch_size - len(images)
         self.figures = {}
         if len(images) < least_batch(self.run_config.model):  # the others are broken, and skipped
-            return self._no_loss()
+            if self.trainer.world_size == 1:
+                return None
+            # The other processes wait for gradients.
+            return sum(p.sum() for p in self.detector.parameters() if p.requires_grad) * 0.0
         encoding = self.detector.encode(images)
         losses = self.detector.losses(encoding, targets)
         total = self.detector.total_loss(losses)
@@ -83,12 +86,6 @@ class DetectorModule(L.LightningModule):
             sizes = encoding.images.image_sizes
             self._log_maps(map_statistics(encoding.a_loc, encoding.a_cls, sizes))
         return total
-
-    def _no_loss(self) -> Tensor | None:
-        """The loss of a batch that is skipped: other processes wait for gradients."""
-        if self.trainer.world_size == 1:
-            return None
-        return sum(p.sum() for p in self.detector.parameters() if p.requires_grad) * 0.0
 
     def validation_step(self, batch, batch_idx: int) -> None:
         photos, targets = batch

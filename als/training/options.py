@@ -40,14 +40,11 @@ def read_options(
         values.pop("config", None)
         return TrainConfig(**values), trainer, resume
     except Exception as error:  # jsonargparse ends with many kinds where a config is an odd one
-        where = ""
+        told = f"{_told(error)}; `als train --help` lists every option."
+        told = str(error) if isinstance(error, InputError) else told
         if len(arguments) > 1 and arguments[0] == "--config":
-            where = f"{arguments[1]} and the options after it: "
-        if isinstance(error, InputError):
-            raise InputError(f"{where}{error}") from error
-        raise InputError(
-            f"{where}{_told(error)}; `als train --help` lists every option."
-        ) from error
+            told = f"{arguments[1]} and the options after it: {told}"
+        raise InputError(told) from error
 
 
 def _told(error: Exception) -> str:
@@ -68,12 +65,11 @@ def _load(text: str) -> Any:
     """
     _check_events(text)
     root, value = yaml.compose(text, LOADER), get_loader("yaml")(text)
-    _refuse_twice(root)
     if isinstance(root, yaml.MappingNode) and isinstance(value, dict):
+        _take_names(root, value)
         for key, node in root.value:
             if key.value in SECTIONS and not isinstance(node, yaml.MappingNode):
                 raise yaml.YAMLError(f"{key.value} is a section; indent its options below it")
-        _take_names(root, value)
     items = root.value if isinstance(root, yaml.SequenceNode) else []
     plain = all(isinstance(item, yaml.ScalarNode) for item in items)
     if items and plain and any(isinstance(item, str) for item in value):  # names are texts, all
@@ -100,21 +96,17 @@ def _check_events(text: str) -> None:
             raise yaml.YAMLError("class_path; no option takes a class")
 
 
-def _refuse_twice(node: yaml.Node | None) -> None:
-    """Raise YAMLError for a name that is twice in a section: YAML would drop the first."""
-    if not isinstance(node, yaml.MappingNode):
-        return
+def _take_names(node: yaml.MappingNode, value: dict[str, Any]) -> None:
+    """Put the names of classes in `value` as they are written.
+
+    Raises YAMLError for a name that is twice in a section: YAML would drop the first.
+    """
     seen = set()
     for key, inner in node.value:
         if str(key.value) in seen:
             line = key.start_mark.line + 1
             raise yaml.YAMLError(f"{key.value} is there twice, again in line {line}; give it once")
         seen.add(str(key.value))
-        _refuse_twice(inner)
-
-
-def _take_names(node: yaml.MappingNode, value: dict[str, Any]) -> None:
-    for key, inner in node.value:
         if isinstance(inner, yaml.MappingNode) and isinstance(value.get(key.value), dict):
             _take_names(inner, value[key.value])
         elif key.value in ("classes", "model.classes") and isinstance(inner, yaml.SequenceNode):

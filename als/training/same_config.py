@@ -23,10 +23,8 @@ SHORTENING = {"max_steps", "max_time", "limit_train_batches"}
 def check_resumes(config: TrainConfig, file: Path) -> None:
     """Compare with the config.json of the run that is to go on.
 
-    Rates and schedule come from its checkpoint, whatever the config says now.
-
-    Raises:
-        InputError: an option differs that would have made another network.
+    Rates and schedule come from its checkpoint, whatever the config says now. Raises InputError
+    where an option differs that would have made another network.
     """
     saved, wanted = saved_config(file), comparable(config)
     if saved is None:
