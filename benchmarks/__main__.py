@@ -5,31 +5,14 @@ import sys
 
 from als.errors import InputError
 
-# Each is the function of its name in a module.
-COMMANDS = {
-    "compare": "compare",
-    "memory": "memory",
-    "growth": "growth",
-    "export_speed": "export_speed",
-    "app_latency": "app",
-    "app_screenshots": "app",
-    "load": "load",
-    "kill_resume": "reliability",
-    "memory_flat": "reliability",
-    "training_options": "training_options",
-    "training_cost": "training_cost",
-    "gpu_check": "gpu_check",
-    "ablation_maps": "ablation_maps",
-    "attack": "attack",
-    "checks": "checks",
-    "coco_example": "checks",
-    "masks": "masks",
-    "mask_sources": "mask_sources",
-    "faults": "faults",
-    "focus": "focus",
-    "smuggle": "smuggle",
-    "tradeoff": "tradeoff",
-}
+# Each is the function of its name in a module, which most have alone.
+COMMANDS = """
+    compare growth export_speed app_latency app_screenshots load kill_resume memory_flat
+    training_options training_cost gpu_check ablation_maps attack checks coco_example masks
+    mask_sources faults focus smuggle tradeoff
+""".split()
+SHARED = {"app_latency": "app", "app_screenshots": "app", "coco_example": "checks"}
+SHARED |= {"kill_resume": "reliability", "memory_flat": "reliability"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     name = given[0] if given and not given[0].startswith("-") else "compare"
     if name not in COMMANDS:
         sys.exit(f"{name}: no such benchmark; choose one of {', '.join(COMMANDS)}.")
-    command = getattr(importlib.import_module(f"benchmarks.{COMMANDS[name]}"), name)
+    command = getattr(importlib.import_module(f"benchmarks.{SHARED.get(name, name)}"), name)
     try:
         command(given[given[:1] == [name] :])
     except InputError as error:

@@ -11,37 +11,33 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from als.errors import InputError
-from als.files import write_json
 from als.photographs import package_photographs
-from benchmarks.recording import made_with, options
+from benchmarks.recording import options, save
 from benchmarks.timing import resident_megabytes
 
-START = (
-    "import sys; from als.ui import launch;"
-    "launch(sys.argv[1] or None, port=int(sys.argv[2]), other=sys.argv[3] or None)"
-)
+START = "import sys; from als.ui import launch;launch(sys.argv[1] or None, port=int(sys.argv[2]))"
 PATIENCE = 300  # seconds to import everything on a slow machine
 BROWSER_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-DESKTOP = {"viewport": {"width": 1440, "height": 900}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True}
+DESKTOP = {"width": 1440, "height": 900}
 REPEATS, REQUESTS, REQUESTS_BEFORE = 7, 200, 50
 LARGE = (4000, 3000)  # pixels: what a phone takes
 
 
 @contextmanager
-def served(checkpoint: Path | None, other: Path | None = None) -> Iterator[tuple[str, int]]:
+def served(checkpoint: Path | None = None, log: IO | None = None) -> Iterator[tuple[str, int]]:
     """(address, process) of the app on a free port; no checkpoint is the one that ships."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = [str(checkpoint or ""), str(port), str(other or "")]
-    server = subprocess.Popen([sys.executable, "-c", START, *arguments])
+    command = [sys.executable, "-c", START, str(checkpoint or ""), str(port)]
+    server = subprocess.Popen(command, stdout=log, stderr=log)
     url, end = f"http://127.0.0.1:{port}/", time.monotonic() + PATIENCE
     try:
         while not _answers(url):
@@ -74,9 +70,9 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-def open_page(chromium: Browser, url: str, **look) -> Page:
+def open_page(chromium: Browser, url: str) -> Page:
     """A fresh page of the app, ready for a photo."""
-    page = chromium.new_page(**(DESKTOP | look))
+    page = chromium.new_page(viewport=DESKTOP)
     page.set_default_timeout(PATIENCE * 1000)
     page.goto(url)
     page.locator("#photo input[type=file]").wait_for(state="attached")
@@ -146,12 +142,10 @@ def app_latency(arguments: list[str]) -> None:
     On a warm server: from the upload to the first pictures (aim: 0.6 s on two cores), to all views
     and numbers, and from choosing another detection to its views (aim: 0.25 s).
     """
-    parser = options(app_latency)
-    parser.add_argument("--checkpoint", type=Path, help="default: the one that ships")
-    given = parser.parse_args(arguments)
+    given = options(app_latency, "results/app_latency.json").parse_args(arguments)
     photo = package_photographs()[1]  # two people: there is another detection to choose
-    record = made_with() | {"seconds": {}}
-    with tempfile.TemporaryDirectory() as folder, served(given.checkpoint) as (url, process):
+    record: dict = {"seconds": {}}
+    with tempfile.TemporaryDirectory() as folder, served() as (url, process):
         large = Path(folder) / "large.jpg"
         Image.open(photo).convert("RGB").resize(LARGE).save(large, quality=90)
         for name, one in (("512 x 512", photo), ("4000 x 3000", large)):
@@ -161,33 +155,22 @@ def app_latency(arguments: list[str]) -> None:
         for step, value in steps.items():
             print(f"{name:12} {step:20} {value['median']:6.2f} s, worst {value['worst']:.2f} s")
     print(f"memory: {memory['growth']:+.0f} MB over {REQUESTS} requests")
-    if given.out is not None:
-        write_json(given.out, record)
+    save(given.out, record)
 
 
 def app_screenshots(arguments: list[str]) -> None:
-    """The app's pictures in the README: app.png, -dark, -phone, -what-if and, of two, -compare."""
-    parser = options(app_screenshots, "docs")
-    parser.add_argument("--checkpoint", type=Path, help="default: the one that ships")
-    parser.add_argument("--other", type=Path, help="a second one, for the tab that compares")
-    given = parser.parse_args(arguments)
-    given.out.mkdir(parents=True, exist_ok=True)
-    cat = package_photographs()[0]
+    """The app's pictures in the README: app.png and app-what-if.png."""
+    given = options(app_screenshots, "docs").parse_args(arguments)
 
     def take(page: Page, name: str, ready: str) -> None:
         page.locator(ready).first.wait_for()
         page.wait_for_timeout(800)  # animations of the page end
         page.screenshot(path=given.out / name, full_page=True)
 
-    with served(given.checkpoint, given.other) as (url, _), browser() as chromium:
-        looks = {"app-phone.png": PHONE, "app-dark.png": {"color_scheme": "dark"}, "app.png": {}}
-        for name, look in looks.items():
-            page = open_page(chromium, url, **look)
-            page.set_input_files("#photo input[type=file]", cat)
-            take(page, name, "#numbers table")
+    with served() as (url, _), browser() as chromium:
+        page = open_page(chromium, url)
+        page.set_input_files("#photo input[type=file]", package_photographs()[0])
+        take(page, "app.png", "#numbers table")
         page.get_by_role("tab", name="What if").click()
         page.get_by_role("button", name="Run with these maps").click()
         take(page, "app-what-if.png", "#whatif-status p")
-        if given.other is not None:
-            page.get_by_role("tab", name="Compare").click()
-            take(page, "app-compare.png", "#compare-numbers table")

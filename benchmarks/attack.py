@@ -8,17 +8,19 @@ import contextlib
 import copy
 import io
 import json
+import multiprocessing
 import os
 import re
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from pathlib import Path
 
 import httpx
@@ -32,37 +34,21 @@ from als.config import ModelConfig
 from als.data.convert import to_coco
 from als.data.toy import TOY_CLASSES, write_toy
 from als.errors import InputError
-from als.files import write_json
 from benchmarks.app import served
 from benchmarks.load import VALUES, Tab, upload
-from benchmarks.recording import made_with, options
+from benchmarks.recording import options, save
 
-ROOT = Path(__file__).parents[1]
-MEMORY = 3 * 2**30  # bytes of data that the commands' process may take
+# Of the commands' process: bytes of data that it may take.
+BOUND = (resource.RLIMIT_DATA, (3 * 2**30, 3 * 2**30))
 NETWORK = {
     **{"classes": TOY_CLASSES, "backbone": "mobilenet_v2", "weights": None, "attention_width": 8},
     **{"pool_size": 3, "min_size": 64, "max_size": 96, "rpn_pre_nms_test": 60},
     **{"rpn_post_nms_test": 20, "rpn_pre_nms_train": 60, "rpn_post_nms_train": 20},
 }
 ODD = [
-    *(
-        None,
-        True,
-        0,
-        -1,
-        1,
-        2**63,
-        1e308,
-        float("nan"),
-        float("inf"),
-        0.5,
-        "",
-        "1",
-        "nan",
-        "..",
-        "/",
-    ),
-    *("\ud800", "x" * 5000, "\x00", [], {}, [[]], [None], {"a": 1}, [1e9, -1e9, float("nan")]),
+    *(None, True, 0, -1, 1, 2**63, 1e308, float("nan"), float("inf"), 0.5, "", "1", "nan", ".."),
+    *("/", "\ud800", "x" * 5000, "\x00"),
+    *([], {}, [[]], [None], {"a": 1}, [1e9, -1e9, float("nan")]),
 ]
 WORDS = [b"", b"-1", b"0", b"NaN", b"1e308", b"&#0;", b"<x>", b"\xff\xfe", b"../..", b"9" * 400]
 Mutation = Callable[[np.random.Generator, Path], None]
@@ -134,50 +120,23 @@ def odd_head(rng: np.random.Generator, path: Path) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
 
 
-class Worker:
-    """A process that runs commands of `als` one after another, and is started again if it dies."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.process = folder, None
-
-    def run(self, arguments: list[str]) -> dict:
-        """{"how": "result", "sentence", "traceback" or "signal", "said": ...}"""
-        if self.process is None:
-            command = [sys.executable, "-c", "from benchmarks.attack import work; work()"]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            environment = os.environ | {"TMPDIR": str(self.folder), "OMP_NUM_THREADS": "1"}
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
-        self.process.stdin.write(json.dumps(arguments) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if answer:
-            return json.loads(answer)
-        code, self.process = self.process.wait(), None
-        return {"how": "signal", "said": f"ended with {code}"}
-
-    def close(self) -> None:
-        if self.process is not None:
-            self.process.stdin.close()
-            self.process.wait()
+def worker() -> ProcessPoolExecutor:
+    """A process that runs commands of `als` one after another."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), resource.setrlimit, BOUND)
 
 
-def work() -> None:
-    """What the worker's process does: commands come as lines of JSON, outcomes leave as such."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    for line in sys.stdin:
-        said, how = io.StringIO(), "result"
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            try:
-                main(json.loads(line))
-            except SystemExit as end:
-                how = "result" if end.code in (None, 0) else "sentence"
-            except BaseException:
-                how = "traceback"
-                traceback.print_exc()
-        out.write(json.dumps({"how": how, "said": said.getvalue()[-1500:]}) + "\n")
-        out.flush()
+def run_command(arguments: list[str]) -> dict:
+    """{"how": "result", "sentence" or "traceback", "said": ...} of a command in this process."""
+    said, how = io.StringIO(), "result"
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            main(arguments)
+        except SystemExit as end:
+            how = "result" if end.code in (None, 0) else "sentence"
+        except BaseException:
+            how = "traceback"
+            traceback.print_exc()
+    return {"how": how, "said": said.getvalue()[-1500:]}
 
 
 def commands(folder: Path, inputs: int, seed: int) -> Iterator[dict]:
@@ -212,12 +171,17 @@ def commands(folder: Path, inputs: int, seed: int) -> Iterator[dict]:
         ("checkpoints' bytes", "tiny.safetensors", odd_bytes, [predict]),
         ("configs", "run.yaml", odd_yaml, [train]),
     ]
-    worker = Worker(folder / "tmp")
     (folder / "tmp").mkdir()
-    place = folder / "input"
+    os.environ |= {"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"}  # the worker's
+    place, pool = folder / "input", worker()
 
     def outcome(arguments: list[str]) -> dict:
-        told = worker.run([one.replace("@", f"{place}/") for one in arguments])
+        nonlocal pool
+        given = [one.replace("@", f"{place}/") for one in arguments]
+        try:
+            told = pool.submit(run_command, given).result()
+        except BrokenProcessPool:
+            pool, told = worker(), {"how": "signal", "said": ""}
         left = [str(path) for path in (*place.rglob(".als-*"), *(folder / "tmp").iterdir())]
         return told | {"command": arguments[0], "left": left}
 
@@ -235,14 +199,15 @@ def commands(folder: Path, inputs: int, seed: int) -> Iterator[dict]:
             for leftover in (folder / "tmp").iterdir():
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         shutil.rmtree(place)
-    worker.close()
+    pool.shutdown()
 
 
-def page(folder: Path, events: int, seed: int) -> list[dict]:
+def page(folder: Path, events: int, seed: int) -> Iterator[dict]:
     """Outcomes of events of the page with odd values; the server's log tells of tracebacks."""
-    log = folder / "server.log"
-    with _to_file(log), served(folder / "good" / "tiny.safetensors") as (url, _):
-        tab, told = Tab(url), []
+    told = {"kind": "the page's events", "said": "", "left": []}
+    log, checkpoint = folder / "server.log", folder / "good" / "tiny.safetensors"
+    with log.open("wb") as file, served(checkpoint, log=file) as (url, _):
+        tab = Tab(url)
         photo = next((folder / "good").rglob("*.jpg")).read_bytes()
         usual = [upload(tab.web, "a.jpg", photo), *VALUES]
         indices = [one["id"] for one in tab.config["dependencies"]]
@@ -254,45 +219,29 @@ def page(folder: Path, events: int, seed: int) -> list[dict]:
                 how = "result"
             except (httpx.HTTPError, UnicodeError, ValueError) as error:
                 how = f"client: {type(error).__name__}"
-            told.append({"kind": "the page's events", "number": number, "how": how, "said": ""})
+            yield told | {"number": number, "how": how}
         alive = tab.event("photo", "change", usual)["success"]
     text = log.read_text(errors="replace")
     if "Traceback" in text:
-        told.append({"kind": "the page's events", "how": "traceback", "said": text[-3000:]})
+        yield told | {"how": "traceback", "said": text[-3000:]}
     if not alive:
-        told.append({"kind": "the page's events", "how": "signal", "said": "it answers no more"})
-    return told
-
-
-@contextlib.contextmanager
-def _to_file(path: Path) -> Iterator[None]:
-    """What this process and its children say goes to a file."""
-    kept = os.dup(1), os.dup(2)
-    with path.open("wb") as file:
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
-        try:
-            yield
-        finally:
-            for number, before in zip((1, 2), kept, strict=True):
-                os.dup2(before, number)
-                os.close(before)
+        yield told | {"how": "signal", "said": "it answers no more"}
 
 
 def attack(arguments: list[str]) -> None:
     """Mutated inputs through check, evaluate, train, predict and the page; see the module."""
-    parser = options(attack)
+    parser = options(attack, "results/reliability/attack.json")
     parser.add_argument("--inputs", type=int, default=400, help="of the commands")
     parser.add_argument("--events", type=int, default=100, help="of the page")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     started, outcomes = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as place:
-        for told in commands(Path(place), given.inputs, given.seed):
+        runs = commands(Path(place), given.inputs, given.seed)
+        for told in chain(runs, page(Path(place), given.events, given.seed)):
             outcomes.append(told)
             if told["how"] in ("traceback", "signal") or told["left"]:
                 print(json.dumps(told, indent=1), flush=True)
-        outcomes += page(Path(place), given.events, given.seed)
     counts: dict[str, Counter] = {}
     for told in outcomes:
         counts.setdefault(told["kind"], Counter())[told["how"]] += 1
@@ -301,13 +250,9 @@ def attack(arguments: list[str]) -> None:
         "seed": given.seed,
         "tracebacks": sum(told["how"] == "traceback" for told in outcomes),
         "signals": sum(told["how"] == "signal" for told in outcomes),
-        "files_left": sum(len(told.get("left", ())) for told in outcomes),
+        "files_left": sum(len(told["left"]) for told in outcomes),
         "outcomes": {kind: dict(count) for kind, count in counts.items()},
         "minutes": (time.perf_counter() - started) / 60,
     }
-    for told in outcomes[-2:]:
-        if told["how"] in ("traceback", "signal"):
-            print(told["said"])
     print(json.dumps(record, indent=2))
-    if given.out is not None:
-        write_json(given.out, record | made_with())
+    save(given.out, record)

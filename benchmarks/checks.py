@@ -14,13 +14,15 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from als.data.coco_ids import CocoIds
 from als.data.layouts import load_records
 from als.evaluation.coco_measures import as_coco
+from als.evaluation.coco_results import result_rows
 from als.evaluation.detections import Detections, GroundTruth, load_judgeable
 from als.evaluation.evaluate import evaluate, judge, truths_of
-from als.files import read_json, write_json
+from als.files import read_json
 from benchmarks.checks_maps import microsoft, quantus, rise, scenes_of, torchcam
-from benchmarks.recording import made_with, options
+from benchmarks.recording import options, save
 
 FAKE_TRUTH = "instances_val2014_100.json"  # of the repository of faster-coco-eval
 FAKE_RESULTS = "instances_val2014_fakebbox100_results.json"  # of cocoapi's
@@ -69,8 +71,7 @@ def checks(arguments: list[str]) -> None:
             figures = {"photographs": [rise(scene, given.rise) for scene in scenes]}
             told["rise"] = {"sha256": hashlib.sha256(code).hexdigest()} | figures
             print("rise", told["rise"])
-    write_json(given.out, told | made_with())
-    print(given.out)
+    save(given.out, told)
 
 
 def coco_example(arguments: list[str]) -> None:
@@ -94,7 +95,7 @@ def coco_example(arguments: list[str]) -> None:
     counts = {"images": len(records), "objects": len(content["annotations"])}
     counts["results"] = len(json.loads(results.read_text()))
     print(told, counts)
-    write_json(given.out, told | counts | made_with())
+    save(given.out, told | counts)
 
 
 def faster_coco_eval(dataset: dict, detections: Sequence[Detections]) -> dict[str, float]:
@@ -103,7 +104,7 @@ def faster_coco_eval(dataset: dict, detections: Sequence[Detections]) -> dict[st
 
     with redirect_stdout(StringIO()):
         truth = COCO(dataset)
-        evaluator = COCOeval_faster(truth, truth.loadRes(result_rows(detections)), "bbox")
+        evaluator = COCOeval_faster(truth, truth.loadRes(all_rows(detections)), "bbox")
         evaluator.run()
     return dict(zip(COCO_NAMES, map(float, evaluator.stats), strict=False))
 
@@ -113,7 +114,7 @@ def hotcoco(dataset: dict, detections: Sequence[Detections]) -> dict[str, float]
     from hotcoco import COCO, COCOeval
 
     truth = COCO(dataset)
-    evaluator = COCOeval(truth, truth.load_res(result_rows(detections)), "bbox")
+    evaluator = COCOeval(truth, truth.load_res(all_rows(detections)), "bbox")
     with redirect_stdout(StringIO()):
         evaluator.run()
     return {name: evaluator.get_results()[name] for name in COCO_NAMES}
@@ -157,13 +158,12 @@ def podm(detections: Sequence[Detections], truths: Sequence[GroundTruth]) -> dic
     return {name: float(np.mean([one.ap for one in classes])) for name, classes in told.items()}
 
 
-def result_rows(detections: Sequence[Detections]) -> list[dict]:
-    """Detections as COCO's results JSON has them, image ids from 1."""
+def all_rows(detections: Sequence[Detections]) -> list[dict]:
+    """Detections as COCO's results JSON has them: image ids from 1, labels as categories."""
+    labels = {label for one in detections for label in one.labels.tolist()}
+    ids = CocoIds({}, {label: label for label in labels})
     return [
-        {"image_id": i, "category_id": label, "score": score}
-        | {"bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]}
+        row
         for i, one in enumerate(detections, start=1)
-        for box, label, score in zip(
-            one.boxes.tolist(), one.labels.tolist(), one.scores.tolist(), strict=True
-        )
+        for row in result_rows(i, one.boxes, one.labels.tolist(), one.scores, ids)
     ]

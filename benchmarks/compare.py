@@ -8,7 +8,7 @@ from benchmarks import compare_networks, compare_pipelines
 from benchmarks.goals import MAIN, table
 from benchmarks.memory import compare_memory
 from benchmarks.networks import SHARE, build
-from benchmarks.recording import Setting, quick_options, write
+from benchmarks.recording import Setting, quick_options, save_of_machine
 from benchmarks.timing import Measured
 
 
@@ -58,4 +58,4 @@ def compare(arguments: list[str]) -> None:
     setting = Setting(given.device, given.quick)
     record = record_of(measure_all(setting))
     print(f"\n{table(record)}\n")
-    write(record, setting, given.out)
+    save_of_machine(record, setting, given.out)

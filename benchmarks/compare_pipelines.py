@@ -22,7 +22,7 @@ from als.evaluation.average_precision import voc_ap
 from als.evaluation.coco_measures import as_coco, coco_metrics
 from als.evaluation.detections import Detections, GroundTruth
 from als.inference import Predictor, predict_many
-from benchmarks.checks import result_rows
+from benchmarks.checks import all_rows
 from benchmarks.compare_networks import training_batch
 from benchmarks.networks import CLASSES, Subject, loss_of, photographs, step
 from benchmarks.recording import Setting
@@ -130,7 +130,7 @@ def coco_sides(count: int) -> dict[str, Callable]:
     truths, detections = made_up(count)
     ids = range(1, count + 1)
     coco_gt = as_coco(truths, [VOC_SIZE] * count, CLASSES)
-    results = result_rows(detections)
+    results = all_rows(detections)
 
     def alone() -> None:
         fresh = [row.copy() for row in results]  # loadRes adds to each, and finds it there again

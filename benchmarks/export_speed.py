@@ -8,7 +8,7 @@ import torch
 
 from als.export import FORMATS, export, photographs, runner
 from benchmarks.networks import build_side
-from benchmarks.recording import Setting, quick_options, write
+from benchmarks.recording import Setting, quick_options, save_of_machine
 from benchmarks.timing import in_turns
 
 ROUNDS = 7
@@ -53,4 +53,4 @@ def export_speed(arguments: list[str]) -> None:
             f"by {facts['largest_difference']:.1g}, {facts['megabytes']:.1f} MB, exported in "
             f"{facts['export_seconds']:.0f} s"
         )
-    write(record, setting, given.out, "export-")
+    save_of_machine(record, setting, given.out, "export-")

@@ -22,14 +22,13 @@ from als.evaluation.evaluate import truths_of
 from als.evaluation.missed import IOU, outcomes
 from als.explain import make_maps
 from als.explain import map_measures as where
-from als.files import atomic_write, read_json, write_json
 from als.images import as_rgb
 from als.inference import Analysis, Predictor
-from benchmarks.recording import made_with, options
+from benchmarks.recording import options, save
 
 MAPS = ("localization", "classification", "class_weights", "gradcam", "gradact", "odam")
 MAPS += ("objectness", "box_gaussian")
-KINDS = ("localization", "class", "background", "missed")
+THRESHOLD = 0.2  # of detections
 TOUCHES = 0.1  # IoU under which a box touches nothing (TIDE, Bolya et al. 2020)
 FOLDS, RESAMPLES = 5, 2000
 
@@ -45,21 +44,13 @@ def faults(arguments: list[str]) -> None:
     parser.add_argument("checkpoint", nargs="?", default="twenty", help="a file or a name")
     parser.add_argument("--data", default="Everyday:test", help="FOLDER:SPLIT")
     parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--threshold", type=float, default=0.2, help="of detections")
-    parser.add_argument("--limit", type=int, help="so many photographs")
-    parser.add_argument("--rows", type=Path, help="what an earlier run measured, told apart anew")
     given = parser.parse_args(arguments)
-    if given.rows is not None:
-        record = read_json(given.rows.with_suffix(".json"))
-        write_json(given.out, record | told_of(pd.read_parquet(given.rows)) | made_with())
-        return
     predictor = als.load(given.checkpoint)
     records = load_records(given.data, given.root, predictor.classes)
-    order = np.random.default_rng(0).permutation(len(records))[: given.limit]
     rows, left_out = [], 0
-    for record in tqdm([records[index] for index in sorted(order)], unit="image"):
+    for record in tqdm(records, unit="image"):
         analysis = predictor.analyse(as_rgb(record.path))
-        some, others = items(predictor, record, analysis, given.threshold)
+        some, others = items(predictor, record, analysis)
         left_out += others
         for kind, box, label in some:
             about = {"image": record.image_id, "kind": kind} | geometry(box, record.size)
@@ -70,30 +61,28 @@ def faults(arguments: list[str]) -> None:
                 about |= {f"{name} {feature}": value for feature, value in told.items()}
             rows.append(about)
     table = pd.DataFrame(rows)
-    with atomic_write(given.out.with_suffix(".parquet")) as aside:
-        table.to_parquet(aside)
-    record = {"checkpoint": str(given.checkpoint), "data": given.data, "limit": given.limit}
-    record |= {"fingerprint": fingerprint(records), "threshold": given.threshold}
+    false = table[table["kind"] != "missed"]  # a missed object's box is true
+    record = {"checkpoint": given.checkpoint, "data": given.data}
+    record |= {"fingerprint": fingerprint(records), "threshold": THRESHOLD}
     record |= {"left_out": left_out, "kinds": table["kind"].value_counts().to_dict()}
-    record |= {"photographs": len(order)} | told_of(table)
-    write_json(given.out, record | made_with())
-    print(given.out)
+    record |= {"photographs": len(records)}
+    record |= {"told": told_apart(table), "told_of_false": told_apart(false)}
+    save(given.out, record)
 
 
 def items(
-    predictor: Predictor, record: Record, analysis: Analysis, threshold: float
+    predictor: Predictor, record: Record, analysis: Analysis
 ) -> tuple[list[tuple[str, np.ndarray, int]], int]:
     """(Kind, box [4], label) of each fault of a photograph, and how many false ones are no kind."""
     found, (truth,) = analysis.prediction, truths_of([record])
-    sure = found.scores >= threshold
+    sure = found.scores >= THRESHOLD
     given = Detections(found.boxes[sure], found.labels[sure], found.scores[sure])
     told = outcomes(given, truth, len(predictor.classes))
     boxes = torch.from_numpy(given.boxes), torch.from_numpy(truth.boxes)
-    overlaps = box_iou(*boxes).numpy() if len(truth.boxes) else np.zeros((len(given.boxes), 1))
-    some, left_out = [], 0
+    overlaps, some, left_out = box_iou(*boxes).numpy(), [], 0
     for row in np.flatnonzero(told.false):
-        label, overlap = int(given.labels[row]), overlaps[row]
-        kind = kind_of(overlap, truth.labels == label) if len(truth.boxes) else "background"
+        label = int(given.labels[row])
+        kind = kind_of(overlaps[row], truth.labels == label)
         left_out += kind is None
         some += [(kind, given.boxes[row], label)] if kind else []
     missed = np.flatnonzero(told.missed)
@@ -106,7 +95,7 @@ def kind_of(overlap: np.ndarray, same: np.ndarray) -> str | None:
         return "class"
     if TOUCHES <= overlap[same].max(initial=0) < IOU:
         return "localization"
-    return "background" if overlap.max() < TOUCHES else None
+    return "background" if overlap.max(initial=0) < TOUCHES else None
 
 
 def geometry(box: np.ndarray, size: tuple[int, int]) -> dict[str, float]:
@@ -137,12 +126,6 @@ def features(heat: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> dict[s
         told |= {"right": ((xs * own).sum() / total - (x1 + x2) / 2) / (x2 - x1)}
         told |= {"down": ((ys * own).sum() / total - (y1 + y2) / 2) / (y2 - y1)}
     return {name: float(value) for name, value in told.items()}
-
-
-def told_of(table: pd.DataFrame) -> dict[str, dict]:
-    """`told_apart` of all kinds, and of false detections alone: a missed object's box is true."""
-    false = table[table["kind"] != "missed"]
-    return {"told": told_apart(table), "told_of_false": told_apart(false)}
 
 
 def told_apart(table: pd.DataFrame) -> dict[str, dict]:

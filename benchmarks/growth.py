@@ -20,7 +20,7 @@ from als.model import Detector
 from benchmarks.compare_networks import best_targets
 from benchmarks.compare_pipelines import made_up
 from benchmarks.networks import CLASSES, as_tensor, build_side, photographs
-from benchmarks.recording import Setting, quick_options, write
+from benchmarks.recording import Setting, quick_options, save_of_machine
 from benchmarks.timing import seconds_of
 
 ROUNDS = 3
@@ -119,4 +119,4 @@ def growth(arguments: list[str]) -> None:
             + ("within" if one["within"] else "over"),
             flush=True,
         )
-    write({"curves": grown}, setting, given.out, "growth-")
+    save_of_machine({"curves": grown}, setting, given.out, "growth-")

@@ -6,21 +6,19 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from pathlib import Path
 
 import httpx
 import numpy as np
 from PIL import Image
 
 from als.drawing import RULES
-from als.errors import InputError
-from als.files import write_json
 from als.photographs import package_photographs
 from benchmarks.app import served
-from benchmarks.recording import made_with, options
+from benchmarks.recording import options, save
 from benchmarks.timing import resident_megabytes
 
 VALUES = (0.3, "class score", 0.6, "viridis", RULES[1], "gradact")  # of the page's controls
+CLIENTS, REQUESTS, AT_ONCE = 32, 300, 120
 PATIENCE = 600  # seconds that one answer may take
 SIDES = range(120, 200, 10)  # pixels: each photograph is told by its width
 FULL = "Queue is full"
@@ -70,17 +68,15 @@ def upload(web: httpx.Client, name: str, content: bytes) -> dict:
     return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
 
 
-def analyse(web: httpx.Client, name: str, content: bytes) -> dict:
-    """The record that `/analyse` gives of a photo. Raises InputError with the refusal."""
-    photo = upload(web, name, content)
-    called = web.post("/gradio_api/call/analyse", json={"data": [photo, 0.3, "", "class score"]})
-    if called.status_code != 200:
-        raise InputError(called.text)
-    answer = web.get(f"/gradio_api/call/analyse/{called.json()['event_id']}").text
-    event, data = answer.strip().splitlines()[-2:]
-    if event != "event: complete":
-        raise InputError(answer)
-    return json.loads(data.removeprefix("data: "))[0]
+def analyse(tab: Tab, name: str, content: bytes) -> dict | str:
+    """The record that `/analyse` gives of a photo, or what it says instead."""
+    index = next(one["id"] for one in tab.config["dependencies"] if one["api_name"] == "analyse")
+    try:
+        photo = upload(tab.web, name, content)
+        answer = tab.join({"fn_index": index, "data": [photo, 0.3, "", "class score"]})
+    except httpx.HTTPError as error:
+        return str(error)
+    return answer["output"]["data"][0] if answer["success"] else str(answer["output"]["error"])
 
 
 def photographs() -> dict[str, bytes]:
@@ -96,34 +92,30 @@ def photographs() -> dict[str, bytes]:
 
 def many_clients(url: str, clients: int, requests: int) -> dict:
     """Requests of several clients at once: seconds, errors, and answers of another's photo."""
-    photos = photographs()
-    with httpx.Client(base_url=url, timeout=PATIENCE) as web:
-        alone = {name: analyse(web, name, content) for name, content in photos.items()}
+    photos, tabs = list(photographs().items()), [Tab(url) for _ in range(clients)]
+    alone = {name: analyse(tabs[0], name, content) for name, content in photos}
 
-    def client(number: int) -> list[tuple[float, str]]:
+    def client(number: int) -> list[tuple[float, str, dict | str]]:
         took = []
-        with httpx.Client(base_url=url, timeout=PATIENCE) as web:
-            for i in range(number, requests, clients):
-                name = list(photos)[i % len(photos)]
-                started = time.perf_counter()
-                try:
-                    record = analyse(web, name, photos[name])
-                except (InputError, httpx.HTTPError) as error:
-                    said = f"error: {error}"
-                else:
-                    same = all(record[k] == alone[name][k] for k in ("photo", "detections"))
-                    said = "" if same else "another's"
-                took.append((time.perf_counter() - started, said))
+        for i in range(number, requests, clients):
+            name, content = photos[i % len(photos)]
+            started = time.perf_counter()
+            record = analyse(tabs[number], name, content)
+            took.append((time.perf_counter() - started, name, record))
         return took
 
     with ThreadPoolExecutor(clients) as pool:
         took = [one for each in pool.map(client, range(clients)) for one in each]
-    seconds = [second for second, _ in took]
+    seconds = [second for second, _, _ in took]
+    served = [(name, record) for _, name, record in took if isinstance(record, dict)]
     return {
         "clients": clients,
         "requests": len(took),
-        "errors": [said for _, said in took if said.startswith("error")],
-        "cross_talk": sum(said == "another's" for _, said in took),
+        "errors": [record for _, _, record in took if isinstance(record, str)],
+        "cross_talk": sum(
+            any(record[key] != alone[name][key] for key in ("photo", "detections"))
+            for name, record in served
+        ),
         "seconds": {
             "p50": statistics.median(seconds),
             "p95": float(np.percentile(seconds, 95)),
@@ -134,21 +126,14 @@ def many_clients(url: str, clients: int, requests: int) -> dict:
 
 def at_once(url: str, requests: int) -> dict:
     """Requests that come together: how many are served, and what the others are told."""
-    name, content = next(iter(photographs().items()))
-
-    def ask(_: int) -> str:
-        try:
-            with httpx.Client(base_url=url, timeout=PATIENCE) as web:
-                analyse(web, name, content)
-        except (InputError, httpx.HTTPError) as error:
-            return str(error)
-        return "served"
-
+    (name, content), *_ = photographs().items()
+    tabs = [Tab(url) for _ in range(requests)]
     with ThreadPoolExecutor(requests) as pool:
-        said = list(pool.map(ask, range(requests)))
-    full = sum(FULL in one for one in said)
-    others = [one for one in said if one != "served" and FULL not in one]
-    return {"requests": requests, "served": said.count("served"), "full": full, "others": others}
+        said = list(pool.map(lambda tab: analyse(tab, name, content), tabs))
+    refused = [one for one in said if isinstance(one, str)]
+    others = [one for one in refused if FULL not in one]
+    full, served = len(refused) - len(others), requests - len(refused)
+    return {"requests": requests, "served": served, "full": full, "others": others}
 
 
 def page_events(url: str, process: int, events: int, tabs: int) -> dict:
@@ -189,20 +174,14 @@ def load(arguments: list[str]) -> None:
     No error and no answer of another's photo are the aim, a sentence for who comes to a full queue,
     and memory that stays flat.
     """
-    parser = options(load)
-    parser.add_argument("--checkpoint", type=Path, help="default: the one that ships")
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--requests", type=int, default=300)
-    parser.add_argument("--at-once", type=int, default=120)
+    parser = options(load, "results/reliability/app_load.json")
     parser.add_argument("--events", type=int, default=500, help="of the page")
     parser.add_argument("--tabs", type=int, default=12)
     given = parser.parse_args(arguments)
-    record = made_with()
-    with served(given.checkpoint) as (url, process):
-        record["page"] = page_events(url, process, given.events, given.tabs)
-        record["clients"] = many_clients(url, given.clients, given.requests)
-        record["at_once"] = at_once(url, given.at_once)
+    with served() as (url, process):
+        record: dict = {"page": page_events(url, process, given.events, given.tabs)}
+        record["clients"] = many_clients(url, CLIENTS, REQUESTS)
+        record["at_once"] = at_once(url, AT_ONCE)
         record["megabytes"] = resident_megabytes(process)
-    print(json.dumps({name: record[name] for name in ("page", "clients", "at_once")}, indent=2))
-    if given.out is not None:
-        write_json(given.out, record)
+    print(json.dumps(record, indent=2))
+    save(given.out, record)

@@ -1,10 +1,8 @@
 """What A_loc learns from true masks, GrabCut's, filled boxes and a loss of boxes alone."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -18,12 +16,11 @@ from als.data.layouts import load_records
 from als.data.masks import fill
 from als.errors import InputError
 from als.evaluation.evaluate import evaluate
-from als.files import write_json
 from als.model.backbone import STRIDE
 from als.model.detector import Detector, Encoding
 from als.tables.stage_config import read_config
 from als.training.train import train
-from benchmarks.recording import made_with, options
+from benchmarks.recording import options, save
 
 FIGURES = ("AP50_area", "AP75", "AP")
 
@@ -54,17 +51,16 @@ def mask_sources(arguments: list[str]) -> None:
         root = given.runs / "data" / f"{name.replace(' ', '-')}-{given.photographs}"
         _make_data(given.root, root, given.photographs, has_masks)
         changes = data | {"data.root": str(root), "epochs": stage2, "start_from": str(start)}
-        with _family(family):
+        with patch.dict(FAMILIES, als=family):
             checkpoint = _trained(given.stage2, given.runs / root.name, changes)
         records.append(_judged(name, checkpoint, given.root))
         print(records[-1], flush=True)
     told = {"train": "VOC2012:train", "photographs": given.photographs, "val": "VOC2012:val"}
     told |= {"stage2": given.stage2, "start": None if given.start is None else str(given.start)}
-    write_json(given.out, {"data": told, "epochs": given.epochs, "sources": records} | made_with())
-    print(given.out)
+    save(given.out, {"data": told, "epochs": given.epochs, "sources": records})
 
 
-def _trained(config: str, out: Path, changes: Mapping[str, Any]) -> Path:
+def _trained(config: str, out: Path, changes: dict) -> Path:
     """The checkpoint of a run of a config: trained, or gone on with where it is the same one."""
     run = read_config(CONFIGS / f"{config}.yaml", changes | {"out": str(out)})
     return train(run, resume=True, enable_progress_bar=False)
@@ -96,15 +92,6 @@ def _judged(name: str, checkpoint: Path, root: Path) -> dict:
     maps = {key: value for key, value in told["maps"].items() if key.startswith("loc_")}
     figures = {key: told["metrics"][key] for key in FIGURES}
     return {"name": name} | figures | maps | {"training": info}
-
-
-@contextmanager
-def _family(detector: type[Detector]) -> Iterator[None]:
-    kept, FAMILIES["als"] = FAMILIES["als"], detector
-    try:
-        yield
-    finally:
-        FAMILIES["als"] = kept
 
 
 class TaughtByFilledBoxes(Detector):

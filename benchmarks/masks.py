@@ -1,11 +1,11 @@
 """How near masks made from boxes come to the true ones, and what they take."""
 
-import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from als.classes import VOC_CLASSES
@@ -14,9 +14,8 @@ from als.data.layouts import load_records
 from als.data.masks import fill, read_object_map
 from als.errors import InputError
 from als.evaluation.evaluate import object_iou
-from als.files import write_json
 from als.images import as_rgb
-from benchmarks.recording import made_with, options
+from benchmarks.recording import options, save
 
 
 def masks(arguments: list[str]) -> None:
@@ -30,8 +29,7 @@ def masks(arguments: list[str]) -> None:
     figures = compare(given.data, given.root, given.classes, given.photographs)
     for name, values in figures["sides"].items():
         print(f"{name}: IoU {values['iou']:.3f}, {values['seconds']:.2f} s a photograph")
-    write_json(given.out, figures | made_with())
-    print(given.out)
+    save(given.out, figures)
 
 
 def compare(spec: str, root: Path, classes: Sequence[str], photographs: int) -> dict:
@@ -55,24 +53,23 @@ def compare(spec: str, root: Path, classes: Sequence[str], photographs: int) -> 
             photo, boxes, min(LONGEST, max(photo.size)) // 2
         ),
     }
-    overlaps: dict[str, list[float]] = {name: [] for name in ways}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    rows = []
     for record in tqdm([found[index] for index in chosen], disable=None):
         truth = read_object_map(record, classes)
         photo = as_rgb(record.path)
         for name, way in ways.items():
             started = time.perf_counter()
             made = way(photo, record.boxes)
-            seconds[name].append(time.perf_counter() - started)
-            overlaps[name].append(object_iou(made, truth))
+            seconds = time.perf_counter() - started
+            rows.append({"way": name, "iou": object_iou(made, truth), "seconds": seconds})
     sides = {
         name: {
-            "iou": statistics.mean(overlaps[name]),
-            "iou_median": statistics.median(overlaps[name]),
-            "share_under_half": float(np.mean(np.array(overlaps[name]) < 0.5)),
-            "seconds": statistics.mean(seconds[name]),
+            "iou": own["iou"].mean(),
+            "iou_median": own["iou"].median(),
+            "share_under_half": (own["iou"] < 0.5).mean(),
+            "seconds": own["seconds"].mean(),
         }
-        for name in ways
+        for name, own in pd.DataFrame(rows).groupby("way", sort=False)
     }
     settings = {"iterations": ITERATIONS, "longest_side": LONGEST, "opencv": cv2.__version__}
     return {"data": spec, "photographs": len(chosen), **settings, "threads": 1, "sides": sides}

@@ -21,10 +21,10 @@ class Setting:
         return 1 if self.quick else count
 
 
-def options(command: Callable, out: str | None = None) -> ArgumentParser:
+def options(command: Callable, out: str) -> ArgumentParser:
     """A parser that is described by the command's docstring, with --out."""
     parser = ArgumentParser(f"python -m benchmarks {command.__name__}", description=command.__doc__)
-    parser.add_argument("--out", type=Path, default=out and Path(out), help="of the record")
+    parser.add_argument("--out", type=Path, default=Path(out), help=f"default: {out}")
     return parser
 
 
@@ -41,12 +41,16 @@ def made_with() -> dict:
     return {"machine": machine(), "revision": revision()}
 
 
-def write(record: dict, setting: Setting, folder: Path, prefix: str = "") -> None:
-    """`<prefix><machine>.json` in the folder."""
-    record |= {"device": setting.device, "quick": setting.quick} | made_with()
-    path = folder / f"{prefix}{machine_name(setting.device)}.json"
-    write_json(path, record)
+def save(path: Path, record: dict) -> None:
+    """The record, with where it was made."""
+    write_json(path, record | made_with())
     print(path)
+
+
+def save_of_machine(record: dict, setting: Setting, folder: Path, prefix: str = "") -> None:
+    """`<prefix><machine>.json` in the folder."""
+    name = f"{prefix}{machine_name(setting.device)}.json"
+    save(folder / name, record | {"device": setting.device, "quick": setting.quick})
 
 
 def machine_name(device: str) -> str:

@@ -19,12 +19,11 @@ from als.data.record import Record, fingerprint
 from als.errors import InputError
 from als.evaluation.bootstrap import draw_weights, resampled_mean
 from als.explain import make_maps
-from als.files import write_json
 from als.images import as_rgb
 from als.inference import Predictor
 from als.model.boxes import rescaled
 from als.study.cases import cases_of
-from benchmarks.recording import made_with, options
+from benchmarks.recording import options, save
 
 MAPS = ("class_weights", "localization", "gradact")
 FEWEST = 4  # cells of an object, so that half of them means something
@@ -59,8 +58,8 @@ def smuggle(arguments: list[str]) -> None:
         told[name] = {"accuracy": mean.whole, "interval": mean.interval}
     record = {"checkpoint": given.checkpoint, "judge": given.judge, "data": given.data}
     record |= {"fingerprint": fingerprint(records), "objects": len(images), "seen": told}
-    write_json(given.out, record | made_with())
-    print(told, given.out, sep="\n")
+    print(told)
+    save(given.out, record)
 
 
 @torch.no_grad()
