@@ -5,7 +5,6 @@ A name without a model is of the compact model (the checkpoint `animals`), one t
 what the goal is about; the compact model's is `maps_vs_detection_compact`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -62,21 +61,16 @@ def name_of(ratio: str, subject: str) -> str:
 def table(record: dict) -> str:
     """The record's figures beside their goals, as text."""
     lines = [f"{'':36}median  least to most  goal"]
-    for name, goal, value, (low, high) in _figures(record):
-        if value is None:
-            lines.append(f"{name:36}     -  not run")
-            continue
-        sign = "<=" if goal.at_most else ">="
-        wanted = "" if goal.bound is None else f"{sign} {goal.bound:g}"
-        verdict = {True: "met", False: "missed", None: ""}[goal.met(value)]
-        spread = f"{low:.2f} to {high:.2f}"
-        lines.append(f"{name:36}{value:6.2f}  {spread:16} {wanted:8} {verdict}".rstrip())
-    return "\n".join(lines)
-
-
-def _figures(record: dict) -> Iterator[tuple[str, Goal, float | None, tuple[float, float]]]:
-    """(name, goal, median or None, (least, most)) of every figure."""
     medians = record["ratios"] | record["more_ratios"]
     medians["voc_eval_seconds"] = record["voc_eval_seconds"]
     for name, goal in (RATIOS | {"voc_eval_seconds": VOC_SECONDS}).items():
-        yield name, goal, medians.get(name), record["spread"].get(name, (0.0, 0.0))
+        if name not in medians:
+            lines.append(f"{name:36}     -  not run")
+            continue
+        low, high = record["spread"][name]
+        sign = "<=" if goal.at_most else ">="
+        wanted = "" if goal.bound is None else f"{sign} {goal.bound:g}"
+        verdict = {True: "met", False: "missed", None: ""}[goal.met(medians[name])]
+        spread = f"{low:.2f} to {high:.2f}"
+        lines.append(f"{name:36}{medians[name]:6.2f}  {spread:16} {wanted:8} {verdict}".rstrip())
+    return "\n".join(lines)

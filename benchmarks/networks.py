@@ -7,7 +7,9 @@ makes alive, at a threshold that a stated share of the proposals passes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,21 +135,27 @@ def random_detector(config: ModelConfig, images: list[Tensor]) -> AnyDetector:
 
     Without them the activations of a deep random network grow beyond all bounds.
     """
+    detector = build_detector(config).to(images[0]).eval()
+    # Both branches run, on few RoIs: this is not to be the peak where memory is measured.
+    few = {} if config.family in ONE_STAGE else {"proposals": SETTLED}
+    run = partial(detector.detect, threshold=-1.0, **few)
+    give_statistics(detector, lambda: run(detector.encode(images)))
+    return detector
+
+
+def give_statistics(module: nn.Module, forward: Callable[[], Any]) -> None:
+    """Give every frozen BN of `module` the statistics of its input, as training would have."""
 
     def measure(layer, inputs):  # what a convolution gave, its BN not having statistics yet
         layer.running_mean.copy_(inputs[0].mean((0, 2, 3)))
         layer.running_var.copy_(inputs[0].var((0, 2, 3)))
         return (FrozenBatchNorm2d.forward(layer, inputs[0]),)
 
-    detector = build_detector(config).to(images[0]).eval()
-    layers = [layer for layer in detector.modules() if isinstance(layer, FrozenBatchNorm2d)]
+    layers = [layer for layer in module.modules() if isinstance(layer, FrozenBatchNorm2d)]
     hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
-    # Both branches run, on few RoIs: this is not to be the peak where memory is measured.
-    few = {} if config.family in ONE_STAGE else {"proposals": SETTLED}
-    detector.detect(detector.encode(images), threshold=-1.0, **few)
+    forward()
     for hook in hooks:
         hook.remove()
-    return detector
 
 
 @torch.no_grad()

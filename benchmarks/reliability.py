@@ -11,18 +11,18 @@ from pathlib import Path
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import torch
-from matplotlib.figure import Figure
+from lightning.pytorch.callbacks import LambdaCallback
 
 from als.checkpoint import load_checkpoint
 from als.data.toy import write_toy
 from als.errors import InputError
-from als.files import write_json
 from als.machine import keep_freed_memory
 from als.training import train as training
 from als.training.saving import LAST
 from benchmarks.networks import QUIET, SMALL, small_training
-from benchmarks.recording import made_with, options
+from benchmarks.recording import options, save
 from benchmarks.timing import resident_megabytes
 
 IMAGES = 48  # half of them train, two a step: 12 steps an epoch
@@ -31,20 +31,15 @@ SEED = 0  # of the steps at which it is killed
 WHILE_SAVING = 4  # every so many kills waits for a checkpoint being written
 LONGEST = 300  # seconds that one step may take to come
 SIZES = tuple(range(64, 225, 16))  # shorter sides in pixels, of the run that shows its memory
+EPOCHS = 30
 GROWTH = 0.05  # share of the memory by which it may rise over as many epochs
 # At 96 pixels, with a validation every epoch.
 NETWORK = SMALL | {"pool_size": 3, "min_size": 96, "max_size": 128, "rois_per_image": 16}
 DATA = {"val": "VOC2012:val", "min_sizes": (64, 80, 96), "max_size": 128, "jitter": True}
 
 
-def train_here(root: Path, out: Path, epochs: int) -> None:
-    """The run itself, in a process of its own: it goes on where the folder stands."""
-    training.SAVE_EVERY_STEPS = SAVE_EVERY
-    config = small_training(root, out, epochs, NETWORK, DATA)
-    training.train(config, resume=True, log_every_n_steps=1, **QUIET)
-
-
 def start(root: Path, out: Path, epochs: int) -> subprocess.Popen:
+    """The run in a process of its own: it goes on where the folder stands."""
     command = [sys.executable, "-m", "benchmarks", "kill_resume", "--epochs", str(epochs)]
     with open(out.with_suffix(".log"), "a") as log:
         return subprocess.Popen([*command, "--run", str(root), str(out)], stdout=log, stderr=log)
@@ -153,7 +148,7 @@ def compare_killed(folder: Path, kills: int, epochs: int) -> dict:
         "moments": moments,
         "seed": SEED,
         "seconds": time.monotonic() - started,
-    } | made_with()
+    }
 
 
 def kill_resume(arguments: list[str]) -> None:
@@ -163,7 +158,7 @@ def kill_resume(arguments: list[str]) -> None:
     SIGKILL at random steps (every fourth time while it writes a checkpoint), and is resumed each
     time. Status 1 if weights, optimiser, schedule, counters or a logged figure differ by a bit.
     """
-    parser = options(kill_resume)
+    parser = options(kill_resume, "results/reliability/kill_resume.json")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=34)
     parser.add_argument(
@@ -171,26 +166,16 @@ def kill_resume(arguments: list[str]) -> None:
     )
     given = parser.parse_args(arguments)
     if given.run:
-        return train_here(*given.run, given.epochs)
+        training.SAVE_EVERY_STEPS = SAVE_EVERY
+        config = small_training(*given.run, given.epochs, NETWORK, DATA)
+        training.train(config, resume=True, log_every_n_steps=1, **QUIET)
+        return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the runs: more is slower at this size
     with tempfile.TemporaryDirectory() as folder:
         record = compare_killed(Path(folder), given.kills, given.epochs)
     print(f"{record['kills']} kills, bit_equal {record['bit_equal']} {record['unequal']}")
-    if given.out is not None:
-        write_json(given.out, record)
+    save(given.out, record)
     sys.exit(not record["bit_equal"])
-
-
-class ReadMemory(L.Callback):
-    """Notes resident megabytes after every epoch, once its checkpoint is saved."""
-
-    def __init__(self):
-        self.epochs: list[dict[str, float]] = []
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module) -> None:
-        tasks = Path("/proc/self/task").glob("*/children")
-        workers = sum(resident_megabytes(pid) for file in tasks for pid in file.read_text().split())
-        self.epochs.append({"training": resident_megabytes(), "workers": workers})
 
 
 def judge(megabytes: list[float]) -> dict[str, float | bool]:
@@ -209,27 +194,26 @@ def memory_flat(arguments: list[str]) -> None:
     after every epoch. It is flat if the straight line through the second half of the epochs rises
     by less than a twentieth of the memory over all epochs; else the status is 1.
     """
-    parser = options(memory_flat)
-    parser.add_argument("--epochs", type=int, default=30)
-    given = parser.parse_args(arguments)
+    given = options(memory_flat, "results/reliability/memory.json").parse_args(arguments)
     keep_freed_memory()  # as `als train` does
-    memory = ReadMemory()
+    epochs: list[dict[str, float]] = []
+
+    def note(trainer: L.Trainer, module) -> None:
+        """Resident megabytes after an epoch, once its checkpoint is saved."""
+        tasks = Path("/proc/self/task").glob("*/children")
+        workers = sum(resident_megabytes(pid) for file in tasks for pid in file.read_text().split())
+        epochs.append({"training": resident_megabytes(), "workers": workers})
+
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "toy"
         write_toy(root, IMAGES, size=(180, 240))
         varied = DATA | {"min_sizes": SIZES, "max_size": 320, "val": None}
-        config = small_training(root, Path(folder) / "run", given.epochs, NETWORK, varied)
-        training.train(config, callbacks=[memory], **QUIET)
-    judged = judge([sum(epoch.values()) for epoch in memory.epochs])
-    record = {"epochs": given.epochs, **judged, "megabytes": memory.epochs, "sizes": SIZES}
+        config = small_training(root, Path(folder) / "run", EPOCHS, NETWORK, varied)
+        training.train(config, callbacks=[LambdaCallback(on_train_epoch_end=note)], **QUIET)
+    judged = judge([sum(epoch.values()) for epoch in epochs])
     print(f"flat {judged['flat']}: {judged['megabytes_an_epoch']:+.2f} MB an epoch at the end")
-    if given.out is not None:
-        write_json(given.out, record | made_with())
-        figure = Figure(figsize=(6, 3.5), layout="constrained")
-        axes = figure.subplots()
-        for name in ("training", "workers"):
-            axes.plot([epoch[name] for epoch in memory.epochs], label=f"{name} process")
-        axes.set(xlabel="epoch", ylabel="resident memory (MB)", ylim=(0, None))
-        axes.legend()
-        figure.savefig(given.out.with_suffix(".png"), dpi=150)
+    save(given.out, {"epochs": EPOCHS, **judged, "megabytes": epochs, "sizes": SIZES})
+    axes = pd.DataFrame(epochs).add_suffix(" process").plot(figsize=(6, 3.5))
+    axes.set(xlabel="epoch", ylabel="resident memory (MB)", ylim=(0, None))
+    axes.figure.savefig(given.out.with_suffix(".png"), dpi=150, bbox_inches="tight")
     sys.exit(not judged["flat"])

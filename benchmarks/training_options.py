@@ -3,6 +3,7 @@
 Times whole steps (forward, backward, update) of a config's network on one batch.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,15 +15,14 @@ from als.data.dataset import DetectionDataset
 from als.data.layouts import load_records
 from als.data.toy import TOY_CLASSES, write_toy
 from als.data.transforms import training_transforms
-from als.errors import InputError
-from als.files import write_json
 from als.tables.stage_config import read_config
 from als.training.train import compile_convolutions
 from benchmarks.networks import Batch, loss_of, random_batch, random_detector, step
-from benchmarks.recording import made_with, options
-from benchmarks.timing import Spread, gpu_megabytes, in_turns
+from benchmarks.recording import made_with, options, save
+from benchmarks.timing import Spread, in_turns
 
 PHOTO = (375, 500)  # height, width in pixels: VOC's most common size
+ROUNDS = 7
 PAYS = 0.95  # an option pays if steps take less than this share of the plain ones'
 
 
@@ -58,7 +58,7 @@ def mixed(batch: Batch) -> Batch:
     return images, targets
 
 
-def measure_steps(model: ModelConfig, batch: Batch, rounds: int, skip: list[str]) -> list[dict]:
+def measure_steps(model: ModelConfig, batch: Batch, skip: list[str]) -> list[dict]:
     """A row an option: seconds without and with it, their ratio, peak memory."""
     device = batch[0][0].device
     makers = {  # what makes a step, so that one option's network is held at a time
@@ -76,7 +76,7 @@ def measure_steps(model: ModelConfig, batch: Batch, rounds: int, skip: list[str]
     memory = {name: peak_alone(makers[name], device) for name in names}
     plain, rows = step_of(model, batch), []
     for name in names:
-        turns = in_turns({"plain": plain, name: makers[name]()}, rounds)
+        turns = in_turns({"plain": plain, name: makers[name]()}, ROUNDS)
         row = {"option": name, "plain_seconds": turns.seconds("plain")}
         row |= {"seconds": turns.seconds(name), "ratio": turns.ratio(name, "plain")}
         rows.append(row | {"plain_megabytes": plain_memory, "megabytes": memory[name]})
@@ -85,15 +85,17 @@ def measure_steps(model: ModelConfig, batch: Batch, rounds: int, skip: list[str]
 
 
 def peak_alone(make: Callable[[], Callable], device: torch.device) -> float | None:
-    """Peak memory of a step with momenta, while no other network is held; None on the CPU."""
+    """Peak memory (MiB) of a step with momenta, while no other network is held; None on the CPU."""
     if device.type != "cuda":
         return None
     run = make()
     run()  # SGD makes its momenta
-    return gpu_megabytes(run, device)
+    torch.cuda.reset_peak_memory_stats(device)
+    run()
+    return torch.cuda.max_memory_allocated(device) / 2**20
 
 
-def measure_loading(min_size: int, max_size: int, rounds: int) -> dict[str, Spread]:
+def measure_loading(min_size: int, max_size: int) -> dict[str, Spread]:
     """Seconds an image of the whole sample on one core, and with decoded images kept."""
     with TemporaryDirectory() as folder:
         write_toy(Path(folder) / "toy", 8, size=PHOTO)
@@ -105,7 +107,7 @@ def measure_loading(min_size: int, max_size: int, rounds: int) -> dict[str, Spre
             "the whole sample": lambda: [whole[i] for i in range(len(records))],
             "decoded images kept": lambda: [kept[i] for i in range(len(records))],
         }
-        turns = in_turns(sides, rounds)
+        turns = in_turns(sides, ROUNDS)
     return {name: Spread.of(turns.rounds[name], scale=1 / len(records)) for name in sides}
 
 
@@ -138,26 +140,14 @@ on one core, {1000 * kept:.1f} ms with `--data.keep_decoded true`, the step {100
 an image."""
 
 
-def write_docs(path: Path, name: str, text: str) -> None:
-    """Put `text` into a page, between <!-- options NAME --> and <!-- end NAME -->."""
-    start, end = f"<!-- options {name} -->\n", f"<!-- end {name} -->"
-    before, found, rest = path.read_text().partition(start)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise InputError(f"{path}: has no marks for '{name}'; add {start.strip()} and {end}.")
-    path.write_text(f"{before}{start}{text}\n{end}{after}")
-
-
 def training_options(arguments: list[str]) -> None:
     """What each option of a training costs or saves on this machine."""
-    parser = options(training_options)
+    parser = options(training_options, "results/training_options.json")
     parser.add_argument("--config", type=Path, default=Path("configs/compact-stage2.yaml"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--side", type=int, help="shorter side in pixels; default: the config's")
     parser.add_argument("--batch", type=int, help="images a step; default: the config's")
     parser.add_argument("--skip", nargs="*", default=[], help="words of options to leave out")
-    parser.add_argument("--docs", type=Path, help="the page whose table is written")
     given = parser.parse_args(arguments)
     config = read_config(given.config, {"model.weights": None})
     model, sizes = config.model, config.data.min_sizes
@@ -167,14 +157,9 @@ def training_options(arguments: list[str]) -> None:
         "config": given.config.stem,
         "batch": count,
         "side": side,
-        "rows": measure_steps(model, batch, given.rounds, given.skip),
-        "loading": measure_loading(side, side * 4 // 3, given.rounds),
+        "rows": measure_steps(model, batch, given.skip),
+        "loading": measure_loading(side, side * 4 // 3),
         "threads": torch.get_num_threads(),
     } | made_with()
     print(table(record))
-    if given.docs is not None:
-        write_docs(given.docs, f"{given.config.stem} {batch[0][0].device.type}", table(record))
-    if given.out is not None:
-        plain = [{k: getattr(v, "__dict__", v) for k, v in row.items()} for row in record["rows"]]
-        loading = {name: vars(spread) for name, spread in record["loading"].items()}
-        write_json(given.out, record | {"rows": plain, "loading": loading})
+    save(given.out, json.loads(json.dumps(record, default=vars)))

@@ -1,7 +1,6 @@
 """What the measurements of a training judge by: differences put there, and by hand."""
 
 import mmap
-import re
 import shutil
 from pathlib import Path
 
@@ -11,12 +10,9 @@ import torch
 from tiny import lively_detector
 
 from als.checkpoint import load_checkpoint, save_checkpoint
-from als.errors import InputError
 from benchmarks import reliability, training_options
 from benchmarks.networks import random_batch
 from benchmarks.timing import Spread, resident_megabytes
-
-SCALE = Path(__file__).parents[1] / "docs" / "scale.md"
 
 
 @pytest.fixture
@@ -93,19 +89,3 @@ def test_an_option_pays_if_it_does_in_every_round(high, verdict):
     row = {"option": "compile", "plain_seconds": seconds, "seconds": seconds}
     row |= {"ratio": Spread(0.8, 0.7, high), "plain_megabytes": None, "megabytes": None}
     assert training_options.row_text(row).endswith(f"| {verdict} |")
-
-
-def test_a_table_goes_between_its_own_marks(tmp_path):
-    page = tmp_path / "scale.md"
-    shutil.copy(SCALE, page)
-    names = re.findall(r"<!-- options (.*) -->", page.read_text())
-    assert "compact-stage2 cpu" in names and "voc-als-resnet101-stage2 cuda" in names
-    for name in names:
-        training_options.write_docs(page, name, f"measured: {name}")
-    text = page.read_text()
-    assert all(text.count(f"measured: {name}\n<!-- end {name} -->") == 1 for name in names)
-    for name in names:  # a second time it replaces the first
-        training_options.write_docs(page, name, f"again: {name}")
-    assert page.read_text() == text.replace("measured: ", "again: ")
-    with pytest.raises(InputError, match="no marks for 'other cpu'"):
-        training_options.write_docs(page, "other cpu", "")

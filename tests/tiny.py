@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torchvision import models
 from torchvision.models.vgg import make_layers
-from torchvision.ops import FrozenBatchNorm2d
 
 from als.checkpoint import build_detector
 from als.config import ModelConfig
 from als.model import Detector
+from benchmarks.networks import give_statistics
 
 CLASSES = ("cat", "dog", "person")
 
@@ -88,7 +88,7 @@ def _lively_detector(seed: int, **changes) -> Detector:
     torch.manual_seed(seed)
     detector = build_detector(tiny_config(**changes)).double().eval()
     images = [torch.rand(3, 64, 96, dtype=torch.float64) for _ in range(2)]
-    _normalize(detector.trunk, lambda: detector.encode(images))
+    give_statistics(detector.trunk, lambda: detector.encode(images))
     encoding = detector.encode(images)
     if detector.config.attention:
         _standardize(detector.attention_loc[4], detector.attention_loc, encoding.f, 1.5)
@@ -98,27 +98,12 @@ def _lively_detector(seed: int, **changes) -> Detector:
     _standardize(head.cls_logits, lambda f: head([f])[0][0], encoding.f_loc, 1.0)
     _standardize(head.bbox_pred, lambda f: head([f])[1][0], encoding.f_loc, 0.3)
     proposals, heads = detector.propose(encoding), detector.roi_heads
-    _normalize(heads.conv5_cls, lambda: heads.classify(encoding.f_cls, proposals))
+    give_statistics(heads.conv5_cls, lambda: heads.classify(encoding.f_cls, proposals))
     if heads.conv5_loc is not None:
-        _normalize(heads.conv5_loc, lambda: heads.localize(encoding.f_loc, proposals))
+        give_statistics(heads.conv5_loc, lambda: heads.localize(encoding.f_loc, proposals))
     _standardize(heads.cls_score, lambda f: heads.classify(f, proposals)[0], encoding.f_cls, 1.5)
     _standardize(heads.bbox_pred, lambda f: heads.localize(f, proposals), encoding.f_loc, 0.7)
     return detector
-
-
-def _normalize(module, forward) -> None:
-    """Give every frozen BN of `module` the statistics of its input, as training would have."""
-
-    def measure(layer, inputs):  # what a convolution gave, its BN not having statistics yet
-        layer.running_mean.copy_(inputs[0].mean((0, 2, 3)))
-        layer.running_var.copy_(inputs[0].var((0, 2, 3)))
-        return (FrozenBatchNorm2d.forward(layer, inputs[0]),)
-
-    layers = [layer for layer in module.modules() if isinstance(layer, FrozenBatchNorm2d)]
-    hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
-    forward()
-    for hook in hooks:
-        hook.remove()
 
 
 def _standardize(layer, function, feature, spread: float) -> None:
