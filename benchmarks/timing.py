@@ -97,6 +97,15 @@ def counted(run: Callable[[], Any]) -> tuple[Any, int]:
     return result, counter.get_total_flops()
 
 
+def gpu_megabytes(run: Callable[[], Any], device: torch.device) -> float | None:
+    """The most (MiB) that tensors took on the device during a call; None on the CPU."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    seconds_of(run)
+    return torch.cuda.max_memory_allocated(device) / 2**20
+
+
 def resident_megabytes(process: int | str = "self", peak: bool = False) -> float:
     """Resident memory of a process (MiB, Linux), or the most that it was; 0 if it ended."""
     name = "VmHWM:" if peak else "VmRSS:"
