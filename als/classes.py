@@ -21,4 +21,10 @@ COCO_CLASSES = (
     *("toothbrush",),
 )
 
+COCO_WORDS = {
+    **{"aeroplane": "airplane", "diningtable": "dining table", "motorbike": "motorcycle"},
+    **{"pottedplant": "potted plant", "sofa": "couch", "tvmonitor": "tv"},
+}
+"""VOC's classes that COCO calls otherwise, and what it calls them."""
+
 CLASS_LISTS = {"voc": VOC_CLASSES, "coco": COCO_CLASSES}

@@ -245,7 +245,7 @@ def predict(arguments: list[str]) -> None:
         raise InputError(f"an image is called as {COCO_RESULTS}; rename it.")
     broken, rows, ids = [], [], None
     if given.coco_ids is not None:
-        ids = ids_in(given.coco_ids)
+        ids = ids_in(given.coco_ids, predictor.classes)
         ids.require(predictor.classes)
         image_ids = {path: ids.of_file(path) for path in files}
 

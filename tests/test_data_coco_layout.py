@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from als.classes import COCO_CLASSES
+from als.classes import COCO_CLASSES, COCO_WORDS, VOC_CLASSES
+from als.data.beside import records_beside
 from als.data.check import check_folder
+from als.data.coco_ids import ids_in, ids_of
 from als.data.dataset import DetectionDataset
 from als.data.layouts import load_records
 from als.data.masks import read_class_map, read_object_map
@@ -270,6 +272,33 @@ def test_a_union_of_both_layouts(tmp_path, toy_root):
     # Unlike a folder of VOC's, a COCO file names all its categories: another name is a mistake.
     with pytest.raises(InputError, match="no category 'square'"):
         load_records("set:val2017 + VOC2012:val", tmp_path, TOY_CLASSES)
+
+
+def test_vocs_words_stand_for_cocos(tmp_path):
+    couch = an_object(2, 90, (40, 5, 10, 10))
+    folder = write(tmp_path, [an_object(1), couch, an_object(3, image=2)])
+    path = folder / "annotations" / "instances_val2017.json"
+    path.write_text(path.read_text().replace('"kite"', '"couch"'))
+    for name in ("couch", "sofa"):
+        first, second = load(tmp_path, ["cat", name])
+        assert first.labels.tolist() == [1, 2] and second.labels.tolist() == [1]
+        assert read_object_map(first, [name]).sum() == 100
+        ids = ids_of([first, second]).categories
+        assert ids[name] == ids_in(path, [name]).categories[name] == 90
+        photographs = {p.name: p for p in (folder / "val2017").iterdir()}
+        beside, _ = records_beside(photographs, {path.name: path}, ["cat", name])
+        assert beside["000000000001.jpg"].labels.tolist() == [1, 2]
+    # Who asks for both words means two classes.
+    with pytest.raises(InputError, match="no category 'sofa'"):
+        load(tmp_path, ["couch", "sofa"])
+
+
+def test_the_real_files_in_vocs_words(coco_mini):
+    theirs = [COCO_WORDS.get(name, name) for name in VOC_CLASSES]
+    spec = "coco-mini:val2017"
+    pairs = [load_records(spec, coco_mini.parent, names) for names in (VOC_CLASSES, theirs)]
+    assert all(a.labels.tolist() == b.labels.tolist() for a, b in zip(*pairs, strict=True))
+    assert sum(len(record.labels) == 0 for record in pairs[0]) == 15
 
 
 def test_the_real_files_agree_with_pycocotools(coco_mini):

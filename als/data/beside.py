@@ -81,7 +81,7 @@ def _read_voc(
 def _read_coco(
     json: Path, _: str, photographs: Mapping[str, Path], classes: Sequence[str]
 ) -> Iterator[Found]:
-    file = read_file(json)
+    file = read_file(json).in_words_of(classes)
     for entry in file.images:
         name = PurePosixPath(entry["file_name"].replace("\\", "/")).name
         if name not in photographs:

@@ -7,11 +7,13 @@ here: labelling tools count from 0, merged files hold them twice, and some are t
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from als.classes import COCO_WORDS
 from als.data.fields import id_order, identity, mark, number, numbers, shown, text
 from als.data.record import box_problem
 from als.data.rle import area, pack
@@ -39,6 +41,18 @@ class CocoFile:
     def names(self) -> tuple[str, ...]:
         """The categories' names by rising id."""
         return tuple(self.categories.values())
+
+    def in_words_of(self, classes: Iterable[str]) -> "CocoFile":
+        """The file with VOC's words where `classes` have them and not COCO's (`COCO_WORDS`)."""
+        wanted = set(classes)
+        words = {
+            theirs: ours
+            for ours, theirs in COCO_WORDS.items()
+            if ours in wanted - set(self.names) and theirs not in wanted
+        }
+        return replace(
+            self, categories={id_: words.get(name, name) for id_, name in self.categories.items()}
+        )
 
 
 class CocoObject(NamedTuple):

@@ -67,18 +67,18 @@ def ids_of(records: Iterable[Record]) -> CocoIds:
     return next(iter(found.values()), CocoIds({}, {}))
 
 
-def ids_in(place: Path) -> CocoIds:
+def ids_in(place: Path, classes: Iterable[str] = ()) -> CocoIds:
     """The ids in a COCO file, by file name, or of a folder in VOC's layout, by name without ending.
 
-    The file may list images alone, as those of COCO's test sets do. Raises InputError for what is
-    neither.
+    The file may list images alone, as those of COCO's test sets do, and its categories are called
+    by VOC's words where `classes` have them. Raises InputError for what is neither.
     """
     place = Path(place)
     if place.is_dir():
         if not (place / "Annotations").is_dir():
             raise InputError(f"{place}: has no Annotations/; give a COCO file, or VOC's layout.")
         return _numbered(place)
-    file = coco_file.read_file(place, annotated=False)
+    file = coco_file.read_file(place, annotated=False).in_words_of(classes)
     names = {name: id_ for id_, name in file.categories.items()}
     images: dict[str, Id] = {}
     for entry in file.images:

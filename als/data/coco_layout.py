@@ -65,7 +65,7 @@ def read_records(
     InputError when the annotations are missing or broken, when the images' folder is missing, and
     for a class that is none of the categories.
     """
-    file = file or read_file(folder, split)
+    file = (file or read_file(folder, split)).in_words_of(classes)
     if unknown := sorted(set(classes) - set(file.names)):
         raise InputError(
             f"{file.path}: it has no category '{unknown[0]}'; its categories are "
